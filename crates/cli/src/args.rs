@@ -1,0 +1,282 @@
+//! The command line as it is typed. Nothing here is checked beyond its spelling; see [`crate::settings`].
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  taipan generate \"Once upon a time\"         text from the embedded model, on the best device there is
+  taipan generate -m DIR --temp 0 -n 100 -f prompt.txt
+  taipan devices                             what --device can choose from
+  taipan perplexity -f book.txt --device cpu
+
+Exit codes: 0 success, 1 error, 2 usage, 3 no suitable GPU though one was demanded, 4 mismatch found by validate,
+130 interrupted.";
+
+/// Runs Mamba-2 and Taipan language models on any GPU, or on the CPU.
+///
+/// Data goes to standard output, everything else to standard error. Without -m every command takes the small model that
+/// is embedded in this program.
+#[derive(Debug, Parser)]
+#[command(name = "taipan", version, after_help = EXAMPLES, max_term_width = 120, propagate_version = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where to compute; the same in every command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TargetArgs {
+    /// auto, cpu, gpu, or an adapter by its index or part of its name
+    ///
+    /// `auto` takes a real GPU if there is one and the CPU otherwise, since a software adapter is slower than that. `gpu`
+    /// demands an adapter, software or not. See `taipan devices`.
+    #[arg(long, global = true, default_value = "auto", value_name = "auto|cpu|gpu|INDEX|NAME", help_heading = "Device")]
+    pub(crate) device: String,
+    /// Graphics interfaces to look for adapters in, separated by commas [default: all]
+    #[arg(long, global = true, value_enum, value_delimiter = ',', value_name = "LIST", help_heading = "Device")]
+    pub(crate) backend: Vec<Backend>,
+}
+
+/// A graphics interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    Vulkan,
+    Metal,
+    Dx12,
+    Gl,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Generate(GenerateArgs),
+    Validate(ValidateArgs),
+    Logits(LogitsArgs),
+    Perplexity(PerplexityArgs),
+    Info(InfoArgs),
+    Devices(DevicesArgs),
+}
+
+/// Which model, and how to run it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelArgs {
+    /// Folder with config.json, safetensors weights and tokenizer.json [default: the embedded model]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    /// How matrices are held in memory; `auto` is as they are stored
+    #[arg(long, value_enum, default_value_t = DtypeArg::Auto)]
+    pub(crate) dtype: DtypeArg,
+    /// Let attention select at most C·L + BURST of any L tokens, 0 < C ≤ 1 [default: no bound; BURST: 16]
+    #[arg(long, value_name = "C[,BURST]")]
+    pub(crate) attention_bound: Option<String>,
+}
+
+/// Storage of matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DtypeArg {
+    Auto,
+    F32,
+    F16,
+    Bf16,
+}
+
+const GENERATE_HELP: &str = "\
+The prompt is exactly its tokens: no BOS or other token is ever added, and special tokens written in it, such as
+<|endoftext|>, are recognised. One newline at the end of FILE or of standard input is dropped.
+
+Samplers are applied in llama.cpp's order: repeat penalty, top-k, top-p, min-p, temperature. Their defaults are
+llama.cpp's too. Only greedy text (--temp 0) is promised to be the same on every device.
+
+Examples:
+  taipan generate \"Once upon a time\"
+  taipan generate --temp 0 -n 50 \"The little dog\"        the same text every time
+  taipan generate -s 7 --top-k 20 -r \"The end\" -f start.txt
+  echo \"Lily and Tom\" | taipan generate --no-display-prompt > story.txt
+  taipan generate --json --show-timings \"Once\" | jq .timings";
+
+/// Continue a prompt; text goes to standard output as it is made
+///
+/// Stops at a stop string, at the model's end-of-text token, or at the limit of -n. Ctrl-C stops within one token and
+/// keeps what was printed; a second Ctrl-C ends the program at once.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = GENERATE_HELP)]
+#[command(group(clap::ArgGroup::new("source").args(["positional", "prompt", "file"])))]
+pub(crate) struct GenerateArgs {
+    /// Text to continue; if no prompt is given here, by -p or by -f, standard input is read
+    #[arg(value_name = "PROMPT")]
+    pub(crate) positional: Option<String>,
+    /// Text to continue, for prompts that begin with a dash
+    #[arg(short, long, value_name = "PROMPT", allow_hyphen_values = true)]
+    pub(crate) prompt: Option<String>,
+    /// Read the prompt from this file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Tokens to generate at most; -1 is no limit [default: 512]
+    #[arg(short = 'n', long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) predict: Option<i64>,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    /// Stop before this text, which is not printed; can be given several times
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) reverse_prompt: Vec<String>,
+    /// Go on after the end-of-text token
+    #[arg(long)]
+    pub(crate) ignore_eos: bool,
+    /// Print only what the model adds, not the prompt
+    #[arg(long)]
+    pub(crate) no_display_prompt: bool,
+    /// Print speeds, dispatches and memory to standard error at the end
+    #[arg(long)]
+    pub(crate) show_timings: bool,
+    /// Print one JSON object at the end instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Sampling")]
+pub(crate) struct SamplingArgs {
+    /// Seed of the random numbers; -1 is a random one [default: -1]
+    #[arg(short, long, value_name = "SEED", allow_hyphen_values = true)]
+    pub(crate) seed: Option<i128>,
+    /// Temperature; 0 is greedy
+    #[arg(long, default_value_t = 0.8, value_name = "T", allow_hyphen_values = true)]
+    pub(crate) temp: f32,
+    /// Keep the K most probable tokens; 0 is all
+    #[arg(long, default_value_t = 40, value_name = "K", allow_hyphen_values = true)]
+    pub(crate) top_k: i64,
+    /// Keep the most probable tokens that together reach P; 1 is all
+    #[arg(long, default_value_t = 0.95, value_name = "P", allow_hyphen_values = true)]
+    pub(crate) top_p: f32,
+    /// Keep tokens at least P times as probable as the most probable one; 0 is all
+    #[arg(long, default_value_t = 0.05, value_name = "P", allow_hyphen_values = true)]
+    pub(crate) min_p: f32,
+    /// Make recent tokens less likely by this factor; 1 is off
+    #[arg(long, default_value = "1.0", value_name = "X", allow_hyphen_values = true)]
+    pub(crate) repeat_penalty: f32,
+    /// How many tokens are recent; 0 is none, -1 as many as are remembered (1024)
+    #[arg(long, default_value_t = 64, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) repeat_last_n: i64,
+}
+
+const VALIDATE_HELP: &str = "\
+A case is a folder with config.json, model.safetensors, golden.json and golden.safetensors; a DIR may be a case or a
+folder of cases. For every prompt of a case: logits of all positions, selection masks (which must be equal), mixing
+weights, 16 greedy tokens, the prompt split at every odd position against the undivided one, and token-by-token decoding.
+With 16-bit matrices a GPU is compared with the CPU device on the same rounded weights, because the golden numbers were
+computed from unrounded ones.
+
+Examples:
+  taipan validate cases/ --device cpu
+  taipan validate --kernels --device gpu";
+
+/// Compare results with golden cases, or every kernel with its CPU twin; exit code 4 on any mismatch
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = VALIDATE_HELP)]
+pub(crate) struct ValidateArgs {
+    /// Case folders, or folders of case folders
+    #[arg(value_name = "DIR")]
+    pub(crate) dirs: Vec<PathBuf>,
+    /// Run every kernel case on the adapter instead
+    #[arg(long)]
+    pub(crate) kernels: bool,
+    /// How matrices are held in memory; `auto` is as they are stored
+    #[arg(long, value_enum, default_value_t = DtypeArg::Auto)]
+    pub(crate) dtype: DtypeArg,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const LOGITS_HELP: &str = "\
+OUT.safetensors holds `logits` [L, vocab] f32 and, where the model has selective-attention layers, `alpha` [layers, L] f32
+and `mask` [layers, L] u8 (1 = selected). It appears whole or not at all. The prompt is exactly its tokens: no BOS token is
+ever added, and a newline at the end of FILE counts.
+
+Examples:
+  taipan logits --prompt \"Once upon a time\" -o logits.safetensors
+  taipan logits -m DIR --ids 1,2,3 -o logits.safetensors --device cpu";
+
+/// Write the logits of every position of a prompt to a safetensors file
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = LOGITS_HELP)]
+#[command(group(clap::ArgGroup::new("input").required(true).args(["ids", "prompt", "file"])))]
+pub(crate) struct LogitsArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Token ids, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "1,2,3")]
+    pub(crate) ids: Vec<u32>,
+    /// Text
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) prompt: Option<String>,
+    /// Read the text from this file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The file to write
+    #[arg(short, long, value_name = "OUT.safetensors")]
+    pub(crate) output: PathBuf,
+}
+
+const PERPLEXITY_HELP: &str = "\
+The text is encoded once, special tokens recognised and nothing added, and read in one pass that carries the state: the
+result is the mean of -ln p over tokens 2 to n. With --context N the state is reset every N tokens and the first token of
+each window is not predicted. Bits per byte are that mean times the number of tokens, in bits, over the bytes of the text.
+Texts of any length take the same memory.
+
+Examples:
+  taipan perplexity -f heldout.txt
+  taipan perplexity -m DIR -f book.txt --context 4096 --json";
+
+/// Measure how well the model predicts a text
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = PERPLEXITY_HELP)]
+pub(crate) struct PerplexityArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// The text, UTF-8
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Reset the state every N tokens [default: never]
+    #[arg(long, value_name = "N")]
+    pub(crate) context: Option<usize>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const INFO_HELP: &str = "\
+Reads config.json and the headers of the weights, no weight. Drivers do not tell how much memory is free, so the answer to
+whether a model fits is `no` where a limit of the adapter excludes it, `yes` where it is certain, `unknown` otherwise.
+
+Examples:
+  taipan info
+  taipan info DIR --device 0 --json";
+
+/// Describe a model: architecture, parameters, sizes, and whether it fits the chosen adapter
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = INFO_HELP)]
+pub(crate) struct InfoArgs {
+    /// Folder of the model [default: the embedded model]
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// The same as DIR
+    #[arg(short, long, value_name = "DIR", conflicts_with = "dir")]
+    pub(crate) model: Option<PathBuf>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// List adapters with their features and limits, and which one `auto` takes
+#[derive(Debug, clap::Args)]
+pub(crate) struct DevicesArgs {
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}

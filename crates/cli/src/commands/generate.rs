@@ -1,0 +1,263 @@
+//! `taipan generate`: continues a prompt.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use serde::Serialize;
+use taipan::{Finish, GenerateOptions, Model, Session, Stats};
+
+use super::PIECE;
+use crate::failure::{Failure, Result};
+use crate::progress::{Progress, Unit};
+use crate::settings::{Generate, PromptSource, Target};
+use crate::target::{model_name, open_model};
+use crate::{interrupt, output, text};
+
+/// Streams text, or prints one JSON object at the end.
+pub(super) async fn run(target: &Target, task: Generate) -> Result<()> {
+    let prompt = read_prompt(&task.prompt)?;
+    let opened = open_model(target, &task.model).await?;
+    let model = &opened.model;
+    let ids = model.encode(&prompt)?;
+    let mut session = model.session(opened.options.clone())?;
+    let mut shown = Shown { json: task.json, text: String::new(), ids: Vec::new() };
+    if task.display_prompt && !task.json {
+        output::text(&prompt)?;
+    }
+    let mut clock = Clock { load: opened.load_time, ..Clock::default() };
+    let ending = match prefill(&mut session, &ids, &mut clock).await? {
+        false => Ending::Interrupted,
+        true if task.max_tokens == Some(0) => Ending::Limit,
+        true => stream(&mut session, &task, &mut shown, &mut clock).await?,
+    };
+    if !task.json {
+        output::text("\n")?;
+    }
+    let stats = session.stats().await?;
+    let timings = Timings::new(&clock, ids.len(), shown.ids.len(), &stats);
+    if task.show_timings {
+        output::note(&timings.table(model, task.sampling.seed));
+    }
+    let interrupted = ending == Ending::Interrupted;
+    if task.json {
+        output::json(&Report::new(&task, prompt, shown, ending, timings, model))?;
+    }
+    if interrupted { Err(Failure::Interrupted) } else { Ok(()) }
+}
+
+/// A prompt of no token is refused before a model is loaded for it.
+fn read_prompt(source: &PromptSource) -> Result<String> {
+    let prompt = match source {
+        PromptSource::Text(text) => text.clone(),
+        other => text::without_final_newline(text::read(other)?),
+    };
+    if prompt.is_empty() { Err(taipan::Error::EmptyPrompt.into()) } else { Ok(prompt) }
+}
+
+/// Reads the prompt. False if Ctrl-C was pressed before its end.
+async fn prefill(session: &mut Session, ids: &[u32], clock: &mut Clock) -> Result<bool> {
+    let start = Instant::now();
+    let progress = Progress::new("reading", Unit::Tokens);
+    if ids.is_empty() {
+        return Err(taipan::Error::EmptyPrompt.into());
+    }
+    let mut done = 0;
+    for piece in ids.chunks(PIECE) {
+        if interrupt::requested() {
+            return Ok(false);
+        }
+        session.prefill(piece).await?;
+        done += piece.len();
+        progress.set(done as u64, ids.len() as u64);
+    }
+    clock.prefill = start.elapsed();
+    Ok(true)
+}
+
+/// Generates until something stops it, and prints text as it becomes final.
+async fn stream(session: &mut Session, task: &Generate, shown: &mut Shown, clock: &mut Clock) -> Result<Ending> {
+    let options = GenerateOptions {
+        max_tokens: task.max_tokens,
+        sampling: task.sampling.clone(),
+        stop: task.stop.clone(),
+        ignore_eos: task.ignore_eos,
+    };
+    let start = Instant::now();
+    let ending = {
+        let mut tokens = std::pin::pin!(session.generate(options));
+        loop {
+            // A stream that ends says why in its last token.
+            let Some(token) = tokens.next().await.transpose()? else { break Ending::Limit };
+            clock.first.get_or_insert_with(|| start.elapsed());
+            shown.ids.push(token.id);
+            shown.add(&token.text)?;
+            match token.finish {
+                Some(finish) => break finish.into(),
+                None if interrupt::requested() => break Ending::Interrupted,
+                None => {}
+            }
+        }
+    };
+    clock.generate = start.elapsed();
+    // What could have become a stop string, or a character, did not.
+    if !matches!(ending, Ending::Stop(_)) {
+        shown.add(&session.finish_text()?)?;
+    }
+    Ok(ending)
+}
+
+/// What has been generated.
+struct Shown {
+    json: bool,
+    text: String,
+    ids: Vec<u32>,
+}
+
+impl Shown {
+    fn add(&mut self, text: &str) -> Result<()> {
+        self.text.push_str(text);
+        if self.json || text.is_empty() { Ok(()) } else { output::text(text) }
+    }
+}
+
+/// Why generation ended.
+#[derive(PartialEq)]
+enum Ending {
+    Stop(String),
+    Eos,
+    Limit,
+    Interrupted,
+}
+
+impl From<Finish> for Ending {
+    fn from(finish: Finish) -> Self {
+        match finish {
+            Finish::Stop(text) => Ending::Stop(text),
+            Finish::Eos => Ending::Eos,
+            Finish::Limit => Ending::Limit,
+        }
+    }
+}
+
+impl Ending {
+    fn name(&self) -> &'static str {
+        match self {
+            Ending::Stop(_) => "stop",
+            Ending::Eos => "eos",
+            Ending::Limit => "limit",
+            Ending::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Times taken along the way.
+#[derive(Default)]
+struct Clock {
+    load: Duration,
+    prefill: Duration,
+    /// From the end of the prompt to the first token.
+    first: Option<Duration>,
+    generate: Duration,
+}
+
+/// What `--show-timings` and `--json` tell about speed and memory.
+#[derive(Serialize)]
+struct Timings {
+    load_seconds: f64,
+    prompt_tokens: usize,
+    prompt_seconds: f64,
+    prompt_tokens_per_second: Option<f64>,
+    /// From the start of reading the prompt to the first token.
+    first_token_seconds: Option<f64>,
+    generated_tokens: usize,
+    /// Over the tokens after the first.
+    decode_tokens_per_second: Option<f64>,
+    dispatches_per_token: usize,
+    submits_per_token: usize,
+    weight_bytes: u64,
+    state_bytes: u64,
+    scratch_bytes: u64,
+}
+
+impl Timings {
+    fn new(clock: &Clock, prompt: usize, generated: usize, stats: &Stats) -> Timings {
+        let rate = |tokens: usize, time: Duration| {
+            (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
+        };
+        let first = clock.first.unwrap_or_default();
+        Timings {
+            load_seconds: clock.load.as_secs_f64(),
+            prompt_tokens: prompt,
+            prompt_seconds: clock.prefill.as_secs_f64(),
+            prompt_tokens_per_second: rate(prompt, clock.prefill),
+            first_token_seconds: clock.first.map(|first| (clock.prefill + first).as_secs_f64()),
+            generated_tokens: generated,
+            decode_tokens_per_second: rate(generated.saturating_sub(1), clock.generate.saturating_sub(first)),
+            dispatches_per_token: stats.decode_dispatches,
+            submits_per_token: stats.decode_submits,
+            weight_bytes: stats.bytes.weights,
+            state_bytes: stats.bytes.state,
+            scratch_bytes: stats.bytes.scratch,
+        }
+    }
+
+    fn table(&self, model: &Model, seed: u64) -> String {
+        let time = |seconds: f64| output::seconds(Duration::from_secs_f64(seconds));
+        let rate = |rate: Option<f64>| rate.map_or_else(|| "–".to_owned(), |r| format!("{r:.1} tokens/s"));
+        output::pairs(&[
+            ("device", model.device().description()),
+            ("seed", seed.to_string()),
+            ("load", time(self.load_seconds)),
+            ("prompt", format!("{} tokens, {}", self.prompt_tokens, rate(self.prompt_tokens_per_second))),
+            ("first token", self.first_token_seconds.map_or_else(|| "–".to_owned(), time)),
+            ("decode", format!("{} tokens, {}", self.generated_tokens, rate(self.decode_tokens_per_second))),
+            ("dispatches per token", self.dispatches_per_token.to_string()),
+            ("submits per token", self.submits_per_token.to_string()),
+            ("weights", output::bytes(self.weight_bytes)),
+            ("state", output::bytes(self.state_bytes)),
+            ("scratch", output::bytes(self.scratch_bytes)),
+        ])
+    }
+}
+
+/// The JSON object.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    fingerprint: String,
+    device: String,
+    prompt: String,
+    /// What was generated, without the prompt.
+    text: String,
+    ids: Vec<u32>,
+    /// `stop`, `eos`, `limit` or `interrupted`.
+    finish: &'static str,
+    /// The stop string that was met.
+    stop: Option<String>,
+    seed: u64,
+    timings: Timings,
+}
+
+impl Report {
+    fn new(
+        task: &Generate,
+        prompt: String,
+        shown: Shown,
+        ending: Ending,
+        timings: Timings,
+        model: &Model,
+    ) -> Report {
+        Report {
+            model: model_name(task.model.dir.as_ref()),
+            fingerprint: model.fingerprint(),
+            device: model.device().description(),
+            prompt,
+            text: shown.text,
+            ids: shown.ids,
+            finish: ending.name(),
+            stop: if let Ending::Stop(text) = ending { Some(text) } else { None },
+            seed: task.sampling.seed,
+            timings,
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! `taipan info`: what a model is, how large it is, and whether it fits, from its config and headers alone.
+
+mod fit;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+use taipan::{Config, Footprint, Headers, LayerType, Weights};
+
+use crate::failure::{Failure, Result};
+use crate::settings::{Info, Target};
+use crate::target::{find_device, model_name};
+use crate::{embedded, output};
+use fit::{Fit, Place};
+
+/// Describes the model and judges whether it fits the chosen device.
+pub(super) async fn run(target: &Target, task: Info) -> Result<()> {
+    let (config, headers) = match &task.dir {
+        Some(dir) => read(dir)?,
+        None => (Config::from_json(embedded::config())?, embedded_headers()?),
+    };
+    headers.check(&config)?;
+    let (device, _) = find_device(target).await?;
+    let report = Report::new(model_name(task.dir.as_ref()), &config, &headers, &Place::of(&device));
+    if task.json { output::json(&report) } else { output::line(&report.table(&config)) }
+}
+
+fn read(dir: &Path) -> Result<(Config, Headers)> {
+    // The headers first: they say whether this is a model folder at all.
+    let headers = Weights::open_headers(dir)?;
+    let path = dir.join("config.json");
+    let config = std::fs::read(&path).map_err(|source| Failure::Read { path, source })?;
+    Ok((Config::from_json(&config)?, headers))
+}
+
+fn embedded_headers() -> Result<Headers> {
+    Ok(Weights::from_bytes(embedded::weights())?.headers().clone())
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    architecture: &'static str,
+    /// Number of layers of each type.
+    layers: BTreeMap<&'static str, usize>,
+    config: serde_json::Value,
+    parameters: u64,
+    /// Bytes of the tensors in the files, by the type they are stored in.
+    stored_bytes: BTreeMap<&'static str, u64>,
+    state_bytes: u64,
+    scratch_bytes: u64,
+    largest_buffer: Largest,
+    decode_dispatches: usize,
+    device: String,
+    sizes: Vec<Size>,
+}
+
+/// The largest buffer that cannot be split.
+#[derive(Serialize)]
+struct Largest {
+    name: String,
+    bytes: u64,
+}
+
+/// The model with matrices of one type.
+#[derive(Serialize)]
+struct Size {
+    dtype: &'static str,
+    /// Whether the files hold it like that.
+    stored: bool,
+    weight_bytes: u64,
+    /// Weights, one session's state, and scratch space.
+    total_bytes: u64,
+    #[serde(flatten)]
+    fit: Fit,
+}
+
+impl Report {
+    fn new(model: String, config: &Config, headers: &Headers, place: &Place) -> Report {
+        let footprint = Footprint::of(config);
+        let canonical = serde_json::from_str(&config.to_canonical_json());
+        let kinds = [LayerType::Mamba2, LayerType::SelectiveAttention];
+        let mut stored_bytes = BTreeMap::new();
+        for tensor in &headers.tensors {
+            *stored_bytes.entry(tensor.element.name()).or_default() += tensor.stored_bytes();
+        }
+        Report {
+            model,
+            architecture: "taipan",
+            layers: kinds.iter().map(|kind| (kind.name(), config.count(*kind))).collect(),
+            config: canonical.expect("the library writes valid JSON"),
+            parameters: footprint.parameters,
+            stored_bytes,
+            state_bytes: footprint.state_bytes,
+            scratch_bytes: footprint.scratch_bytes,
+            largest_buffer: Largest { name: footprint.largest_buffer.0.clone(), bytes: footprint.largest_buffer.1 },
+            decode_dispatches: footprint.decode_dispatches,
+            device: place.description.clone(),
+            sizes: sizes(&footprint, headers, place),
+        }
+    }
+
+    fn table(&self, config: &Config) -> String {
+        let layers: Vec<String> = self.layers.iter().filter(|(_, n)| **n > 0).map(|(k, n)| format!("{n} {k}")).collect();
+        let stored: Vec<String> = self.stored_bytes.iter().map(|(t, n)| format!("{t} {}", output::bytes(*n))).collect();
+        let head = if config.tie_word_embeddings { "tied to the embedding" } else { "a matrix of its own" };
+        let mut rows = vec![
+            ("model", self.model.clone()),
+            ("architecture", format!("{}: {}", self.architecture, layers.join(" + "))),
+            ("width", format!("{}, vocabulary {}, head {head}", config.hidden_size, config.vocab_size)),
+        ];
+        rows.extend(mamba2_row(config));
+        rows.extend(attention_row(config));
+        rows.extend(config.max_trained_length.map(|n| ("trained length", format!("{n} tokens"))));
+        rows.extend([
+            ("parameters", output::grouped(self.parameters)),
+            ("stored", stored.join(" + ")),
+            ("state per session", format!("{}, whatever the length of the text", output::bytes(self.state_bytes))),
+            ("scratch", output::bytes(self.scratch_bytes)),
+            ("largest buffer", format!("{} ({})", output::bytes(self.largest_buffer.bytes), self.largest_buffer.name)),
+            ("dispatches", format!("{} per decoded token on a GPU", self.decode_dispatches)),
+            ("device", self.device.clone()),
+        ]);
+        format!("{}\n\n{}", output::pairs(&rows), self.size_table())
+    }
+
+    fn size_table(&self) -> String {
+        let rows: Vec<Vec<String>> = self.sizes.iter().map(Size::row).collect();
+        output::table(&["matrices", "weights", "with state and scratch", "fits", "because"], &[1, 2], &rows)
+    }
+}
+
+impl Size {
+    fn row(&self) -> Vec<String> {
+        vec![
+            format!("{}{}", self.dtype, if self.stored { " (stored)" } else { "" }),
+            output::bytes(self.weight_bytes),
+            output::bytes(self.total_bytes),
+            self.fit.fits.name().to_owned(),
+            self.fit.limit.clone(),
+        ]
+    }
+}
+
+fn mamba2_row(config: &Config) -> Option<(&'static str, String)> {
+    let m = config.mamba2.as_ref().filter(|_| config.count(LayerType::Mamba2) > 0)?;
+    let heads = m.heads(config.hidden_size);
+    let text = format!("{heads} heads of {}, state {}, {} groups, convolution {}", m.head_dim, m.d_state, m.n_groups, m.d_conv);
+    Some(("mamba2", text))
+}
+
+fn attention_row(config: &Config) -> Option<(&'static str, String)> {
+    let s = config.selective_attention.as_ref().filter(|_| config.count(LayerType::SelectiveAttention) > 0)?;
+    let heads = format!("{} heads of {} ({} for keys and values)", s.num_heads, s.head_dim, s.num_key_value_heads);
+    let rotary = s.rope_theta.map_or_else(|| "no positions".to_owned(), |theta| format!("rotary, base {theta}"));
+    let text = format!("{heads}, window {}, {rotary}, MLP {}", s.window, s.intermediate_size);
+    Some(("selective_attention", text))
+}
+
+/// The three ways to hold the matrices.
+fn sizes(footprint: &Footprint, headers: &Headers, place: &Place) -> Vec<Size> {
+    let stored = headers.get("embedding.weight").map_or("", |tensor| tensor.element.name());
+    let size = |(dtype, bytes): &(&'static str, u64)| {
+        let weight_bytes = footprint.matrix_elements * bytes + footprint.vector_bytes;
+        let total_bytes = weight_bytes + footprint.state_bytes + footprint.scratch_bytes;
+        let fit = place.fit(total_bytes, &footprint.largest_buffer);
+        Size { dtype, stored: stored.eq_ignore_ascii_case(dtype), weight_bytes, total_bytes, fit }
+    };
+    [("f32", 4), ("f16", 2), ("bf16", 2)].iter().map(size).collect()
+}

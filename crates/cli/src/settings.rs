@@ -1,0 +1,274 @@
+//! Checked settings: what [`crate::args`] means, with every impossible value refused.
+
+use std::path::PathBuf;
+
+use taipan::{AttentionBound, Backends, Sampling, Select, WeightDtype};
+
+use crate::args::{
+    Args, Backend, Command, DtypeArg, GenerateArgs, InfoArgs, LogitsArgs, ModelArgs, PerplexityArgs, SamplingArgs,
+    TargetArgs, ValidateArgs,
+};
+use crate::failure::{Failure, Result};
+
+/// Tokens that `generate` makes at most if nobody says how many.
+const DEFAULT_PREDICT: usize = 512;
+
+/// The most tokens that the library's repeat penalty remembers.
+const RECENT: i64 = 1024;
+
+/// A command, and where it computes.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) target: Target,
+    pub(crate) task: Task,
+}
+
+/// A command.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Generate(Generate),
+    Validate(Validate),
+    Logits(Logits),
+    Perplexity(Perplexity),
+    Info(Info),
+    Devices { json: bool },
+}
+
+/// Where to compute.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Target {
+    pub(crate) choice: Choice,
+    pub(crate) backends: Backends,
+}
+
+/// A device, as asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Choice {
+    /// A real GPU if there is one, else the CPU.
+    Auto,
+    Cpu,
+    /// This adapter, or none.
+    Gpu(Select),
+}
+
+/// Which model, and how to run it.
+#[derive(Debug, Clone)]
+pub(crate) struct ModelChoice {
+    /// `None` is the embedded one.
+    pub(crate) dir: Option<PathBuf>,
+    pub(crate) dtype: WeightDtype,
+    pub(crate) bound: Option<AttentionBound>,
+}
+
+/// Where a prompt comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum PromptSource {
+    Text(String),
+    File(PathBuf),
+    Stdin,
+}
+
+#[derive(Debug)]
+pub(crate) struct Generate {
+    pub(crate) model: ModelChoice,
+    pub(crate) prompt: PromptSource,
+    /// `None` is until the model stops.
+    pub(crate) max_tokens: Option<usize>,
+    pub(crate) sampling: Sampling,
+    pub(crate) stop: Vec<String>,
+    pub(crate) ignore_eos: bool,
+    pub(crate) display_prompt: bool,
+    pub(crate) show_timings: bool,
+    pub(crate) json: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Validate {
+    pub(crate) what: Golden,
+    pub(crate) dtype: WeightDtype,
+    pub(crate) json: bool,
+}
+
+/// What is validated.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Golden {
+    Cases(Vec<PathBuf>),
+    Kernels,
+}
+
+#[derive(Debug)]
+pub(crate) struct Logits {
+    pub(crate) model: ModelChoice,
+    pub(crate) input: LogitsInput,
+    pub(crate) output: PathBuf,
+}
+
+/// What logits are computed of.
+#[derive(Debug, PartialEq)]
+pub(crate) enum LogitsInput {
+    Ids(Vec<u32>),
+    Text(PromptSource),
+}
+
+#[derive(Debug)]
+pub(crate) struct Perplexity {
+    pub(crate) model: ModelChoice,
+    pub(crate) file: PathBuf,
+    pub(crate) context: Option<usize>,
+    pub(crate) json: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Info {
+    /// `None` is the embedded model.
+    pub(crate) dir: Option<PathBuf>,
+    pub(crate) json: bool,
+}
+
+impl TryFrom<Args> for Settings {
+    type Error = Failure;
+
+    fn try_from(args: Args) -> Result<Settings> {
+        let task = match args.command {
+            Command::Generate(args) => Task::Generate(generate(args)?),
+            Command::Validate(args) => Task::Validate(validate(args)?),
+            Command::Logits(args) => Task::Logits(logits(args)?),
+            Command::Perplexity(args) => Task::Perplexity(perplexity(args)?),
+            Command::Info(InfoArgs { dir, model, json }) => Task::Info(Info { dir: dir.or(model), json }),
+            Command::Devices(args) => Task::Devices { json: args.json },
+        };
+        Ok(Settings { target: target(args.target)?, task })
+    }
+}
+
+fn target(args: TargetArgs) -> Result<Target> {
+    let bits = |backend: &Backend| match backend {
+        Backend::Vulkan => Backends::VULKAN,
+        Backend::Metal => Backends::METAL,
+        Backend::Dx12 => Backends::DX12,
+        Backend::Gl => Backends::GL,
+    };
+    let backends = match args.backend.as_slice() {
+        [] => Backends::all(),
+        list => list.iter().map(bits).collect(),
+    };
+    let choice = match args.device.to_ascii_lowercase().as_str() {
+        "" => return Err(Failure::usage("--device is empty", "see `taipan devices`")),
+        "auto" => Choice::Auto,
+        "cpu" => Choice::Cpu,
+        "gpu" => Choice::Gpu(Select::Any),
+        other => Choice::Gpu(match other.parse() {
+            Ok(index) => Select::Index(index),
+            Err(_) => Select::Name(args.device),
+        }),
+    };
+    Ok(Target { choice, backends })
+}
+
+fn model(args: ModelArgs) -> Result<ModelChoice> {
+    let bound = args.attention_bound.map(|text| text.parse::<AttentionBound>());
+    let bound = bound.transpose().map_err(|e| {
+        Failure::usage(format!("--attention-bound: {e}"), "for instance --attention-bound 0.15,16")
+    })?;
+    Ok(ModelChoice { dir: args.model, dtype: dtype(args.dtype), bound })
+}
+
+fn dtype(arg: DtypeArg) -> WeightDtype {
+    match arg {
+        DtypeArg::Auto => WeightDtype::Auto,
+        DtypeArg::F32 => WeightDtype::F32,
+        DtypeArg::F16 => WeightDtype::F16,
+        DtypeArg::Bf16 => WeightDtype::Bf16,
+    }
+}
+
+fn generate(args: GenerateArgs) -> Result<Generate> {
+    let text = args.positional.or(args.prompt).map(PromptSource::Text);
+    let max_tokens = match args.predict {
+        None => Some(DEFAULT_PREDICT),
+        Some(-1) => None,
+        Some(n) => Some(usize::try_from(n).map_err(|_| not_in("-n", n, "a number of tokens, or -1 for no limit"))?),
+    };
+    if args.reverse_prompt.iter().any(String::is_empty) {
+        return Err(Failure::usage("-r is empty", "a stop string has at least one character"));
+    }
+    Ok(Generate {
+        model: model(args.model)?,
+        prompt: text.or(args.file.map(PromptSource::File)).unwrap_or(PromptSource::Stdin),
+        max_tokens,
+        sampling: sampling(&args.sampling)?,
+        stop: args.reverse_prompt,
+        ignore_eos: args.ignore_eos,
+        display_prompt: !args.no_display_prompt,
+        show_timings: args.show_timings,
+        json: args.json,
+    })
+}
+
+fn sampling(args: &SamplingArgs) -> Result<Sampling> {
+    let seed = match args.seed {
+        None | Some(-1) => u64::from(random_seed()),
+        Some(n) => u64::try_from(n).map_err(|_| not_in("--seed", n, "0 to 2^64 − 1, or -1 for a random one"))?,
+    };
+    let repeat_last_n = match args.repeat_last_n {
+        -1 => RECENT,
+        n if (0..=RECENT).contains(&n) => n,
+        n => return Err(not_in("--repeat-last-n", n, &format!("0 to {}, or -1", RECENT))),
+    };
+    Ok(Sampling {
+        seed,
+        temperature: float("--temp", args.temp, 0.0..=f32::MAX)?,
+        // llama.cpp's spelling of "all" is anything that is not positive.
+        top_k: u32::try_from(args.top_k.max(0)).unwrap_or(0),
+        top_p: float("--top-p", args.top_p, 0.0..=1.0)?,
+        min_p: float("--min-p", args.min_p, 0.0..=1.0)?,
+        repeat_penalty: float("--repeat-penalty", args.repeat_penalty, f32::MIN_POSITIVE..=f32::MAX)?,
+        repeat_last_n: repeat_last_n as u32,
+    })
+}
+
+fn float(name: &str, value: f32, allowed: std::ops::RangeInclusive<f32>) -> Result<f32> {
+    if allowed.contains(&value) {
+        return Ok(value);
+    }
+    let (lo, hi) = (*allowed.start(), *allowed.end());
+    let lo = if lo == f32::MIN_POSITIVE { "more than 0".to_owned() } else { format!("{lo} or more") };
+    let hi = if hi == f32::MAX { String::new() } else { format!(", at most {hi}") };
+    Err(not_in(name, value, &format!("{lo}{hi}")))
+}
+
+fn not_in(name: &str, value: impl std::fmt::Display, allowed: &str) -> Failure {
+    Failure::usage(format!("{name}: {value} is not allowed"), format!("allowed: {allowed}"))
+}
+
+/// A seed that no other run has: 32 bits, because that is short enough to be typed again.
+fn random_seed() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish() as u32
+}
+
+fn validate(args: ValidateArgs) -> Result<Validate> {
+    let what = match (args.dirs.is_empty(), args.kernels) {
+        (false, false) => Golden::Cases(args.dirs),
+        (true, true) => Golden::Kernels,
+        (true, false) => return Err(Failure::usage("nothing to validate", "name a folder of cases, or give --kernels")),
+        (false, true) => return Err(Failure::usage("--kernels takes no DIR", "run the two one after the other")),
+    };
+    if args.kernels && args.dtype != DtypeArg::Auto {
+        return Err(Failure::usage("--kernels takes no --dtype", "its cases cover every type"));
+    }
+    Ok(Validate { what, dtype: dtype(args.dtype), json: args.json })
+}
+
+fn logits(args: LogitsArgs) -> Result<Logits> {
+    let text = args.prompt.map(PromptSource::Text).or(args.file.map(PromptSource::File));
+    let input = text.map_or(LogitsInput::Ids(args.ids), LogitsInput::Text);
+    Ok(Logits { model: model(args.model)?, input, output: args.output })
+}
+
+fn perplexity(args: PerplexityArgs) -> Result<Perplexity> {
+    if args.context.is_some_and(|n| n < 2) {
+        return Err(Failure::usage("--context is below 2", "a window of one token predicts nothing"));
+    }
+    Ok(Perplexity { model: model(args.model)?, file: args.file, context: args.context, json: args.json })
+}

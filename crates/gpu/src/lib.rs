@@ -1,0 +1,18 @@
+//! Thin wgpu layer: adapters and devices, pipelines, buffers, dispatches, readback. It knows no model.
+
+#![forbid(unsafe_code)]
+
+mod context;
+mod dispatch;
+mod error;
+mod memory;
+mod pipeline;
+mod report;
+
+pub use context::{Gpu, GpuRequest, Select, list_adapters};
+pub use dispatch::{Bound, Prepared};
+pub use error::GpuError;
+pub use memory::{Buffer, Readback};
+pub use pipeline::Pipeline;
+pub use report::{AdapterReport, FeatureReport, LimitReport};
+pub use wgpu::{Backends, CommandEncoder, ComputePass, ComputePassDescriptor};

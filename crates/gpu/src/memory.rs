@@ -1,0 +1,182 @@
+//! Buffers: creation, upload, readback.
+
+use futures::channel::oneshot;
+use taipan_kernels::BufferDesc;
+use wgpu::{BufferUsages, CommandEncoder};
+
+use crate::{Gpu, GpuError};
+
+/// A buffer on the device.
+#[derive(Debug)]
+pub struct Buffer {
+    pub(crate) raw: wgpu::Buffer,
+}
+
+impl Buffer {
+    /// Bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.raw.size()
+    }
+}
+
+/// A buffer that the CPU can read after a copy into it.
+#[derive(Debug)]
+pub struct Readback {
+    raw: wgpu::Buffer,
+}
+
+impl Gpu {
+    /// A zeroed storage buffer of at least `bytes` bytes.
+    #[must_use]
+    pub fn buffer(&self, label: &str, bytes: u64) -> Buffer {
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST | BufferUsages::INDIRECT;
+        self.create(label, bytes, usage)
+    }
+
+    /// A zeroed storage buffer for a description.
+    #[must_use]
+    pub fn buffer_for(&self, desc: &BufferDesc) -> Buffer {
+        self.buffer(&desc.name, desc.gpu_bytes())
+    }
+
+    /// A uniform buffer holding these words.
+    #[must_use]
+    pub fn uniform(&self, label: &str, words: &[u32]) -> Buffer {
+        // A uniform binding's size is rounded up to that of its struct's alignment.
+        let mut padded = words.to_vec();
+        padded.resize(words.len().next_multiple_of(4).max(4), 0);
+        let buffer = self.create(label, 4 * padded.len() as u64, BufferUsages::UNIFORM | BufferUsages::COPY_DST);
+        self.write(&buffer, 0, &padded);
+        buffer
+    }
+
+    fn create(&self, label: &str, bytes: u64, usage: BufferUsages) -> Buffer {
+        let size = bytes.next_multiple_of(16).max(16);
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        Buffer { raw: self.device.create_buffer(&descriptor) }
+    }
+
+    /// Copies words into a buffer, in order with submissions.
+    pub fn write<T: bytemuck::NoUninit>(&self, buffer: &Buffer, offset: u64, data: &[T]) {
+        self.queue.write_buffer(&buffer.raw, offset, bytemuck::cast_slice(data));
+    }
+
+    /// Lets pending uploads go to the device now, so that staging memory does not pile up.
+    pub fn flush(&self) {
+        self.queue.submit([]);
+        let _ = self.device.poll(wgpu::PollType::Poll);
+    }
+
+    /// A buffer to read `bytes` bytes back through.
+    #[must_use]
+    pub fn readback(&self, bytes: u64) -> Readback {
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some("readback"),
+            size: bytes.next_multiple_of(4),
+            usage: BufferUsages::COPY_DST | BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        };
+        Readback { raw: self.device.create_buffer(&descriptor) }
+    }
+
+    /// Encodes a copy of the start of `source` into a readback buffer.
+    pub fn copy_to_readback(&self, encoder: &mut CommandEncoder, source: &Buffer, readback: &Readback, bytes: u64) {
+        encoder.copy_buffer_to_buffer(&source.raw, 0, &readback.raw, 0, bytes);
+    }
+
+    /// Encodes a copy of a whole buffer.
+    pub fn copy(&self, encoder: &mut CommandEncoder, source: &Buffer, target: &Buffer) {
+        encoder.copy_buffer_to_buffer(&source.raw, 0, &target.raw, 0, source.bytes().min(target.bytes()));
+    }
+
+    /// Waits for the copies into a readback buffer and returns its first `words` words.
+    ///
+    /// # Errors
+    /// The device was lost or reported an error.
+    pub async fn read(&self, readback: &Readback, words: usize) -> Result<Vec<u32>, GpuError> {
+        let slice = readback.raw.slice(0..4 * words as u64);
+        let (sender, receiver) = oneshot::channel();
+        slice.map_async(wgpu::MapMode::Read, move |result| {
+            let _ = sender.send(result);
+        });
+        // Natively somebody has to drive the device; in a browser this returns at once and the event loop does.
+        let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
+        self.check()?;
+        match receiver.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(GpuError::DeviceLost { reason: error.to_string() }),
+            Err(_) => return Err(GpuError::DeviceLost { reason: "a readback was dropped".to_owned() }),
+        }
+        let data = {
+            let view = slice.get_mapped_range().map_err(|e| GpuError::Driver { message: e.to_string() })?;
+            bytemuck::pod_collect_to_vec(&view[..])
+        };
+        readback.raw.unmap();
+        Ok(data)
+    }
+
+    /// Reads a whole buffer back, dense: the padding of its rows is dropped.
+    ///
+    /// # Errors
+    /// As [`Gpu::read`].
+    pub async fn read_dense(&self, buffer: &Buffer, desc: &BufferDesc) -> Result<Vec<u32>, GpuError> {
+        let readback = self.readback(desc.gpu_bytes());
+        let mut encoder = self.encoder();
+        self.copy_to_readback(&mut encoder, buffer, &readback, desc.gpu_bytes());
+        self.submit(encoder);
+        let padded = self.read(&readback, desc.gpu_bytes() as usize / 4).await?;
+        Ok(dense(&padded, desc))
+    }
+
+    /// Writes a whole buffer from its dense form.
+    pub fn write_dense(&self, buffer: &Buffer, desc: &BufferDesc, words: &[u32]) {
+        assert_eq!(words.len(), desc.len(), "{}: words of the dense form", desc.name);
+        self.write(buffer, 0, &padded(words, desc));
+    }
+
+    /// A command encoder.
+    #[must_use]
+    pub fn encoder(&self) -> CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None })
+    }
+
+    /// Submits what was encoded.
+    pub fn submit(&self, encoder: CommandEncoder) {
+        self.queue.submit([encoder.finish()]);
+    }
+}
+
+fn dense(padded: &[u32], desc: &BufferDesc) -> Vec<u32> {
+    if desc.stride() == desc.cols || desc.cols == 0 {
+        return padded[..desc.len()].to_vec();
+    }
+    padded.chunks_exact(desc.stride()).take(desc.rows).flat_map(|row| &row[..desc.cols]).copied().collect()
+}
+
+fn padded(dense: &[u32], desc: &BufferDesc) -> Vec<u32> {
+    let mut out = vec![0; desc.rows * desc.stride()];
+    if desc.cols > 0 {
+        for (to, from) in out.chunks_exact_mut(desc.stride()).zip(dense.chunks_exact(desc.cols)) {
+            to[..desc.cols].copy_from_slice(from);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use taipan_kernels::Element;
+
+    use super::*;
+
+    #[test]
+    fn padding_and_dropping_it_are_inverse() {
+        let desc = BufferDesc { name: "x".into(), rows: 3, cols: 5, element: Element::F32 };
+        let words: Vec<u32> = (1..=15).collect();
+        let gpu = padded(&words, &desc);
+        assert_eq!(gpu.len(), 24);
+        assert_eq!(gpu[5..8], [0, 0, 0]);
+        assert_eq!(dense(&gpu, &desc), words);
+    }
+}

@@ -1,0 +1,134 @@
+//! What an adapter is and can do, in a form for people and machines.
+
+use serde::Serialize;
+use wgpu::{AdapterInfo, DeviceType, Features, Limits};
+
+/// Description of one adapter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AdapterReport {
+    /// Position in the list of adapters.
+    pub index: usize,
+    /// Name.
+    pub name: String,
+    /// `vulkan`, `metal`, `dx12`, `gl` or `webgpu`.
+    pub backend: String,
+    /// Driver name.
+    pub driver: String,
+    /// Driver version and such.
+    pub driver_info: String,
+    /// PCI vendor.
+    pub vendor: u32,
+    /// PCI device.
+    pub device: u32,
+    /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
+    pub kind: String,
+    /// Whether it is a software implementation (llvmpipe, SwiftShader, WARP): correct, but slower than the CPU device.
+    pub software: bool,
+    /// Features that matter here.
+    pub features: FeatureReport,
+    /// Limits that matter here.
+    pub limits: LimitReport,
+    /// Whether `auto` takes it.
+    pub auto: bool,
+}
+
+/// Features that matter here; none is required.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FeatureReport {
+    /// f16 in shaders.
+    pub shader_f16: bool,
+    /// Subgroup operations.
+    pub subgroups: bool,
+    /// GPU timestamps.
+    pub timestamps: bool,
+}
+
+/// Limits that matter here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LimitReport {
+    /// Storage buffers of a shader.
+    pub storage_buffers: u32,
+    /// Bytes of one storage binding.
+    pub storage_binding_bytes: u64,
+    /// Bytes of one buffer.
+    pub buffer_bytes: u64,
+    /// Bytes of workgroup memory.
+    pub workgroup_memory_bytes: u32,
+    /// Invocations of a workgroup.
+    pub workgroup_invocations: u32,
+    /// Subgroup sizes, smallest and largest.
+    pub subgroup_size: [u32; 2],
+}
+
+impl AdapterReport {
+    pub(crate) fn new(index: usize, info: &AdapterInfo, features: Features, limits: &Limits) -> Self {
+        Self {
+            index,
+            name: info.name.clone(),
+            backend: backend_name(info.backend).to_owned(),
+            driver: info.driver.clone(),
+            driver_info: info.driver_info.clone(),
+            vendor: info.vendor,
+            device: info.device,
+            kind: kind(info.device_type).to_owned(),
+            software: is_software(info),
+            features: FeatureReport {
+                shader_f16: features.contains(Features::SHADER_F16),
+                subgroups: features.contains(Features::SUBGROUP),
+                timestamps: features.contains(Features::TIMESTAMP_QUERY),
+            },
+            limits: LimitReport {
+                storage_buffers: limits.max_storage_buffers_per_shader_stage,
+                storage_binding_bytes: limits.max_storage_buffer_binding_size,
+                buffer_bytes: limits.max_buffer_size,
+                workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
+                workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+                subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
+            },
+            auto: false,
+        }
+    }
+
+    /// How much `auto` likes it; 0 is not at all.
+    pub(crate) fn rank(&self) -> u32 {
+        if self.software {
+            return 0;
+        }
+        let kind = match self.kind.as_str() {
+            "discrete" => 40,
+            "integrated" => 30,
+            "virtual" => 20,
+            _ => 10,
+        };
+        // The same card shows up once per backend; GL is the last resort.
+        kind + u32::from(self.backend != "gl")
+    }
+}
+
+fn backend_name(backend: wgpu::Backend) -> &'static str {
+    match backend {
+        wgpu::Backend::Vulkan => "vulkan",
+        wgpu::Backend::Metal => "metal",
+        wgpu::Backend::Dx12 => "dx12",
+        wgpu::Backend::Gl => "gl",
+        wgpu::Backend::BrowserWebGpu => "webgpu",
+        wgpu::Backend::Noop => "noop",
+    }
+}
+
+fn kind(device_type: DeviceType) -> &'static str {
+    match device_type {
+        DeviceType::DiscreteGpu => "discrete",
+        DeviceType::IntegratedGpu => "integrated",
+        DeviceType::VirtualGpu => "virtual",
+        DeviceType::Cpu => "cpu",
+        DeviceType::Other => "other",
+    }
+}
+
+/// Drivers that call themselves something else than a CPU are known by name.
+fn is_software(info: &AdapterInfo) -> bool {
+    const NAMES: [&str; 5] = ["llvmpipe", "lavapipe", "swiftshader", "microsoft basic render", "softpipe"];
+    let name = info.name.to_lowercase();
+    info.device_type == DeviceType::Cpu || NAMES.iter().any(|n| name.contains(n))
+}

@@ -1,0 +1,42 @@
+//! Shapes that the kernels of an attention layer share.
+
+/// Dimensions of windowed attention.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: u32,
+    /// Channels of a head, at most 256.
+    pub head_dim: u32,
+    /// Positions a token sees, itself included.
+    pub window: u32,
+    /// Factor of the scores.
+    pub scale: f32,
+}
+
+impl Attention {
+    /// Columns of a row of keys and values.
+    #[must_use]
+    pub const fn kv_cols(&self) -> u32 {
+        2 * self.kv_heads * self.head_dim
+    }
+
+    /// Columns of a row of queries.
+    #[must_use]
+    pub const fn q_cols(&self) -> u32 {
+        self.heads * self.head_dim
+    }
+
+    /// The same as the CPU twin takes it.
+    #[must_use]
+    pub const fn reference(&self) -> taipan_reference::Attention {
+        taipan_reference::Attention {
+            heads: self.heads as usize,
+            kv_heads: self.kv_heads as usize,
+            head_dim: self.head_dim as usize,
+            window: self.window as usize,
+            scale: self.scale,
+        }
+    }
+}

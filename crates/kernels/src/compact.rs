@@ -1,0 +1,58 @@
+//! From wishes to a list of selected tokens.
+
+use taipan_shaders::{COMPACT, Shared};
+
+use crate::{BufferId, Decl, Grid, Kernel, Launch, Piece, read, write};
+
+/// The token bucket, then the selected tokens' indices in order and the sizes of the dispatches over them.
+///
+/// Shapes: selection see [`crate::selection`], sal see [`taipan_reference::sal`], args `[3, 4]`: q_proj, attention, o_proj.
+#[derive(Clone, Copy, Debug)]
+pub struct Compact {
+    /// Tokens the selection has room for.
+    pub capacity: u32,
+    /// Tiles of 64 rows of the query projection.
+    pub q_tiles: u32,
+    /// Tiles of 64 rows of the output projection.
+    pub o_tiles: u32,
+    /// Attention heads.
+    pub heads: u32,
+    /// The session's counters.
+    pub control: BufferId,
+    /// The bucket.
+    pub sal: BufferId,
+    /// In: wishes. Out: masks, indices, count.
+    pub selection: BufferId,
+    /// Output: indirect arguments.
+    pub args: BufferId,
+}
+
+static DECL: Decl = Decl {
+    name: "compact",
+    body: COMPACT,
+    shared: &[Shared::Selection, Shared::Bucket, Shared::Control],
+    matrix: false,
+    bindings: &[read("control"), write("sal"), write("selection"), write("args")],
+    workgroup: [256, 1, 1],
+};
+
+impl Kernel for Compact {
+    fn decl(&self) -> &'static Decl {
+        &DECL
+    }
+
+    fn launch(&self, _: Piece) -> Launch {
+        Launch {
+            overrides: vec![],
+            params: vec![
+                ("capacity", self.capacity.into()),
+                ("q_tiles", self.q_tiles.into()),
+                ("o_tiles", self.o_tiles.into()),
+                ("heads", self.heads.into()),
+            ],
+            vectors: vec![],
+            buffers: vec![Some(self.control), Some(self.sal), Some(self.selection), Some(self.args)],
+            grid: Grid::Fixed([1, 1, 1]),
+        }
+    }
+}

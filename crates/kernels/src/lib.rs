@@ -1,0 +1,60 @@
+//! Declarations of the Taipan kernels: arguments, parameters, bindings, overrides and grids, one file per kernel.
+//!
+//! Nothing here touches a device. A [`Call`] names its weights and buffers; an executor owns the memory and runs lists of
+//! calls: `taipan::run::cpu` through the twins of `taipan-reference`, `taipan::run::gpu` through the shaders of
+//! `taipan-shaders`. A test reflects every shader and compares it with its declaration, so neither can drift.
+
+#![forbid(unsafe_code)]
+
+mod attention;
+mod bmm_chunk;
+mod call;
+mod causal_conv1d;
+mod chunk_cumsum;
+mod chunk_scan;
+mod chunk_state;
+mod compact;
+mod conv_append;
+mod embed;
+mod ids;
+mod kv_append;
+mod launch;
+mod matmul;
+mod matvec;
+mod mixer_update;
+mod rms_norm;
+mod rms_norm_gated;
+mod rotary;
+mod sample;
+mod ssm;
+mod state_passing;
+mod token_gate;
+mod token_gate_kv;
+mod window_attention;
+
+pub use attention::Attention;
+pub use bmm_chunk::BmmChunk;
+pub use call::Call;
+pub use causal_conv1d::CausalConv1d;
+pub use chunk_cumsum::ChunkCumsum;
+pub use chunk_scan::ChunkScan;
+pub use chunk_state::ChunkState;
+pub use compact::Compact;
+pub use conv_append::ConvAppend;
+pub use embed::Embed;
+pub use ids::{BufferDesc, BufferId, Element, Matrix, Rows, Vector, control, row_stride, sampler, selection};
+pub use kv_append::KvAppend;
+pub use launch::{Access, Binding, Decl, Grid, Kernel, Launch, Piece, Word, read, spread, weight, write};
+pub use matmul::{Matmul, Over, Selected};
+pub use matvec::{Epilogue, Matvec, Norm};
+pub use mixer_update::MixerUpdate;
+pub use rms_norm::RmsNorm;
+pub use rms_norm_gated::RmsNormGated;
+pub use rotary::Rotary;
+pub use sample::Sample;
+pub use ssm::Mixer;
+pub use state_passing::StatePassing;
+pub use taipan_shaders::WeightFormat;
+pub use token_gate::TokenGate;
+pub use token_gate_kv::TokenGateKv;
+pub use window_attention::WindowAttention;

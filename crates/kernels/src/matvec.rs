@@ -1,0 +1,114 @@
+//! Matrix times one token, with the norm before it and the residual, mix or activation after it.
+
+use taipan_shaders::{MATVEC, Shared};
+
+use crate::{
+    BufferId, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Vector, read, row_stride, spread, weight, write,
+};
+
+/// What happens to the result of a matrix product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Epilogue {
+    /// `y = v`.
+    Store,
+    /// `y += v`: the residual.
+    Add,
+    /// `y = (1 − α)·y + α·v`, α of the token's gate (arXiv 2410.18572 eq. 5).
+    Mix,
+    /// `y[j] = silu(v[2j]) · v[2j + 1]`: rows of gate and up projection interleaved.
+    Swiglu,
+}
+
+impl Epilogue {
+    pub(crate) fn switch(self) -> f64 {
+        match self {
+            Self::Store => 0.0,
+            Self::Add => 1.0,
+            Self::Mix => 2.0,
+            Self::Swiglu => 3.0,
+        }
+    }
+}
+
+/// An RMSNorm in front of a matrix product.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    /// Weight `[cols]` (a longer vector may start with it).
+    pub weight: Vector,
+    /// Added to the mean square.
+    pub eps: f32,
+    /// Groups that are normalised each on its own; more than one only where a group is a multiple of 8 columns.
+    pub groups: u32,
+}
+
+/// `y[0] = epilogue(W · norm(x[tokens − 1]) + bias)`. Shapes: W `[rows, cols]`, x `[tokens, cols]`, y `[1, y.cols]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Matvec {
+    /// The matrix.
+    pub weight: Matrix,
+    /// Added to the product.
+    pub bias: Option<Vector>,
+    /// Norm of the input.
+    pub norm: Option<Norm>,
+    /// Input; its last row is taken.
+    pub x: Rows,
+    /// Output; its first row.
+    pub y: Rows,
+    /// What happens to the product.
+    pub epilogue: Epilogue,
+    /// The session's counters.
+    pub control: BufferId,
+    /// A layer's selection: for [`Epilogue::Mix`] and `only_selected`.
+    pub selection: Option<BufferId>,
+    /// Do nothing, and read no weight, where the token is not selected.
+    pub only_selected: bool,
+}
+
+static DECL: Decl = Decl {
+    name: "matvec",
+    body: MATVEC,
+    shared: &[Shared::Rows, Shared::Activation, Shared::Selection, Shared::Control],
+    matrix: true,
+    bindings: &[weight("bias"), weight("norm"), read("x"), write("y"), read("control"), read("selection")],
+    workgroup: [64, 1, 1],
+};
+
+/// Rows of one slot (`ROWS` of the shader) and invocations of a workgroup.
+const ROWS: u32 = 4;
+const WIDTH: u32 = 64;
+
+impl Kernel for Matvec {
+    fn decl(&self) -> &'static Decl {
+        &DECL
+    }
+
+    fn matrix(&self) -> Option<Matrix> {
+        Some(self.weight)
+    }
+
+    fn launch(&self, piece: Piece) -> Launch {
+        // As many lanes as have at least two loads each, so that short rows do not leave lanes idle.
+        let eights = row_stride(self.weight.cols as usize) as u32 / 8;
+        let lanes = (eights / 2).next_power_of_two().clamp(4, WIDTH);
+        let rows_per_group = WIDTH / lanes * ROWS;
+        let groups = self.norm.map_or(0, |n| n.groups);
+        Launch {
+            overrides: vec![
+                ("GROUPS", groups.into()),
+                ("BIAS", u8::from(self.bias.is_some()).into()),
+                ("EPILOGUE", self.epilogue.switch()),
+                ("ONLY_SELECTED", u8::from(self.only_selected).into()),
+                ("LANES", lanes.into()),
+            ],
+            params: vec![
+                ("cols", self.weight.cols.into()),
+                ("rows", piece.rows.into()),
+                ("first_row", piece.first_row.into()),
+                ("eps", self.norm.map_or(0.0, |n| n.eps).into()),
+            ],
+            vectors: vec![self.bias, self.norm.map(|n| n.weight)],
+            buffers: vec![Some(self.x.buffer), Some(self.y.buffer), Some(self.control), self.selection],
+            grid: Grid::Fixed(spread(piece.rows.div_ceil(rows_per_group))),
+        }
+    }
+}

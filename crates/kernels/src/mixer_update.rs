@@ -1,0 +1,75 @@
+//! One token through the inside of a mixer.
+
+use taipan_shaders::{MIXER_UPDATE, Shared};
+
+use crate::{BufferId, Decl, Grid, Kernel, Launch, Mixer, Piece, Rows, read, weight, write};
+
+/// Convolution, state update and gate of one token, fused: `causal_conv1d`, `conv_append`, `selective_state_update`, `· silu(z)`.
+///
+/// Shapes: projected `[1, projected]`, conv_state `[taps, channels]`, ssm `[H·P, N]`, y `[1, H·P]`.
+#[derive(Clone, Copy, Debug)]
+pub struct MixerUpdate {
+    /// Shapes and weights.
+    pub mixer: Mixer,
+    /// Multiply the output by silu(z).
+    pub gate: bool,
+    /// The in_proj output: z, x, B, C, dt.
+    pub projected: Rows,
+    /// The session's counters.
+    pub control: BufferId,
+    /// Ring of raw rows.
+    pub conv_state: BufferId,
+    /// The state.
+    pub ssm: BufferId,
+    /// Output.
+    pub y: Rows,
+}
+
+static DECL: Decl = Decl {
+    name: "mixer_update",
+    body: MIXER_UPDATE,
+    shared: &[Shared::Rows, Shared::Activation, Shared::Control],
+    matrix: false,
+    bindings: &[
+        weight("conv"),
+        weight("per_head"),
+        read("projected"),
+        read("control"),
+        write("conv_state"),
+        write("ssm"),
+        write("y"),
+    ],
+    workgroup: [256, 1, 1],
+};
+
+impl Kernel for MixerUpdate {
+    fn decl(&self) -> &'static Decl {
+        &DECL
+    }
+
+    fn launch(&self, _: Piece) -> Launch {
+        let m = &self.mixer;
+        let mut params = vec![
+            ("heads", m.heads.into()),
+            ("head_dim", m.head_dim.into()),
+            ("groups", m.groups.into()),
+            ("d_state", m.d_state.into()),
+            ("taps", m.taps.into()),
+            ("cols", self.projected.cols.into()),
+        ];
+        params.extend(m.dt_words());
+        Launch {
+            overrides: vec![("GATE", u8::from(self.gate).into()), ("D_STATE", m.d_state.into())],
+            params: params,
+            vectors: vec![Some(m.conv), Some(m.per_head)],
+            buffers: vec![
+                Some(self.projected.buffer),
+                Some(self.control),
+                Some(self.conv_state),
+                Some(self.ssm),
+                Some(self.y.buffer),
+            ],
+            grid: Grid::Fixed([m.heads, m.head_dim.div_ceil(32), 1]),
+        }
+    }
+}

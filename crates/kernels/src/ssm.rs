@@ -1,0 +1,84 @@
+//! Shapes and weights that the kernels of a Mamba-2 mixer share.
+
+use taipan_reference::Ssm;
+
+use crate::{Rows, Vector, Word};
+
+/// Dimensions of a mixer, the columns of its projection, and its per-head weights.
+#[derive(Clone, Copy, Debug)]
+pub struct Mixer {
+    /// H.
+    pub heads: u32,
+    /// P.
+    pub head_dim: u32,
+    /// G.
+    pub groups: u32,
+    /// N.
+    pub d_state: u32,
+    /// Taps of the convolution.
+    pub taps: u32,
+    /// Bounds of Δ.
+    pub dt_limit: (f32, f32),
+    /// dt_bias `[H]`, A_log `[H]`, D `[H]` end to end.
+    pub per_head: Vector,
+    /// Convolution weight `[channels, taps]`, then bias `[channels]`.
+    pub conv: Vector,
+}
+
+impl Mixer {
+    /// H·P.
+    #[must_use]
+    pub const fn inner(&self) -> u32 {
+        self.heads * self.head_dim
+    }
+
+    /// Channels of the convolution: x, B and C.
+    #[must_use]
+    pub const fn channels(&self) -> u32 {
+        self.inner() + 2 * self.groups * self.d_state
+    }
+
+    /// Columns of the in_proj output: z, x, B, C, dt.
+    #[must_use]
+    pub const fn projected(&self) -> u32 {
+        self.inner() + self.channels() + self.heads
+    }
+
+    /// First column of x in the in_proj output.
+    #[must_use]
+    pub const fn xbc_at(&self) -> u32 {
+        self.inner()
+    }
+
+    /// First column of dt in the in_proj output.
+    #[must_use]
+    pub const fn dt_at(&self) -> u32 {
+        self.inner() + self.channels()
+    }
+
+    /// The same as the CPU twins take it.
+    #[must_use]
+    pub const fn ssm(&self) -> Ssm {
+        Ssm {
+            heads: self.heads as usize,
+            head_dim: self.head_dim as usize,
+            groups: self.groups as usize,
+            d_state: self.d_state as usize,
+            dt_limit: self.dt_limit,
+        }
+    }
+
+    /// Bounds of Δ as a shader takes them: its arithmetic may not know infinity.
+    pub(crate) fn dt_words(&self) -> [(&'static str, Word); 2] {
+        [("dt_min", self.dt_limit.0.into()), ("dt_max", self.dt_limit.1.min(f32::MAX).into())]
+    }
+
+    pub(crate) fn conv_words(&self, raw: Rows) -> Vec<(&'static str, Word)> {
+        vec![
+            ("channels", self.channels().into()),
+            ("taps", self.taps.into()),
+            ("raw_cols", raw.cols.into()),
+            ("raw_at", self.xbc_at().into()),
+        ]
+    }
+}

@@ -1,0 +1,70 @@
+//! Which tensors a config calls for, and how many numbers they hold.
+
+use super::{Config, LayerType, Mamba2Config, SalConfig};
+
+type Named = (String, Vec<usize>);
+
+impl Config {
+    /// Names and shapes of all tensors of the checkpoint, in layer order.
+    pub fn expected_tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let d = self.hidden_size;
+        let mut out = vec![("embedding.weight".to_owned(), vec![self.vocab_size, d])];
+        for (i, layer) in self.layer_types.iter().enumerate() {
+            let prefix = format!("layers.{i}.");
+            out.push((format!("{prefix}norm.weight"), vec![d]));
+            match (layer, &self.mamba2, &self.selective_attention) {
+                (LayerType::Mamba2, Some(m), _) => mamba2(&mut out, &prefix, m, d),
+                (LayerType::SelectiveAttention, _, Some(s)) => attention(&mut out, &prefix, s, d),
+                // A parsed config has the section of each of its layers; one built by hand may lack it.
+                _ => {}
+            }
+        }
+        out.push(("norm.weight".to_owned(), vec![d]));
+        if !self.tie_word_embeddings {
+            out.push(("lm_head.weight".to_owned(), vec![self.vocab_size, d]));
+        }
+        out
+    }
+
+    /// Number of parameters; a tied head counts once.
+    pub fn parameters(&self) -> u64 {
+        let elements = |shape: &[usize]| shape.iter().map(|&n| n as u64).product::<u64>();
+        self.expected_tensors().iter().map(|(_, shape)| elements(shape)).sum()
+    }
+}
+
+fn mamba2(out: &mut Vec<Named>, prefix: &str, m: &Mamba2Config, d: usize) {
+    let (inner, channels, heads) = (m.d_inner(d), m.conv_channels(d), m.heads(d));
+    let mut add = |name: &str, shape: &[usize]| out.push((format!("{prefix}mixer.{name}"), shape.to_vec()));
+    add("in_proj.weight", &[m.in_proj_rows(d), d]);
+    if m.proj_bias {
+        add("in_proj.bias", &[m.in_proj_rows(d)]);
+    }
+    add("conv1d.weight", &[channels, 1, m.d_conv]);
+    if m.conv_bias {
+        add("conv1d.bias", &[channels]);
+    }
+    for name in ["dt_bias", "A_log", "D"] {
+        add(name, &[heads]);
+    }
+    add("norm.weight", &[inner]);
+    add("out_proj.weight", &[d, inner]);
+    if m.proj_bias {
+        add("out_proj.bias", &[d]);
+    }
+}
+
+fn attention(out: &mut Vec<Named>, prefix: &str, s: &SalConfig, d: usize) {
+    let (q, kv, f) = (s.q_width(), s.kv_width(), s.intermediate_size);
+    let mut add = |name: &str, shape: &[usize]| out.push((format!("{prefix}{name}"), shape.to_vec()));
+    add("gate.weight", &[2, d]);
+    add("gate.bias", &[2]);
+    add("attn.q_proj.weight", &[q, d]);
+    add("attn.k_proj.weight", &[kv, d]);
+    add("attn.v_proj.weight", &[kv, d]);
+    add("attn.o_proj.weight", &[d, q]);
+    add("mlp_norm.weight", &[d]);
+    add("mlp.gate_proj.weight", &[f, d]);
+    add("mlp.up_proj.weight", &[f, d]);
+    add("mlp.down_proj.weight", &[d, f]);
+}

@@ -1,0 +1,434 @@
+//! The one error type of this crate.
+//!
+//! A variant keeps the facts (file, tensor or key, expected, found) as fields; [`Error::code`] is a stable identifier for
+//! programs, `Display` is one line for a person, and [`Error::hint`] says what to do next where there is something to do.
+//! Names that come out of a file are shown escaped and shortened, because a hostile file chooses them.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::weights::WeightsProblem;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong in this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused a file operation.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: "open", "read", "write", …
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file that must be JSON is not.
+    #[error("{}: not valid JSON: {source}", Name(file))]
+    Json {
+        /// The file.
+        file: String,
+        /// Where and why parsing stopped.
+        source: serde_json::Error,
+    },
+    /// A required key of config.json is absent.
+    #[error("config.json: `{}` is missing", Name(key))]
+    ConfigMissing {
+        /// The key with its section, as in `mamba2.d_state`.
+        key: String,
+    },
+    /// A key of config.json has an impossible value.
+    #[error("config.json: `{}` is {}; allowed: {allowed}", Name(key), Name(value))]
+    ConfigValue {
+        /// The key with its section.
+        key: String,
+        /// The value as written in the file.
+        value: String,
+        /// What would have been accepted.
+        allowed: String,
+    },
+    /// config.json describes an architecture this crate does not run.
+    #[error("config.json: model_type \"{}\" is not supported", Name(model_type))]
+    UnsupportedModel {
+        /// The file's `model_type`.
+        model_type: String,
+    },
+    /// A folder holds no weight file.
+    #[error("{}: neither model.safetensors nor model.safetensors.index.json is there", dir.display())]
+    NoWeights {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A weight file or its index is malformed.
+    #[error("{}: {problem}", Name(file))]
+    Weights {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: Box<WeightsProblem>,
+    },
+    /// An index of shards names something other than a file beside it.
+    #[error("{}: shard \"{}\" is not a plain file name", Name(file), Name(entry))]
+    ShardPath {
+        /// The index file.
+        file: String,
+        /// The entry as written.
+        entry: String,
+    },
+    /// A tensor that config.json calls for is not in the files.
+    #[error("tensor `{}` is missing from {}{}", Name(name), Name(file), AndMore(*more))]
+    TensorMissing {
+        /// The tensor.
+        name: String,
+        /// The file or files looked into.
+        file: String,
+        /// How many further tensors are missing.
+        more: usize,
+    },
+    /// The files hold a tensor that config.json does not call for.
+    #[error("{}: tensor `{}` belongs to no layer of config.json{}", Name(file), Name(name), AndMore(*more))]
+    TensorUnexpected {
+        /// The tensor.
+        name: String,
+        /// The file it is in.
+        file: String,
+        /// How many further tensors are not expected.
+        more: usize,
+    },
+    /// A tensor's shape contradicts config.json.
+    #[error("{}: tensor `{}` has shape {found:?}, config.json asks for {expected:?}", Name(file), Name(name))]
+    TensorShape {
+        /// The tensor.
+        name: String,
+        /// The file it is in.
+        file: String,
+        /// The shape that follows from config.json.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// A weight is stored in a type that is not a weight type.
+    #[error("{}: tensor `{}` is stored as {found}; allowed: {allowed}", Name(file), Name(name))]
+    TensorDtype {
+        /// The tensor.
+        name: String,
+        /// The file it is in.
+        file: String,
+        /// The stored type.
+        found: &'static str,
+        /// The accepted types.
+        allowed: &'static str,
+    },
+    /// A weight is NaN or infinite.
+    #[error("{}: tensor `{}` holds {value} at element {index}; every weight must be finite", Name(file), Name(name))]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// The file it is in.
+        file: String,
+        /// Flat, row-major index of the first such element.
+        index: usize,
+        /// The element.
+        value: f32,
+    },
+    /// A weight is too large for f16.
+    #[error("tensor `{}` holds {value} at element {index}, which f16 cannot hold", Name(name))]
+    F16Overflow {
+        /// The tensor.
+        name: String,
+        /// Flat, row-major index of the first such element.
+        index: usize,
+        /// The element.
+        value: f32,
+    },
+    /// The tokenizer could not be read or could not encode or decode.
+    #[error("tokenizer: {}", Name(message))]
+    Tokenizer {
+        /// The reason.
+        message: String,
+    },
+    /// Text was given to a model that has no tokenizer.
+    #[error("the model has no tokenizer.json")]
+    NoTokenizer,
+    /// A token id beyond the vocabulary.
+    #[error("token id {id} is outside the vocabulary of {vocab}")]
+    TokenOutOfRange {
+        /// The id.
+        id: u32,
+        /// The number of ids; valid ones are below it.
+        vocab: usize,
+    },
+    /// Nothing was given to continue from.
+    #[error("the prompt is empty: there is no token to continue from")]
+    EmptyPrompt,
+    /// An option has a value outside its range.
+    #[error("option {name}: {} is not allowed; allowed: {allowed}", Name(value))]
+    InvalidOption {
+        /// The option.
+        name: String,
+        /// The value given.
+        value: String,
+        /// What would have been accepted.
+        allowed: String,
+    },
+    /// No adapter fits the request.
+    #[error("no suitable GPU: asked for {wanted}; found {}", List(found))]
+    NoAdapter {
+        /// What was asked for.
+        wanted: String,
+        /// The adapters that are there.
+        found: Vec<String>,
+    },
+    /// A limit of the device is too small for the model.
+    #[error("{what} needs {limit} of {needed}, the device offers {available}")]
+    LimitTooSmall {
+        /// The limit, in WebGPU's spelling.
+        limit: String,
+        /// What is needed.
+        needed: u64,
+        /// What the device offers.
+        available: u64,
+        /// The part of the model or session that needs it.
+        what: String,
+    },
+    /// The device stopped working.
+    #[error("the GPU device was lost: {reason}")]
+    DeviceLost {
+        /// The driver's reason.
+        reason: String,
+    },
+    /// An allocation failed.
+    #[error("out of memory while allocating {bytes} bytes for {what}")]
+    OutOfMemory {
+        /// What the memory was for.
+        what: String,
+        /// How much was asked for.
+        bytes: u64,
+    },
+    /// The GPU layer reported something that is our fault or the driver's.
+    #[error("GPU error: {message}")]
+    Gpu {
+        /// The report.
+        message: String,
+    },
+    /// Something this build or device does not do.
+    #[error("{what} is not supported here")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+    },
+    /// Bytes given to `restore` are not a usable saved state.
+    #[error("saved state: {problem}")]
+    SavedState {
+        /// What is wrong with them.
+        problem: SavedStateProblem,
+    },
+}
+
+/// Why a saved state was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SavedStateProblem {
+    /// The first bytes are not those of a saved state.
+    #[error("these bytes are not a saved session state")]
+    NotAState,
+    /// Written by another version of the format.
+    #[error("format version {found}, this build reads version {expected}")]
+    Version {
+        /// The version in the bytes.
+        found: u32,
+        /// The version this build reads.
+        expected: u32,
+    },
+    /// Written by a session of another model.
+    #[error("made by model {found}, the open model is {expected}")]
+    Fingerprint {
+        /// Fingerprint in the bytes.
+        found: String,
+        /// Fingerprint of the open model.
+        expected: String,
+    },
+    /// A field has a size or value that does not fit the model.
+    #[error("field `{field}` is {found}, expected {expected}")]
+    Shape {
+        /// The field.
+        field: String,
+        /// What the open model asks for.
+        expected: String,
+        /// What the bytes say.
+        found: String,
+    },
+    /// The bytes were changed after they were written.
+    #[error("checksum is {found:016x}, expected {expected:016x}: the bytes are damaged")]
+    Checksum {
+        /// The checksum stored in the bytes.
+        expected: u64,
+        /// The checksum of the bytes as they are.
+        found: u64,
+    },
+    /// The bytes end early.
+    #[error("ends after {found} bytes, expected {expected}")]
+    Truncated {
+        /// The length that the header promises.
+        expected: u64,
+        /// The length there is.
+        found: u64,
+    },
+    /// There are bytes after the end.
+    #[error("{extra} bytes follow the end")]
+    TrailingBytes {
+        /// How many.
+        extra: u64,
+    },
+}
+
+impl Error {
+    /// A stable identifier of the kind of error, for programs: `"weights-invalid"`, `"no-adapter"`, ….
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Io { .. } => "io",
+            Error::Json { file, .. } if file == CONFIG_FILE => "config-invalid",
+            Error::Json { .. } => "json-invalid",
+            Error::ConfigMissing { .. } | Error::ConfigValue { .. } => "config-invalid",
+            Error::UnsupportedModel { .. } => "model-unsupported",
+            Error::NoWeights { .. } => "weights-missing",
+            Error::Weights { .. } | Error::ShardPath { .. } => "weights-invalid",
+            Error::TensorMissing { .. }
+            | Error::TensorUnexpected { .. }
+            | Error::TensorShape { .. }
+            | Error::TensorDtype { .. } => "weights-mismatch",
+            Error::NotFinite { .. } | Error::F16Overflow { .. } => "weights-value",
+            Error::Tokenizer { .. } => "tokenizer",
+            Error::NoTokenizer => "no-tokenizer",
+            Error::TokenOutOfRange { .. } => "token-out-of-range",
+            Error::EmptyPrompt => "empty-prompt",
+            Error::InvalidOption { .. } => "invalid-option",
+            Error::NoAdapter { .. } => "no-adapter",
+            Error::LimitTooSmall { .. } => "limit-too-small",
+            Error::DeviceLost { .. } => "device-lost",
+            Error::OutOfMemory { .. } => "out-of-memory",
+            Error::Gpu { .. } => "gpu",
+            Error::Unsupported { .. } => "unsupported",
+            Error::SavedState { .. } => "saved-state",
+        }
+    }
+
+    /// The next thing to try, if there is one to name.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Error::Io { source, .. } => return io_hint(source),
+            Error::Json { .. } => "the file may be cut short; compare its size with the original",
+            Error::ConfigMissing { .. } | Error::ConfigValue { .. } => {
+                "correct config.json, or take the one published with the weights"
+            }
+            Error::UnsupportedModel { .. } => "this build runs model_type \"taipan\" only",
+            Error::NoWeights { .. } => {
+                "name a folder that holds config.json and safetensors weights; other formats must be converted first"
+            }
+            Error::Weights { problem, .. } => return problem.hint(),
+            Error::ShardPath { .. } => "an index may name only files in its own folder; do not trust this one",
+            Error::TensorMissing { .. } | Error::TensorUnexpected { .. } | Error::TensorShape { .. } => {
+                "config.json and the weights must come from the same checkpoint"
+            }
+            Error::TensorDtype { .. } => "convert the checkpoint to F32, F16 or BF16; quantised weights are not read",
+            Error::NotFinite { .. } => {
+                "the checkpoint is damaged or its training diverged; fetch it again or use an earlier one"
+            }
+            Error::F16Overflow { .. } => "load with dtype f32, or with auto to keep the stored type",
+            Error::Tokenizer { .. } => {
+                "tokenizer.json must be in the Hugging Face tokenizers format and belong to this model"
+            }
+            Error::NoTokenizer => "give token ids, or put tokenizer.json beside config.json",
+            Error::TokenOutOfRange { .. } => "were these ids made by another model's tokenizer?",
+            Error::EmptyPrompt => "give at least one token; no BOS is added for you",
+            Error::InvalidOption { .. } | Error::Gpu { .. } => return None,
+            Error::NoAdapter { .. } => "`taipan devices` lists what is there; the CPU device always works",
+            Error::LimitTooSmall { .. } => "try f16 weights, another adapter, or the CPU device",
+            Error::DeviceLost { .. } => {
+                "open the model again; if it happens again, try another backend or the CPU device"
+            }
+            Error::OutOfMemory { .. } => "close other programs, load f16 weights, or use the CPU device",
+            Error::Unsupported { .. } => return None,
+            Error::SavedState { problem } => return saved_state_hint(problem),
+        };
+        Some(text.to_owned())
+    }
+
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
+        Error::Io { action, path: path.into(), source }
+    }
+
+    pub(crate) fn weights(file: &str, problem: WeightsProblem) -> Error {
+        Error::Weights { file: file.to_owned(), problem: Box::new(problem) }
+    }
+}
+
+/// The one config file's name; its JSON errors count as config errors.
+pub(crate) const CONFIG_FILE: &str = "config.json";
+
+fn io_hint(source: &io::Error) -> Option<String> {
+    let text = match source.kind() {
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::PermissionDenied => "check the permissions of the file and its folder",
+        io::ErrorKind::StorageFull => "free some space or write to another disk; nothing was left behind",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn saved_state_hint(problem: &SavedStateProblem) -> Option<String> {
+    let text = match problem {
+        SavedStateProblem::Fingerprint { .. } => "restore it with the model that made it",
+        SavedStateProblem::Version { .. } => "make the state again with this version",
+        _ => "the bytes are not what `save` returned; make the state again",
+    };
+    Some(text.to_owned())
+}
+
+/// Shows text that a file chose: control characters escaped (a terminal would obey them), long text cut.
+pub(crate) struct Name<T>(pub(crate) T);
+
+/// Enough for any real tensor name or path, and short enough for a line.
+const SHOWN_CHARS: usize = 160;
+
+impl<T: AsRef<str>> fmt::Display for Name<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.as_ref();
+        for (shown, c) in text.chars().enumerate() {
+            if shown == SHOWN_CHARS {
+                return f.write_str("…");
+            }
+            if must_escape(c) { write!(f, "{}", c.escape_unicode())? } else { write!(f, "{c}")? }
+        }
+        Ok(())
+    }
+}
+
+/// Control characters, and the invisible ones that reorder the text around them.
+fn must_escape(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+struct AndMore(usize);
+
+impl fmt::Display for AndMore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 > 0 { write!(f, " (and {} more like it)", self.0) } else { Ok(()) }
+    }
+}
+
+struct List<'a>(&'a [String]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("none") } else { f.write_str(&self.0.join(", ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

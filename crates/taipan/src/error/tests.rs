@@ -1,0 +1,132 @@
+use super::*;
+
+fn owned(text: &str) -> String {
+    text.to_owned()
+}
+
+/// One error of each kind that has no test where it arises: code, message, hint.
+fn samples() -> Vec<(Error, &'static str, &'static str, &'static str)> {
+    vec![
+        (
+            Error::io("write", "out.txt", io::ErrorKind::StorageFull.into()),
+            "io",
+            "cannot write out.txt: no storage space",
+            "free some space or write to another disk; nothing was left behind",
+        ),
+        (
+            Error::NoWeights { dir: "model".into() },
+            "weights-missing",
+            "model: neither model.safetensors nor model.safetensors.index.json is there",
+            "name a folder that holds config.json and safetensors weights; other formats must be converted first",
+        ),
+        (
+            Error::F16Overflow { name: owned("w"), index: 3, value: 1e6 },
+            "weights-value",
+            "tensor `w` holds 1000000 at element 3, which f16 cannot hold",
+            "load with dtype f32, or with auto to keep the stored type",
+        ),
+        (
+            Error::NoTokenizer,
+            "no-tokenizer",
+            "the model has no tokenizer.json",
+            "give token ids, or put tokenizer.json beside config.json",
+        ),
+        (
+            Error::TokenOutOfRange { id: 4096, vocab: 4096 },
+            "token-out-of-range",
+            "token id 4096 is outside the vocabulary of 4096",
+            "were these ids made by another model's tokenizer?",
+        ),
+        (
+            Error::EmptyPrompt,
+            "empty-prompt",
+            "the prompt is empty: there is no token to continue from",
+            "give at least one token; no BOS is added for you",
+        ),
+        (
+            Error::InvalidOption { name: owned("--temp"), value: owned("-1"), allowed: owned("0 or more") },
+            "invalid-option",
+            "option --temp: -1 is not allowed; allowed: 0 or more",
+            "",
+        ),
+        (
+            Error::NoAdapter { wanted: owned("a real GPU"), found: vec![owned("llvmpipe"), owned("WARP")] },
+            "no-adapter",
+            "no suitable GPU: asked for a real GPU; found llvmpipe, WARP",
+            "`taipan devices` lists what is there; the CPU device always works",
+        ),
+        (
+            Error::NoAdapter { wanted: owned("index 3"), found: vec![] },
+            "no-adapter",
+            "no suitable GPU: asked for index 3; found none",
+            "`taipan devices` lists what is there; the CPU device always works",
+        ),
+        (
+            Error::LimitTooSmall {
+                limit: owned("maxBufferSize"),
+                needed: 300,
+                available: 200,
+                what: owned("embedding.weight"),
+            },
+            "limit-too-small",
+            "embedding.weight needs maxBufferSize of 300, the device offers 200",
+            "try f16 weights, another adapter, or the CPU device",
+        ),
+        (
+            Error::DeviceLost { reason: owned("driver reset") },
+            "device-lost",
+            "the GPU device was lost: driver reset",
+            "open the model again; if it happens again, try another backend or the CPU device",
+        ),
+        (
+            Error::OutOfMemory { what: owned("the window"), bytes: 1 << 20 },
+            "out-of-memory",
+            "out of memory while allocating 1048576 bytes for the window",
+            "close other programs, load f16 weights, or use the CPU device",
+        ),
+        (
+            Error::SavedState { problem: SavedStateProblem::Version { found: 2, expected: 1 } },
+            "saved-state",
+            "saved state: format version 2, this build reads version 1",
+            "make the state again with this version",
+        ),
+        (
+            Error::SavedState { problem: SavedStateProblem::Checksum { expected: 1, found: 255 } },
+            "saved-state",
+            "saved state: checksum is 00000000000000ff, expected 0000000000000001: the bytes are damaged",
+            "the bytes are not what `save` returned; make the state again",
+        ),
+    ]
+}
+
+#[test]
+fn messages_codes_and_hints() {
+    for (error, code, message, hint) in samples() {
+        assert_eq!(error.to_string(), message);
+        assert_eq!(error.code(), code);
+        assert_eq!(error.hint().unwrap_or_default(), hint, "{message}");
+    }
+}
+
+#[test]
+fn causes_stay_attached() {
+    use std::error::Error as _;
+    let error = Error::io("read", "x", io::ErrorKind::NotFound.into());
+    assert!(error.source().is_some_and(|s| s.is::<io::Error>()));
+}
+
+#[test]
+fn an_error_can_cross_threads_and_is_small() {
+    fn check<T: Send + Sync + 'static>() {}
+    check::<Error>();
+    // Every `Result` of this crate carries it.
+    assert!(size_of::<Error>() <= 128, "{}", size_of::<Error>());
+}
+
+#[test]
+fn names_are_shown_harmlessly() {
+    assert_eq!(Name("layers.0.größe").to_string(), "layers.0.größe");
+    assert_eq!(Name("a\nb\u{1b}[31m\u{202e}").to_string(), "a\\u{a}b\\u{1b}[31m\\u{202e}");
+    assert_eq!(Name("x".repeat(160)).to_string(), "x".repeat(160));
+    assert_eq!(Name("x".repeat(161)).to_string(), "x".repeat(160) + "…");
+}

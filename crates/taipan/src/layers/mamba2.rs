@@ -1,0 +1,104 @@
+//! `h ← h + out_proj(gated_norm(mixer(in_proj(RMSNorm(h)))))` (arXiv 2405.21060; spec §1.1).
+
+use taipan_kernels::{
+    BmmChunk, Call, CausalConv1d, ChunkCumsum, ChunkScan, ChunkState, ConvAppend, Epilogue, Matvec, MixerUpdate, Norm,
+    RmsNorm, RmsNormGated, Rows, StatePassing,
+};
+use taipan_reference::GateMode;
+
+use super::{Context, matmul};
+use crate::description::Mamba2Layer;
+
+impl Mamba2Layer {
+    /// A segment of tokens, in the chunked form.
+    pub(super) fn prefill(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+        let (s, control, chunk, mixer) = (cx.scratch, cx.common.control, cx.chunk(), self.mixer);
+        let raw = s.projected;
+        calls.push(RmsNorm { norm: self.norm, eps: cx.eps, x: s.hidden, out: s.normed }.into());
+        calls.push(matmul(cx, self.in_proj, self.in_bias, s.normed, raw, Epilogue::Store));
+        calls.push(CausalConv1d { mixer, raw, conv_state: self.conv_state, control, out: s.xbc }.into());
+        calls.push(ConvAppend { mixer, raw, control, conv_state: self.conv_state }.into());
+        calls.push(ChunkCumsum { mixer, chunk, raw, control, da: s.da }.into());
+        calls.push(BmmChunk { mixer, chunk, xbc: s.xbc, control, cb: s.cb }.into());
+        calls.push(ChunkState { mixer, chunk, xbc: s.xbc, da: s.da, control, states: s.states }.into());
+        calls.push(StatePassing { mixer, chunk, da: s.da, control, states: s.states, ssm: self.ssm }.into());
+        calls
+            .push(ChunkScan { mixer, chunk, xbc: s.xbc, da: s.da, cb: s.cb, states: s.states, control, y: s.y }.into());
+        calls.push(self.gated_norm(s.y, raw, s.gated));
+        calls.push(matmul(cx, self.out_proj, self.out_bias, s.gated, s.hidden, Epilogue::Add));
+    }
+
+    /// One token, in the recurrent form: three dispatches where the gated norm can be fused into out_proj.
+    pub(super) fn decode(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+        let (s, control) = (cx.scratch, cx.common.control);
+        let gate = self.fused_norm().is_some();
+        calls.push(
+            Matvec {
+                weight: self.in_proj,
+                bias: self.in_bias,
+                norm: Some(Norm { weight: self.norm, eps: cx.eps, groups: 1 }),
+                x: s.hidden,
+                y: s.projected,
+                epilogue: Epilogue::Store,
+                control,
+                selection: None,
+                only_selected: false,
+            }
+            .into(),
+        );
+        calls.push(
+            MixerUpdate {
+                mixer: self.mixer,
+                gate,
+                projected: s.projected,
+                control,
+                conv_state: self.conv_state,
+                ssm: self.ssm,
+                y: s.y,
+            }
+            .into(),
+        );
+        if !gate {
+            calls.push(self.gated_norm(s.y, s.projected, s.gated));
+        }
+        calls.push(
+            Matvec {
+                weight: self.out_proj,
+                bias: self.out_bias,
+                norm: self.fused_norm(),
+                x: if gate { s.y } else { s.gated },
+                y: s.hidden,
+                epilogue: Epilogue::Add,
+                control,
+                selection: None,
+                only_selected: false,
+            }
+            .into(),
+        );
+    }
+
+    /// The gated norm as a prologue of out_proj: after the gate, and with groups that are whole eights.
+    fn fused_norm(&self) -> Option<Norm> {
+        let groups = self.mixer.groups;
+        let aligned = groups == 1 || (self.mixer.inner() / groups).is_multiple_of(8);
+        (self.gate_mode == GateMode::NormAfterGate && aligned).then_some(Norm {
+            weight: self.gated_norm,
+            eps: self.gated_eps,
+            groups,
+        })
+    }
+
+    fn gated_norm(&self, y: Rows, z: Rows, out: Rows) -> Call {
+        RmsNormGated {
+            norm: Some(self.gated_norm),
+            eps: self.gated_eps,
+            groups: self.mixer.groups,
+            mode: self.gate_mode,
+            y,
+            z,
+            z_at: 0,
+            out,
+        }
+        .into()
+    }
+}

@@ -1,0 +1,118 @@
+//! From a description to lists of calls, one list per thing a session does.
+
+mod mamba2;
+mod selective_attention;
+
+use taipan_kernels::{Call, Embed, Epilogue, Matmul, Matrix, Matvec, Norm, Over, RmsNorm, Rows, Sample, Vector};
+
+use crate::description::{Common, Description, Layer, Scratch, Shape};
+
+/// What a layer needs to know besides its own weights.
+struct Context<'a> {
+    common: &'a Common,
+    scratch: &'a Scratch,
+    shape: Shape,
+    eps: f32,
+}
+
+impl Context<'_> {
+    fn chunk(&self) -> u32 {
+        self.shape.chunk as u32
+    }
+
+    fn segment(&self) -> u32 {
+        self.shape.segment as u32
+    }
+}
+
+/// A product over all tokens of the segment.
+fn matmul(cx: &Context<'_>, weight: Matrix, bias: Option<Vector>, x: Rows, y: Rows, epilogue: Epilogue) -> Call {
+    let over = Over::Tokens { first: 0, most: cx.segment() };
+    Matmul { weight, bias, x, y, epilogue, over, control: cx.common.control, selected: None }.into()
+}
+
+/// The programs of a model. Each is flat data, the same for every device.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// A segment through all layers; ends with the logits of its last token.
+    pub prefill: Vec<Call>,
+    /// One token through all layers; ends with its logits.
+    pub decode: Vec<Call>,
+    /// The next token from the logits.
+    pub sample: Vec<Call>,
+    /// After `prefill`: final norm of all tokens of the segment.
+    pub final_norm: Vec<Call>,
+    /// After `final_norm`: logits of one tile of tokens, a program per tile.
+    pub logit_tiles: Vec<Vec<Call>>,
+}
+
+impl Programs {
+    /// Writes out the programs of a model.
+    #[must_use]
+    pub fn new(d: &Description) -> Self {
+        let cx = Context { common: &d.common, scratch: &d.scratch, shape: d.shape, eps: d.eps };
+        let (mut prefill, mut decode) = (vec![embed(&cx, d)], vec![embed(&cx, d)]);
+        for layer in &d.layers {
+            match layer {
+                Layer::Mamba2(layer) => {
+                    layer.prefill(&cx, &mut prefill);
+                    layer.decode(&cx, &mut decode);
+                }
+                Layer::SelectiveAttention(layer) => {
+                    layer.prefill(&cx, &mut prefill);
+                    layer.decode(&cx, &mut decode);
+                }
+            }
+        }
+        prefill.push(head(&cx, d));
+        decode.push(head(&cx, d));
+        let tiles = 0..d.shape.segment.div_ceil(d.shape.logit_rows);
+        Self {
+            prefill,
+            decode,
+            sample: vec![sample(&cx)],
+            final_norm: vec![RmsNorm { norm: d.norm, eps: d.eps, x: d.scratch.hidden, out: d.scratch.normed }.into()],
+            logit_tiles: tiles.map(|i| vec![logit_tile(&cx, d, i * d.shape.logit_rows)]).collect(),
+        }
+    }
+}
+
+fn embed(cx: &Context<'_>, d: &Description) -> Call {
+    let Common { control, ids, recent, .. } = *cx.common;
+    Embed { table: d.embedding, scale: 1.0, ids, control, recent, hidden: cx.scratch.hidden }.into()
+}
+
+fn head(cx: &Context<'_>, d: &Description) -> Call {
+    Matvec {
+        weight: d.head,
+        bias: None,
+        norm: Some(Norm { weight: d.norm, eps: d.eps, groups: 1 }),
+        x: cx.scratch.hidden,
+        y: cx.common.logits,
+        epilogue: Epilogue::Store,
+        control: cx.common.control,
+        selection: None,
+        only_selected: false,
+    }
+    .into()
+}
+
+fn logit_tile(cx: &Context<'_>, d: &Description, first: usize) -> Call {
+    Matmul {
+        weight: d.head,
+        bias: None,
+        x: cx.scratch.normed,
+        y: cx.scratch.logits,
+        epilogue: Epilogue::Store,
+        over: Over::Tokens { first: first as u32, most: d.shape.logit_rows as u32 },
+        control: cx.common.control,
+        selected: None,
+    }
+    .into()
+}
+
+fn sample(cx: &Context<'_>) -> Call {
+    let Common { control, ids, recent, options, logits } = *cx.common;
+    let Scratch { candidates, adjusted, .. } = *cx.scratch;
+    Sample { logits, recent, control, options, candidates, adjusted, ids }.into()
+}

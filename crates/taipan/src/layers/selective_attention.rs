@@ -1,0 +1,135 @@
+//! The gate picks the tokens that attend; a selected one becomes `(1 − α)·h + α·o`; then an MLP for all (spec §1.2).
+
+use taipan_kernels::{
+    Call, Compact, Epilogue, KvAppend, Matmul, Matvec, Norm, Over, RmsNorm, Rotary, Rows, Selected, TokenGate,
+    TokenGateKv, WindowAttention,
+};
+
+use super::{Context, matmul};
+use crate::description::SalLayer;
+
+/// Rows of the indirect arguments, as `compact` writes them.
+const Q_PROJ: u32 = 0;
+const ATTENTION: u32 = 1;
+const O_PROJ: u32 = 2;
+
+impl SalLayer {
+    fn selected(&self, cx: &Context<'_>, row: u32) -> Selected {
+        Selected { selection: self.selection, capacity: cx.segment(), args: cx.scratch.args, row }
+    }
+
+    fn attention(&self, cx: &Context<'_>, kv: Option<Rows>) -> Call {
+        WindowAttention {
+            attention: self.attention,
+            table: self.table,
+            q: cx.scratch.q,
+            kv,
+            ring: self.ring,
+            control: cx.common.control,
+            selected: self.selected(cx, ATTENTION),
+            out: cx.scratch.attended,
+        }
+        .into()
+    }
+
+    /// A segment of tokens: projections and attention run over the selected rows only.
+    pub(super) fn prefill(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+        let (s, control) = (cx.scratch, cx.common.control);
+        calls.push(RmsNorm { norm: self.gate, eps: cx.eps, x: s.hidden, out: s.normed }.into());
+        calls
+            .push(TokenGate { gate: self.gate, capacity: cx.segment(), x: s.normed, selection: self.selection }.into());
+        calls.push(
+            Compact {
+                capacity: cx.segment(),
+                q_tiles: Matmul::row_tiles(self.q_proj.rows),
+                o_tiles: Matmul::row_tiles(self.o_proj.rows),
+                heads: self.attention.heads,
+                control,
+                sal: self.sal,
+                selection: self.selection,
+                args: s.args,
+            }
+            .into(),
+        );
+        calls.push(matmul(cx, self.kv_proj, None, s.normed, s.kv, Epilogue::Store));
+        if let Some(table) = self.table {
+            let (heads, head_dim) = (self.attention.kv_heads, self.attention.head_dim);
+            calls.push(Rotary { table, heads, head_dim, control, kv: s.kv }.into());
+        }
+        let q = Matmul {
+            weight: self.q_proj,
+            bias: None,
+            x: s.normed,
+            y: s.q,
+            epilogue: Epilogue::Store,
+            over: Over::Gather,
+            control,
+            selected: Some(self.selected(cx, Q_PROJ)),
+        };
+        calls.push(q.into());
+        calls.push(self.attention(cx, Some(s.kv)));
+        calls.push(KvAppend { kv: s.kv, control, window: self.attention.window, ring: self.ring }.into());
+        let o = Matmul {
+            weight: self.o_proj,
+            x: s.attended,
+            y: s.hidden,
+            epilogue: Epilogue::Mix,
+            over: Over::Scatter,
+            selected: Some(self.selected(cx, O_PROJ)),
+            ..q
+        };
+        calls.push(o.into());
+        calls.push(RmsNorm { norm: self.mlp_norm, eps: cx.eps, x: s.hidden, out: s.normed }.into());
+        calls.push(matmul(cx, self.gate_up, None, s.normed, s.mlp, Epilogue::Swiglu));
+        calls.push(matmul(cx, self.down, None, s.mlp, s.hidden, Epilogue::Add));
+    }
+
+    /// One token, six dispatches; unselected, three of them return at once.
+    pub(super) fn decode(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+        let (s, control) = (cx.scratch, cx.common.control);
+        calls.push(
+            TokenGateKv {
+                attention: self.attention,
+                weight: self.kv_proj,
+                gate: self.gate,
+                eps: cx.eps,
+                table: self.table,
+                hidden: s.hidden,
+                control,
+                ring: self.ring,
+                sal: self.sal,
+                selection: self.selection,
+                capacity: cx.segment(),
+            }
+            .into(),
+        );
+        let q = Matvec {
+            weight: self.q_proj,
+            bias: None,
+            norm: Some(Norm { weight: self.gate, eps: cx.eps, groups: 1 }),
+            x: s.hidden,
+            y: s.q,
+            epilogue: Epilogue::Store,
+            control,
+            selection: Some(self.selection),
+            only_selected: true,
+        };
+        calls.push(q.into());
+        calls.push(self.attention(cx, None));
+        let o = Matvec { weight: self.o_proj, norm: None, x: s.attended, y: s.hidden, epilogue: Epilogue::Mix, ..q };
+        calls.push(o.into());
+        let up = Matvec {
+            weight: self.gate_up,
+            norm: Some(Norm { weight: self.mlp_norm, eps: cx.eps, groups: 1 }),
+            x: s.hidden,
+            y: s.mlp,
+            epilogue: Epilogue::Swiglu,
+            selection: None,
+            only_selected: false,
+            ..q
+        };
+        calls.push(up.into());
+        let down = Matvec { weight: self.down, norm: None, x: s.mlp, y: s.hidden, epilogue: Epilogue::Add, ..up };
+        calls.push(down.into());
+    }
+}

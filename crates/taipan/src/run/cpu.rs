@@ -1,0 +1,438 @@
+//! The CPU device: every call through its twin in `taipan-reference`, fused kernels as compositions, matrix products
+//! through [`super::dense`].
+
+use taipan_kernels::{BufferDesc, BufferId, Call, Element, Embed, Epilogue, Matmul, Matvec, MixerUpdate, Over};
+use taipan_kernels::{Rows, Sample, TokenGateKv, Vector, control, sampler, selection};
+use taipan_reference as reference;
+use taipan_reference::{Conv, Heads, RECENT, Sampling};
+
+use super::dense;
+use crate::description::{Buffers, Part};
+
+/// A weight vector in memory.
+#[derive(Clone, Debug)]
+pub enum VectorData {
+    /// Numbers.
+    F32(Vec<f32>),
+    /// Words.
+    U32(Vec<u32>),
+}
+
+/// Weights of a model, f32 on the CPU whatever their storage.
+#[derive(Debug)]
+pub struct Weights {
+    /// Matrices in the order of their recipes.
+    pub matrices: Vec<Vec<f32>>,
+    /// Vectors in the order of their recipes.
+    pub vectors: Vec<VectorData>,
+}
+
+impl Weights {
+    /// Bytes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let vectors = self.vectors.iter().map(|v| match v {
+            VectorData::F32(v) => v.len(),
+            VectorData::U32(v) => v.len(),
+        });
+        4 * (self.matrices.iter().map(Vec::len).sum::<usize>() + vectors.sum::<usize>()) as u64
+    }
+
+    fn f32(&self, v: Vector) -> &[f32] {
+        match &self.vectors[v.id as usize] {
+            VectorData::F32(v) => v,
+            VectorData::U32(_) => panic!("vector {} holds words", v.id),
+        }
+    }
+
+    fn words(&self, v: Option<Vector>) -> &[u32] {
+        match v.map(|v| &self.vectors[v.id as usize]) {
+            Some(VectorData::U32(v)) => v,
+            Some(VectorData::F32(_)) => panic!("a rotary table holds words"),
+            None => &[],
+        }
+    }
+}
+
+/// Makes one weight vector from its recipe; `read` yields the elements of a tensor.
+///
+/// # Errors
+/// Those of `read`.
+pub fn vector_data<E>(parts: &[Part], mut read: impl FnMut(&str) -> Result<Vec<f32>, E>) -> Result<VectorData, E> {
+    if let [Part::Words(words)] = parts {
+        return Ok(VectorData::U32(words.clone()));
+    }
+    let mut out = Vec::new();
+    for part in parts {
+        match part {
+            Part::Tensor(name) => out.extend(read(name)?),
+            Part::Zeros(n) => out.resize(out.len() + n, 0.0),
+            Part::Words(_) => unreachable!("words stand alone"),
+        }
+    }
+    Ok(VectorData::F32(out))
+}
+
+/// A dense buffer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// Numbers.
+    F32(Vec<f32>),
+    /// Words.
+    U32(Vec<u32>),
+}
+
+impl Data {
+    /// Zeros of a description.
+    #[must_use]
+    pub fn zeros(desc: &BufferDesc) -> Self {
+        match desc.element {
+            Element::F32 => Self::F32(vec![0.0; desc.len()]),
+            Element::U32 => Self::U32(vec![0; desc.len()]),
+        }
+    }
+
+    /// The elements' bits.
+    #[must_use]
+    pub fn to_words(&self) -> Vec<u32> {
+        match self {
+            Self::F32(v) => v.iter().map(|x| x.to_bits()).collect(),
+            Self::U32(v) => v.clone(),
+        }
+    }
+
+    /// Replaces the elements by their bits.
+    pub fn set_words(&mut self, words: &[u32]) {
+        match self {
+            Self::F32(v) => *v = words.iter().map(|w| f32::from_bits(*w)).collect(),
+            Self::U32(v) => *v = words.to_vec(),
+        }
+    }
+}
+
+/// State and scratch of one session.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// Session state.
+    pub state: Vec<Data>,
+    /// Scratch.
+    pub scratch: Vec<Data>,
+}
+
+impl Memory {
+    /// Zeroed memory.
+    #[must_use]
+    pub fn new(state: &Buffers, scratch: &Buffers) -> Self {
+        let zeros = |b: &Buffers| b.list().iter().map(Data::zeros).collect();
+        Self { state: zeros(state), scratch: zeros(scratch) }
+    }
+
+    fn slot(&mut self, id: BufferId) -> &mut Data {
+        match id {
+            BufferId::State(i) => &mut self.state[i as usize],
+            BufferId::Scratch(i) => &mut self.scratch[i as usize],
+        }
+    }
+
+    /// A buffer.
+    #[must_use]
+    pub fn get(&self, id: BufferId) -> &Data {
+        match id {
+            BufferId::State(i) => &self.state[i as usize],
+            BufferId::Scratch(i) => &self.scratch[i as usize],
+        }
+    }
+
+    /// Numbers of a buffer.
+    #[must_use]
+    pub fn f32(&self, id: BufferId) -> &[f32] {
+        match self.get(id) {
+            Data::F32(v) => v,
+            Data::U32(_) => panic!("{id:?} holds words"),
+        }
+    }
+
+    /// Words of a buffer.
+    #[must_use]
+    pub fn u32(&self, id: BufferId) -> &[u32] {
+        match self.get(id) {
+            Data::U32(v) => v,
+            Data::F32(_) => panic!("{id:?} holds numbers"),
+        }
+    }
+
+    /// Replaces a buffer's elements by their bits.
+    pub fn set_words(&mut self, id: BufferId, words: &[u32]) {
+        self.slot(id).set_words(words);
+    }
+
+    /// Words of a buffer, to change.
+    pub fn u32_mut(&mut self, id: BufferId) -> &mut Vec<u32> {
+        match self.slot(id) {
+            Data::U32(v) => v,
+            Data::F32(_) => panic!("{id:?} holds numbers"),
+        }
+    }
+
+    /// Lends a buffer of numbers to `body` while the others stay readable.
+    fn write(&mut self, id: BufferId, body: impl FnOnce(&Self, &mut Vec<f32>)) {
+        let mut data = std::mem::replace(self.slot(id), Data::U32(Vec::new()));
+        match &mut data {
+            Data::F32(v) => body(self, v),
+            Data::U32(_) => panic!("{id:?} holds words"),
+        }
+        *self.slot(id) = data;
+    }
+
+    /// Lends a buffer of words to `body` while the others stay readable.
+    fn write_words(&mut self, id: BufferId, body: impl FnOnce(&Self, &mut Vec<u32>)) {
+        let mut words = std::mem::take(self.u32_mut(id));
+        body(self, &mut words);
+        *self.u32_mut(id) = words;
+    }
+
+    fn tokens(&self, control: BufferId) -> usize {
+        self.u32(control)[control::TOKENS] as usize
+    }
+
+    fn first(&self, control: BufferId) -> usize {
+        let c = self.u32(control);
+        (c[control::CONSUMED] - c[control::TOKENS]) as usize
+    }
+}
+
+/// Runs a list of calls on a segment of `n` tokens.
+pub fn run(calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
+    for call in calls {
+        step(call, w, m, n);
+    }
+}
+
+/// Runs one call on a segment of `n` tokens.
+pub fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
+    match call {
+        Call::Embed(c) => embed(c, w, m),
+        Call::RmsNorm(c) => {
+            let cols = c.x.cols as usize;
+            m.write(c.out.buffer, |m, out| {
+                let x = &m.f32(c.x.buffer)[..n * cols];
+                reference::rms_norm(x, &w.f32(c.norm)[..cols], c.eps, cols, 1, &mut out[..n * cols]);
+            });
+        }
+        Call::RmsNormGated(c) => {
+            let cols = c.y.cols as usize;
+            let (z_cols, z_at) = (c.z.cols as usize, c.z_at as usize);
+            m.write(c.out.buffer, |m, out| {
+                let (y, z) = (&m.f32(c.y.buffer)[..n * cols], &m.f32(c.z.buffer)[..n * z_cols]);
+                let (norm, groups) = (c.norm.map_or(&[][..], |v| w.f32(v)), c.groups as usize);
+                let out = &mut out[..n * cols];
+                reference::rms_norm_gated(y, z, z_cols, z_at, norm, c.eps, cols, groups, c.mode, out);
+            });
+        }
+        Call::Matvec(c) => matvec(c, w, m),
+        Call::Matmul(c) => matmul(c, w, m),
+        Call::MixerUpdate(c) => mixer_update(c, w, m),
+        Call::TokenGateKv(c) => token_gate_kv(c, w, m),
+        Call::Sample(c) => sample(c, m),
+        _ => super::cpu_prefill::step(call, w, m, n),
+    }
+}
+
+pub(super) fn weights_f32(w: &Weights, v: Vector) -> &[f32] {
+    w.f32(v)
+}
+
+pub(super) fn weights_words(w: &Weights, v: Option<Vector>) -> &[u32] {
+    w.words(v)
+}
+
+pub(super) fn lend(m: &mut Memory, id: BufferId, body: impl FnOnce(&Memory, &mut Vec<f32>)) {
+    m.write(id, body);
+}
+
+pub(super) fn lend_words(m: &mut Memory, id: BufferId, body: impl FnOnce(&Memory, &mut Vec<u32>)) {
+    m.write_words(id, body);
+}
+
+/// `(position of the segment's first token, tokens of the segment)`.
+pub(super) fn span(m: &Memory, control: BufferId) -> (usize, usize) {
+    (m.first(control), m.tokens(control))
+}
+
+fn embed(c: &Embed, w: &Weights, m: &mut Memory) {
+    let n = m.tokens(c.control);
+    let ids = m.u32(c.ids)[..n].to_vec();
+    let cols = c.hidden.cols as usize;
+    m.write(c.hidden.buffer, |_, hidden| {
+        reference::embed(&w.matrices[c.table.id as usize], cols, &ids, c.scale, &mut hidden[..n * cols]);
+    });
+    let consumed = m.u32(c.control)[control::CONSUMED];
+    for (position, id) in (consumed..).zip(&ids) {
+        m.u32_mut(c.recent)[position as usize % RECENT] = *id;
+    }
+    m.u32_mut(c.control)[control::CONSUMED] = consumed + n as u32;
+}
+
+/// Applies an epilogue to one row: `v` is the product, `y` the row it goes to.
+fn finish(epilogue: Epilogue, alpha: f32, v: &[f32], y: &mut [f32]) {
+    match epilogue {
+        Epilogue::Store => y.copy_from_slice(v),
+        Epilogue::Add => y.iter_mut().zip(v).for_each(|(y, v)| *y += v),
+        Epilogue::Mix => reference::mix_back(v, v.len(), &[alpha], &[0], y),
+        Epilogue::Swiglu => reference::swiglu(v, y.len(), y),
+    }
+}
+
+fn add_bias(bias: Option<Vector>, w: &Weights, v: &mut [f32]) {
+    if let Some(bias) = bias {
+        let bias = w.f32(bias);
+        for row in v.chunks_exact_mut(bias.len()) {
+            row.iter_mut().zip(bias).for_each(|(v, b)| *v += b);
+        }
+    }
+}
+
+fn alphas(selection: &[u32]) -> Vec<f32> {
+    let capacity = (selection.len() - selection::HEADER) / 3;
+    selection[selection::alphas()..][..capacity].iter().map(|b| f32::from_bits(*b)).collect()
+}
+
+fn matvec(c: &Matvec, w: &Weights, m: &mut Memory) {
+    let selection = c.selection.map(|s| m.u32(s));
+    if c.only_selected && selection.is_some_and(|s| s[selection::COUNT] == 0) {
+        return;
+    }
+    let alpha = selection.map_or(0.0, |s| f32::from_bits(s[selection::alphas()]));
+    let (rows, cols) = (c.weight.rows as usize, c.weight.cols as usize);
+    let last = m.tokens(c.control) - 1;
+    let mut x = m.f32(c.x.buffer)[last * cols..(last + 1) * cols].to_vec();
+    if let Some(norm) = c.norm {
+        let mut normed = vec![0.0; cols];
+        reference::rms_norm(&x, &w.f32(norm.weight)[..cols], norm.eps, cols, norm.groups as usize, &mut normed);
+        x = normed;
+    }
+    let mut v = vec![0.0; rows];
+    dense::matvec(&x, &w.matrices[c.weight.id as usize], &mut v);
+    add_bias(c.bias, w, &mut v);
+    let y_cols = c.y.cols as usize;
+    m.write(c.y.buffer, |_, y| finish(c.epilogue, alpha, &v, &mut y[..y_cols]));
+}
+
+/// For each row of a product, the row of x it reads and the row of y it writes.
+fn product_rows(c: &Matmul, m: &Memory) -> Vec<(usize, usize)> {
+    let n = m.tokens(c.control);
+    let chosen = |s: &[u32], capacity: usize| -> Vec<usize> {
+        let indices = &s[selection::indices(capacity)..][..s[selection::COUNT] as usize];
+        indices.iter().map(|i| *i as usize).collect()
+    };
+    match (c.over, c.selected) {
+        (Over::Tokens { first, most }, _) => {
+            let first = first as usize;
+            (first..n.min(first + most as usize)).map(|t| (t, t - first)).collect()
+        }
+        (over, Some(s)) => {
+            let rows = chosen(m.u32(s.selection), s.capacity as usize);
+            let pair = |(i, t)| if over == Over::Gather { (t, i) } else { (i, t) };
+            rows.into_iter().enumerate().map(pair).collect()
+        }
+        (_, None) => panic!("matmul: gather and scatter need a selection"),
+    }
+}
+
+fn matmul(c: &Matmul, w: &Weights, m: &mut Memory) {
+    let (rows, cols, y_cols) = (c.weight.rows as usize, c.weight.cols as usize, c.y.cols as usize);
+    let pairs = product_rows(c, m);
+    let x: Vec<f32> =
+        pairs.iter().flat_map(|(from, _)| &m.f32(c.x.buffer)[from * cols..(from + 1) * cols]).copied().collect();
+    let mut v = vec![0.0; pairs.len() * rows];
+    dense::matmul(&x, &w.matrices[c.weight.id as usize], rows, cols, &mut v);
+    add_bias(c.bias, w, &mut v);
+    let alpha = c.selected.map_or_else(Vec::new, |s| alphas(m.u32(s.selection)));
+    m.write(c.y.buffer, |_, y| {
+        for ((_, to), v) in pairs.iter().zip(v.chunks_exact(rows)) {
+            let alpha = alpha.get(*to).copied().unwrap_or(0.0);
+            finish(c.epilogue, alpha, v, &mut y[to * y_cols..(to + 1) * y_cols]);
+        }
+    });
+}
+
+fn mixer_update(c: &MixerUpdate, w: &Weights, m: &mut Memory) {
+    let k = &c.mixer;
+    let (inner, channels, heads) = (k.inner() as usize, k.channels() as usize, k.heads as usize);
+    let gn = (k.groups * k.d_state) as usize;
+    let first = m.first(c.control);
+    let raw = m.f32(c.projected.buffer)[..k.projected() as usize].to_vec();
+    let conv = Conv { channels, taps: k.taps as usize, stride: raw.len(), offset: k.xbc_at() as usize };
+    let (weight, bias) = w.f32(k.conv).split_at(channels * conv.taps);
+    let mut xbc = vec![0.0; channels];
+    m.write(c.conv_state, |_, state| {
+        reference::causal_conv1d(&raw, &conv, weight, bias, state, first, 1, &mut xbc);
+        reference::conv_append(&raw, &conv, first, 1, state);
+    });
+    let mut y = vec![0.0; inner];
+    let (x, bc) = xbc.split_at(inner);
+    let dt_raw = &raw[k.dt_at() as usize..];
+    m.write(c.ssm, |_, ssm| {
+        let heads = per_head(w.f32(k.per_head), heads);
+        reference::selective_state_update(&k.ssm(), &heads, x, &bc[..gn], &bc[gn..], dt_raw, ssm, &mut y);
+    });
+    if c.gate {
+        y.iter_mut().zip(&raw).for_each(|(y, z)| *y = (f64::from(*y) * reference::silu(f64::from(*z))) as f32);
+    }
+    m.write(c.y.buffer, |_, out| out[..inner].copy_from_slice(&y));
+}
+
+pub(super) fn per_head(packed: &[f32], heads: usize) -> Heads<'_> {
+    Heads { dt_bias: &packed[..heads], a_log: &packed[heads..2 * heads], d: &packed[2 * heads..] }
+}
+
+fn token_gate_kv(c: &TokenGateKv, w: &Weights, m: &mut Memory) {
+    let cols = c.weight.cols as usize;
+    let position = m.first(c.control);
+    let pack = w.f32(c.gate);
+    let mut x = vec![0.0; cols];
+    reference::rms_norm(&m.f32(c.hidden.buffer)[..cols], &pack[..cols], c.eps, cols, 1, &mut x);
+    let (mut alpha, mut wants) = ([0.0], [0]);
+    reference::token_gate(&x, &pack[cols..3 * cols], &pack[3 * cols..], cols, &mut alpha, &mut wants);
+    let capacity = c.capacity as usize;
+    let (mut mask, mut index) = ([0], [0]);
+    let mut count = 0;
+    m.write_words(c.sal, |_, sal| count = reference::compact(&wants, sal, &mut mask, &mut index));
+    m.write_words(c.selection, |_, s| {
+        s[selection::COUNT] = count as u32;
+        s[selection::alphas()] = alpha[0].to_bits();
+        s[selection::masks(capacity)] = mask[0];
+        s[selection::indices(capacity)] = 0;
+    });
+    let a = &c.attention;
+    let kv_cols = a.kv_cols() as usize;
+    let mut kv = vec![0.0; kv_cols];
+    dense::matvec(&x, &w.matrices[c.weight.id as usize], &mut kv);
+    if c.table.is_some() {
+        let (heads, head_dim) = (a.kv_heads as usize, a.head_dim as usize);
+        reference::rotary(&mut kv, heads, head_dim, w.words(c.table), position as u32);
+    }
+    m.write(c.ring, |_, ring| reference::kv_append(&kv, kv_cols, a.window as usize, position, 1, ring));
+}
+
+/// The options buffer as the twin takes it.
+fn sampling(options: &[u32]) -> Sampling {
+    let f = |i: usize| f32::from_bits(options[i]);
+    Sampling {
+        seed: u64::from(options[sampler::SEED_LO]) | u64::from(options[sampler::SEED_HI]) << 32,
+        temperature: f(sampler::TEMPERATURE),
+        top_k: options[sampler::TOP_K],
+        top_p: f(sampler::TOP_P),
+        min_p: f(sampler::MIN_P_LOG).exp(),
+        repeat_penalty: f(sampler::PENALTY),
+        repeat_last_n: options[sampler::LAST_N],
+    }
+}
+
+fn sample(c: &Sample, m: &mut Memory) {
+    let Rows { buffer, cols } = c.logits;
+    let mut logits = m.f32(buffer)[..cols as usize].to_vec();
+    let consumed = m.u32(c.control)[control::CONSUMED];
+    let id = reference::sample(&sampling(m.u32(c.options)), &mut logits, m.u32(c.recent), consumed);
+    m.u32_mut(c.ids)[0] = id;
+}

@@ -1,0 +1,155 @@
+//! The CPU device, continued: calls that only a prefill makes, one twin each.
+
+use taipan_kernels::{Call, Compact, Mixer, Rows, TokenGate, WindowAttention, selection};
+use taipan_reference as reference;
+use taipan_reference::Conv;
+
+use super::cpu::{Memory, Weights, lend, lend_words, per_head, span, weights_f32, weights_words};
+
+fn conv(mixer: &Mixer, raw: Rows) -> Conv {
+    Conv {
+        channels: mixer.channels() as usize,
+        taps: mixer.taps as usize,
+        stride: raw.cols as usize,
+        offset: mixer.xbc_at() as usize,
+    }
+}
+
+/// Runs one call on a segment of `n` tokens.
+pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
+    match call {
+        Call::CausalConv1d(c) => {
+            let conv = conv(&c.mixer, c.raw);
+            let (weight, bias) = weights_f32(w, c.mixer.conv).split_at(conv.channels * conv.taps);
+            let (first, n) = span(m, c.control);
+            lend(m, c.out.buffer, |m, out| {
+                let out = &mut out[..n * conv.channels];
+                reference::causal_conv1d(m.f32(c.raw.buffer), &conv, weight, bias, m.f32(c.conv_state), first, n, out);
+            });
+        }
+        Call::ConvAppend(c) => {
+            let (first, n) = span(m, c.control);
+            lend(m, c.conv_state, |m, state| {
+                reference::conv_append(m.f32(c.raw.buffer), &conv(&c.mixer, c.raw), first, n, state);
+            });
+        }
+        Call::ChunkCumsum(_) | Call::BmmChunk(_) | Call::ChunkState(_) | Call::StatePassing(_) | Call::ChunkScan(_) => {
+            ssd(call, w, m)
+        }
+        Call::TokenGate(c) => token_gate(c, w, m, n),
+        Call::Compact(c) => compact(c, m),
+        Call::Rotary(c) => {
+            let (first, n) = span(m, c.control);
+            let cols = c.kv.cols as usize;
+            lend(m, c.kv.buffer, |_, kv| {
+                for (position, row) in (first..).zip(kv[..n * cols].chunks_exact_mut(cols)) {
+                    let (heads, head_dim) = (c.heads as usize, c.head_dim as usize);
+                    reference::rotary(row, heads, head_dim, weights_words(w, Some(c.table)), position as u32);
+                }
+            });
+        }
+        Call::WindowAttention(c) => window_attention(c, w, m),
+        Call::KvAppend(c) => {
+            let (first, n) = span(m, c.control);
+            let cols = c.kv.cols as usize;
+            lend(m, c.ring, |m, ring| {
+                reference::kv_append(&m.f32(c.kv.buffer)[..n * cols], cols, c.window as usize, first, n, ring);
+            });
+        }
+        _ => unreachable!("{call:?} is run by `cpu::step`"),
+    }
+}
+
+fn ssd(call: &Call, w: &Weights, m: &mut Memory) {
+    match call {
+        Call::ChunkCumsum(c) => {
+            let (_, n) = span(m, c.control);
+            let heads = per_head(weights_f32(w, c.mixer.per_head), c.mixer.heads as usize);
+            let (stride, offset) = (c.raw.cols as usize, c.mixer.dt_at() as usize);
+            lend(m, c.da.buffer, |m, da| {
+                let (s, q) = (c.mixer.ssm(), c.chunk as usize);
+                reference::chunk_cumsum(&s, &heads, q, m.f32(c.raw.buffer), stride, offset, n, da);
+            });
+        }
+        Call::BmmChunk(c) => {
+            let (_, n) = span(m, c.control);
+            lend(m, c.cb.buffer, |m, cb| {
+                reference::bmm_chunk(&c.mixer.ssm(), c.chunk as usize, m.f32(c.xbc.buffer), n, cb);
+            });
+        }
+        Call::ChunkState(c) => {
+            let (_, n) = span(m, c.control);
+            lend(m, c.states.buffer, |m, states| {
+                let (xbc, da) = (m.f32(c.xbc.buffer), m.f32(c.da.buffer));
+                reference::chunk_state(&c.mixer.ssm(), c.chunk as usize, xbc, da, n, states);
+            });
+        }
+        Call::StatePassing(c) => {
+            let (_, n) = span(m, c.control);
+            let mut ssm = m.f32(c.ssm).to_vec();
+            lend(m, c.states.buffer, |m, states| {
+                let da = m.f32(c.da.buffer);
+                reference::state_passing(&c.mixer.ssm(), c.chunk as usize, da, n, states, &mut ssm);
+            });
+            lend(m, c.ssm, |_, out| *out = ssm);
+        }
+        Call::ChunkScan(c) => {
+            let (_, n) = span(m, c.control);
+            let heads = per_head(weights_f32(w, c.mixer.per_head), c.mixer.heads as usize);
+            lend(m, c.y.buffer, |m, y| {
+                let (xbc, da) = (m.f32(c.xbc.buffer), m.f32(c.da.buffer));
+                let (cb, states) = (m.f32(c.cb.buffer), m.f32(c.states.buffer));
+                reference::chunk_scan(&c.mixer.ssm(), c.chunk as usize, heads.d, xbc, da, cb, states, n, y);
+            });
+        }
+        _ => unreachable!("{call:?} is not part of the chunked form"),
+    }
+}
+
+fn token_gate(c: &TokenGate, w: &Weights, m: &mut Memory, n: usize) {
+    let (cols, capacity) = (c.x.cols as usize, c.capacity as usize);
+    let pack = weights_f32(w, c.gate);
+    let (mut alpha, mut wants) = (vec![0.0; n], vec![0; n]);
+    let x = &m.f32(c.x.buffer)[..n * cols];
+    reference::token_gate(x, &pack[cols..3 * cols], &pack[3 * cols..], cols, &mut alpha, &mut wants);
+    lend_words(m, c.selection, |_, s| {
+        for (t, (alpha, wants)) in alpha.iter().zip(&wants).enumerate() {
+            s[selection::alphas() + t] = alpha.to_bits();
+            s[selection::masks(capacity) + t] = *wants;
+        }
+    });
+}
+
+fn compact(c: &Compact, m: &mut Memory) {
+    let (_, n) = span(m, c.control);
+    let capacity = c.capacity as usize;
+    let wants = m.u32(c.selection)[selection::masks(capacity)..][..n].to_vec();
+    let (mut mask, mut indices) = (vec![0; n], vec![0; n]);
+    let mut count = 0;
+    lend_words(m, c.sal, |_, sal| count = reference::compact(&wants, sal, &mut mask, &mut indices));
+    lend_words(m, c.selection, |_, s| {
+        s[selection::COUNT] = count as u32;
+        s[selection::masks(capacity)..][..n].copy_from_slice(&mask);
+        s[selection::indices(capacity)..][..count].copy_from_slice(&indices[..count]);
+    });
+    let tiles = (count as u32).div_ceil(64);
+    let rows = [[tiles, c.q_tiles, 1], [count as u32, c.heads, 1], [tiles, c.o_tiles, 1]];
+    lend_words(m, c.args, |_, args| {
+        for (args, row) in args.chunks_exact_mut(4).zip(rows) {
+            args[..3].copy_from_slice(&row);
+        }
+    });
+}
+
+fn window_attention(c: &WindowAttention, w: &Weights, m: &mut Memory) {
+    let (first, _) = span(m, c.control);
+    let s = m.u32(c.selected.selection);
+    let indices = s[selection::indices(c.selected.capacity as usize)..][..s[selection::COUNT] as usize].to_vec();
+    let used = indices.len() * c.attention.q_cols() as usize;
+    let table = weights_words(w, c.table);
+    lend(m, c.out.buffer, |m, out| {
+        let kv = c.kv.map_or(&[][..], |kv| m.f32(kv.buffer));
+        let (q, ring, a) = (&m.f32(c.q.buffer)[..used], m.f32(c.ring), c.attention.reference());
+        reference::window_attention(&a, q, kv, ring, table, &indices, first, c.kv.is_some(), &mut out[..used]);
+    });
+}

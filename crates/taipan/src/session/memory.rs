@@ -1,0 +1,198 @@
+//! A session's memory and the two ways to run a program on it.
+
+use taipan_gpu::{Buffer, Readback};
+use taipan_kernels::{BufferDesc, BufferId, Call};
+
+use crate::description::Description;
+use crate::error::Result;
+use crate::layers::Programs;
+use crate::model::{Backend, GpuModel, Inner, ProgramSet};
+use crate::run::{cpu, gpu};
+
+/// Which program to run.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Run {
+    Prefill,
+    Decode,
+    Sample,
+    FinalNorm,
+    LogitTile(usize),
+}
+
+impl<T> ProgramSet<T> {
+    fn get(&self, run: Run) -> &T {
+        match run {
+            Run::Prefill => &self.prefill,
+            Run::Decode => &self.decode,
+            Run::Sample => &self.sample,
+            Run::FinalNorm => &self.final_norm,
+            Run::LogitTile(i) => &self.logit_tiles[i],
+        }
+    }
+}
+
+impl Programs {
+    fn get(&self, run: Run) -> &[Call] {
+        match run {
+            Run::Prefill => &self.prefill,
+            Run::Decode => &self.decode,
+            Run::Sample => &self.sample,
+            Run::FinalNorm => &self.final_norm,
+            Run::LogitTile(i) => &self.logit_tiles[i],
+        }
+    }
+}
+
+/// State (and, on the CPU, scratch) of one session.
+pub(super) enum Memory {
+    Cpu(cpu::Memory),
+    Gpu(Box<GpuMemory>),
+}
+
+pub(super) struct GpuMemory {
+    state: gpu::Memory,
+    bound: ProgramSet<gpu::BoundProgram>,
+    /// The sampled id comes back through this; missing after a fetch that was dropped half-way.
+    readback: Option<Readback>,
+}
+
+fn desc(d: &Description, id: BufferId) -> &BufferDesc {
+    match id {
+        BufferId::State(i) => &d.state.list()[i as usize],
+        BufferId::Scratch(i) => &d.scratch_buffers.list()[i as usize],
+    }
+}
+
+impl Memory {
+    pub(super) fn new(model: &Inner) -> Result<Self> {
+        let d = &model.description;
+        Ok(match &model.backend {
+            Backend::Cpu { .. } => Self::Cpu(cpu::Memory::new(&d.state, &d.scratch_buffers)),
+            Backend::Gpu(m) => {
+                let state = gpu::Memory::new(&m.gpu, &d.state);
+                let bound = m.programs.map(|p| p.bind(&m.gpu, &state, &m.scratch));
+                let readback = Some(m.gpu.readback(4));
+                m.gpu.check()?;
+                Self::Gpu(Box::new(GpuMemory { state, bound, readback }))
+            }
+        })
+    }
+
+    /// Overwrites words of a state buffer of words, from word `at` on.
+    pub(super) fn write(&mut self, model: &Inner, id: BufferId, at: usize, words: &[u32]) {
+        match (self, &model.backend) {
+            (Self::Gpu(g), Backend::Gpu(m)) => m.gpu.write(g.buffer(m, id), 4 * at as u64, words),
+            (Self::Cpu(c), _) => c.u32_mut(id)[at..at + words.len()].copy_from_slice(words),
+            _ => unreachable!("{MISMATCH}"),
+        }
+    }
+
+    /// Overwrites a whole buffer from its dense form.
+    pub(super) fn write_dense(&mut self, model: &Inner, id: BufferId, words: &[u32]) {
+        match (self, &model.backend) {
+            (Self::Gpu(g), Backend::Gpu(m)) => {
+                m.gpu.write_dense(g.buffer(m, id), desc(&model.description, id), words);
+            }
+            (Self::Cpu(c), _) => c.set_words(id, words),
+            _ => unreachable!("{MISMATCH}"),
+        }
+    }
+
+    /// The dense form of a whole buffer.
+    pub(super) async fn read_dense(&mut self, model: &Inner, id: BufferId) -> Result<Vec<u32>> {
+        match (self, &model.backend) {
+            (Self::Gpu(g), Backend::Gpu(m)) => {
+                Ok(m.gpu.read_dense(g.buffer(m, id), desc(&model.description, id)).await?)
+            }
+            (Self::Cpu(c), _) => Ok(c.get(id).to_words()),
+            _ => unreachable!("{MISMATCH}"),
+        }
+    }
+
+    /// Runs programs one after another on a segment of `tokens` tokens, in one submission.
+    pub(super) fn run(&mut self, model: &Inner, runs: &[Run], tokens: usize) -> Result<()> {
+        match (self, &model.backend) {
+            (Self::Gpu(g), Backend::Gpu(m)) => {
+                let mut encoder = m.gpu.encoder();
+                for run in runs {
+                    m.programs.get(*run).encode(g.bound.get(*run), &mut encoder, tokens);
+                }
+                m.gpu.submit(encoder);
+                Ok(m.gpu.check()?)
+            }
+            (Self::Cpu(c), Backend::Cpu { weights, programs }) => {
+                for run in runs {
+                    cpu::run(programs.get(*run), weights, c, tokens);
+                }
+                Ok(())
+            }
+            _ => unreachable!("{MISMATCH}"),
+        }
+    }
+
+    /// Runs programs on one token and submits a copy of word 0 of `id` with them; [`Memory::fetch`] waits for it.
+    pub(super) fn run_for_word(&mut self, model: &Inner, runs: &[Run], id: BufferId) -> Result<()> {
+        match (&mut *self, &model.backend) {
+            (Self::Gpu(g), Backend::Gpu(m)) => {
+                let mut encoder = m.gpu.encoder();
+                for run in runs {
+                    m.programs.get(*run).encode(g.bound.get(*run), &mut encoder, 1);
+                }
+                let readback = g.readback.get_or_insert_with(|| m.gpu.readback(4));
+                let source = gpu::buffer(id, &g.state, &m.scratch);
+                m.gpu.copy_to_readback(&mut encoder, source, readback, 4);
+                m.gpu.submit(encoder);
+                Ok(m.gpu.check()?)
+            }
+            _ => self.run(model, runs, 1),
+        }
+    }
+
+    /// The word that the last [`Memory::run_for_word`] copied.
+    pub(super) async fn fetch(&mut self, model: &Inner, id: BufferId) -> Result<u32> {
+        match (self, &model.backend) {
+            (Self::Gpu(g), Backend::Gpu(m)) => {
+                // Dropped half-way, the buffer stays mapped or about to be: taken out, it is then not used again.
+                let readback = g.readback.take().unwrap_or_else(|| m.gpu.readback(4));
+                let words = m.gpu.read(&readback, 1).await?;
+                g.readback = Some(readback);
+                Ok(words[0])
+            }
+            (Self::Cpu(c), _) => Ok(c.u32(id)[0]),
+            _ => unreachable!("{MISMATCH}"),
+        }
+    }
+
+    /// Waits until the device has done everything submitted so far.
+    pub(super) async fn settle(&mut self, model: &Inner) -> Result<()> {
+        let control = model.description.common.control;
+        self.read_dense(model, control).await.map(|_| ())
+    }
+
+    /// A copy of a session's state in new memory.
+    pub(super) fn fork(&self, model: &Inner) -> Result<Self> {
+        match (self, &model.backend) {
+            (Self::Gpu(g), Backend::Gpu(m)) => {
+                let copy = Self::new(model)?;
+                let Self::Gpu(to) = &copy else { unreachable!("{MISMATCH}") };
+                let mut encoder = m.gpu.encoder();
+                for (from, to) in g.state.list().iter().zip(to.state.list()) {
+                    m.gpu.copy(&mut encoder, from, to);
+                }
+                m.gpu.submit(encoder);
+                m.gpu.check()?;
+                Ok(copy)
+            }
+            (Self::Cpu(c), _) => Ok(Self::Cpu(c.clone())),
+            _ => unreachable!("{MISMATCH}"),
+        }
+    }
+}
+
+const MISMATCH: &str = "a session's memory is of its model's device";
+
+impl GpuMemory {
+    fn buffer<'a>(&'a self, m: &'a GpuModel, id: BufferId) -> &'a Buffer {
+        gpu::buffer(id, &self.state, &m.scratch)
+    }
+}

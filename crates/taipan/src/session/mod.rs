@@ -1,0 +1,388 @@
+//! A session: one text with its recurrent state, fed by prefill and decode, continued by generate.
+
+mod bound;
+mod generate;
+mod memory;
+mod save;
+
+pub use bound::AttentionBound;
+pub use generate::{Finish, GenerateOptions, Token};
+
+use serde::Serialize;
+use taipan_kernels::{control, selection};
+use taipan_reference::sal;
+
+use crate::description::SalLayer;
+use crate::error::{Error, Result};
+use crate::model::{Backend, Inner, Model, dense_bytes};
+use crate::tokenizer::TextDecoder;
+use memory::{Memory, Run};
+
+/// What a session is made with.
+#[derive(Clone, Debug, Default)]
+pub struct SessionOptions {
+    /// Hard bound on the tokens that attend; none by default, so that a model computes what it was trained to compute.
+    pub attention_bound: Option<AttentionBound>,
+}
+
+/// One text in progress.
+///
+/// Its memory is the same at a thousand tokens and at a million. Methods take the session by `&mut`; sessions of one model
+/// may be used in any order, interleaved step by step.
+pub struct Session {
+    model: Model,
+    memory: Memory,
+    bound: Option<AttentionBound>,
+    /// Tokens that went through the layers.
+    consumed: u32,
+    /// The last delivered token, where it has not gone through the layers yet.
+    pending: Option<u32>,
+    /// Whether `pending` is in the device's `ids[0]` already.
+    pending_on_device: bool,
+    /// What the device's TOKENS word holds.
+    tokens_word: usize,
+    /// Text of the tokens generated so far that is not final: part of a character, or of a stop string.
+    decoder: TextDecoder,
+    held: String,
+    trace: GateTrace,
+}
+
+/// What each selective attention layer decided about the tokens of a [`Session::prefill_rows`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GateTrace {
+    /// Selected (1) or not (0): `[layer][token]`.
+    pub mask: Vec<Vec<u8>>,
+    /// Mixing weight α: `[layer][token]`.
+    pub alpha: Vec<Vec<f32>>,
+}
+
+/// Logits of a run of tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// Index of the first token in the ids given.
+    pub first: usize,
+    /// `[tokens, vocab]`.
+    pub logits: &'a [f32],
+}
+
+/// Numbers about a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Tokens consumed.
+    pub tokens: u64,
+    /// Per selective attention layer.
+    pub sal: Vec<SalStats>,
+    /// Memory in bytes.
+    pub bytes: Bytes,
+    /// Dispatches of one decoded token, sampling included; 0 on the CPU.
+    pub decode_dispatches: usize,
+    /// Submissions of one decoded token; 0 on the CPU.
+    pub decode_submits: usize,
+}
+
+/// What one selective attention layer has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SalStats {
+    /// Tokens that attended.
+    pub selected: u64,
+    /// Tokens that the gate picked and the bound refused.
+    pub refused: u64,
+}
+
+/// Memory in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bytes {
+    /// Weights, shared by all sessions of the model.
+    pub weights: u64,
+    /// This session's state.
+    pub state: u64,
+    /// Scratch space: of the model on a GPU, of the session on the CPU.
+    pub scratch: u64,
+}
+
+impl Session {
+    pub(crate) fn new(model: Model, options: SessionOptions) -> Result<Self> {
+        let memory = Memory::new(&model.0)?;
+        let mut session = Self {
+            model,
+            memory,
+            bound: options.attention_bound,
+            consumed: 0,
+            pending: None,
+            pending_on_device: false,
+            tokens_word: 0,
+            decoder: TextDecoder::default(),
+            held: String::new(),
+            trace: GateTrace::default(),
+        };
+        session.write_buckets();
+        Ok(session)
+    }
+
+    /// Credits start full; without a bound the rate is 0, which switches the bucket off.
+    fn write_buckets(&mut self) {
+        let mut words = [0; sal::LEN];
+        if let Some(bound) = self.bound {
+            words[sal::CREDIT] = bound.burst;
+            words[sal::RATE] = bound.rate;
+            words[sal::BURST] = bound.burst;
+        }
+        let model = self.model.0.clone();
+        for layer in model.description.sals() {
+            self.memory.write(&model, layer.sal, 0, &words);
+        }
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Tokens of the text so far: those consumed, and a delivered one that is still to be consumed.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.consumed as usize + usize::from(self.pending.is_some())
+    }
+
+    fn check(&self, ids: &[u32]) -> Result<()> {
+        let vocab = self.model.config().vocab_size;
+        match ids.iter().find(|id| **id as usize >= vocab) {
+            Some(id) => Err(Error::TokenOutOfRange { id: *id, vocab }),
+            None => Ok(()),
+        }
+    }
+
+    /// Feeds a prompt, or more of the text. Runs in segments: memory does not grow with the prompt.
+    ///
+    /// # Errors
+    /// `EmptyPrompt`, `TokenOutOfRange` (nothing is consumed then), or a device error.
+    pub async fn prefill(&mut self, ids: &[u32]) -> Result<()> {
+        self.check(ids)?;
+        self.prefill_iter(ids.iter().copied()).await.map(|_| ())
+    }
+
+    /// Feeds ids as they come; returns how many there were.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`]; segments before the one with a bad id are consumed.
+    pub async fn prefill_iter(&mut self, ids: impl IntoIterator<Item = u32>) -> Result<usize> {
+        let mut ids = ids.into_iter();
+        let size = self.model.0.description.shape.segment;
+        let mut total = 0;
+        let mut segment: Vec<u32> = Vec::with_capacity(size);
+        let waiting = self.pending;
+        loop {
+            segment.clear();
+            if total == 0 {
+                segment.extend(waiting);
+            }
+            let room = size.saturating_sub(segment.len()).max(1);
+            let before = segment.len();
+            segment.extend(ids.by_ref().take(room));
+            let new = segment.len() - before;
+            if new == 0 {
+                return if total == 0 { Err(Error::EmptyPrompt) } else { Ok(total) };
+            }
+            self.check(&segment)?;
+            if total == 0 {
+                self.forget_text();
+            }
+            total += new;
+            // With segments of one token the pending one goes alone.
+            for part in segment.chunks(size) {
+                self.run_segment(part)?;
+            }
+            // Let the device keep up: its queue would otherwise grow with the prompt.
+            if self.model.0.device.as_gpu().is_some() {
+                self.memory.settle(&self.model.0).await?;
+            }
+        }
+    }
+
+    /// New input: what was left of generated text is not continued by it.
+    fn forget_text(&mut self) {
+        self.decoder = TextDecoder::default();
+        self.held.clear();
+    }
+
+    fn make_room(&self, n: usize) -> Result<u32> {
+        u32::try_from(n)
+            .ok()
+            .and_then(|n| self.consumed.checked_add(n))
+            .ok_or_else(|| Error::Unsupported { what: format!("a text of more than {} tokens", u32::MAX) })
+    }
+
+    fn set_tokens(&mut self, n: usize) {
+        if self.tokens_word != n {
+            let model = self.model.0.clone();
+            self.memory.write(&model, model.description.common.control, control::TOKENS, &[n as u32]);
+            self.tokens_word = n;
+        }
+    }
+
+    /// One segment through the layers, and the logits of its last token.
+    fn run_segment(&mut self, ids: &[u32]) -> Result<()> {
+        let consumed = self.make_room(ids.len())?;
+        let model = self.model.0.clone();
+        self.set_tokens(ids.len());
+        self.memory.write(&model, model.description.common.ids, 0, ids);
+        self.pending_on_device = false;
+        self.memory.run(&model, &[Run::Prefill], ids.len())?;
+        self.consumed = consumed;
+        self.pending = None;
+        Ok(())
+    }
+
+    /// Feeds ids and hands out the logits of every one of them, in tiles, in order.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`], and those of `each`.
+    pub async fn prefill_rows(&mut self, ids: &[u32], mut each: impl FnMut(Rows<'_>) -> Result<()>) -> Result<()> {
+        if ids.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        self.check(ids)?;
+        if let Some(id) = self.pending {
+            self.consume(id)?;
+        }
+        self.forget_text();
+        let model = self.model.0.clone();
+        let d = &model.description;
+        let layers = d.sals().count();
+        self.trace = GateTrace { mask: vec![Vec::new(); layers], alpha: vec![Vec::new(); layers] };
+        let vocab = model.config.vocab_size;
+        for (i, segment) in ids.chunks(d.shape.segment).enumerate() {
+            self.run_segment(segment)?;
+            self.memory.run(&model, &[Run::FinalNorm], segment.len())?;
+            for (tile, rows) in segment.chunks(d.shape.logit_rows).enumerate() {
+                self.memory.run(&model, &[Run::LogitTile(tile)], segment.len())?;
+                let words = self.memory.read_dense(&model, d.scratch.logits.buffer).await?;
+                let logits: &[f32] = bytemuck::cast_slice(&words);
+                let first = i * d.shape.segment + tile * d.shape.logit_rows;
+                each(Rows { first, logits: &logits[..rows.len() * vocab] })?;
+            }
+            self.record_gates(&model, segment.len()).await?;
+        }
+        Ok(())
+    }
+
+    async fn record_gates(&mut self, model: &Inner, n: usize) -> Result<()> {
+        let layers: Vec<SalLayer> = model.description.sals().copied().collect();
+        let capacity = model.description.shape.segment;
+        for (i, layer) in layers.iter().enumerate() {
+            let words = self.memory.read_dense(model, layer.selection).await?;
+            self.trace.alpha[i].extend(words[selection::alphas()..][..n].iter().map(|b| f32::from_bits(*b)));
+            self.trace.mask[i].extend(words[selection::masks(capacity)..][..n].iter().map(|m| *m as u8));
+        }
+        Ok(())
+    }
+
+    /// What the gates decided about the tokens of the last [`Session::prefill_rows`].
+    #[must_use]
+    pub fn gates(&self) -> &GateTrace {
+        &self.trace
+    }
+
+    /// Logits `[vocab]` after the last token of the text.
+    ///
+    /// # Errors
+    /// `EmptyPrompt` if there is no token yet, or a device error.
+    pub async fn logits(&mut self) -> Result<Vec<f32>> {
+        if self.position() == 0 {
+            return Err(Error::EmptyPrompt);
+        }
+        if let Some(id) = self.pending {
+            self.consume(id)?;
+        }
+        let model = self.model.0.clone();
+        let words = self.memory.read_dense(&model, model.description.common.logits.buffer).await?;
+        Ok(bytemuck::cast_vec(words))
+    }
+
+    /// Feeds one token through the fused decode step; returns the logits `[vocab]` after it.
+    ///
+    /// # Errors
+    /// `TokenOutOfRange`, or a device error.
+    pub async fn decode(&mut self, id: u32) -> Result<Vec<f32>> {
+        self.check(&[id])?;
+        if let Some(pending) = self.pending {
+            self.consume(pending)?;
+        }
+        self.forget_text();
+        self.consume(id)?;
+        self.logits().await
+    }
+
+    /// Puts one token where the decode program reads it. From here on it counts as consumed.
+    fn stage(&mut self, id: u32) -> Result<()> {
+        let consumed = self.make_room(1)?;
+        let model = self.model.0.clone();
+        self.set_tokens(1);
+        if !(self.pending_on_device && self.pending == Some(id)) {
+            self.memory.write(&model, model.description.common.ids, 0, &[id]);
+        }
+        self.consumed = consumed;
+        self.pending = None;
+        self.pending_on_device = false;
+        Ok(())
+    }
+
+    fn consume(&mut self, id: u32) -> Result<()> {
+        self.stage(id)?;
+        let model = self.model.0.clone();
+        self.memory.run(&model, &[Run::Decode], 1)
+    }
+
+    /// Another session with the same state; both go on independently.
+    ///
+    /// # Errors
+    /// The device cannot hold another session's state.
+    pub async fn fork(&mut self) -> Result<Self> {
+        let memory = self.memory.fork(&self.model.0)?;
+        Ok(Self {
+            model: self.model.clone(),
+            memory,
+            bound: self.bound,
+            consumed: self.consumed,
+            pending: self.pending,
+            pending_on_device: self.pending_on_device,
+            tokens_word: self.tokens_word,
+            decoder: self.decoder.clone(),
+            held: self.held.clone(),
+            trace: self.trace.clone(),
+        })
+    }
+
+    /// Numbers about the session.
+    ///
+    /// # Errors
+    /// A device error: the counters are read back.
+    pub async fn stats(&mut self) -> Result<Stats> {
+        let model = self.model.0.clone();
+        let d = &model.description;
+        let mut layers = Vec::new();
+        for layer in d.sals() {
+            let words = self.memory.read_dense(&model, layer.sal).await?;
+            layers.push(SalStats { selected: words[sal::SELECTED].into(), refused: words[sal::REFUSED].into() });
+        }
+        let (bytes, dispatches) = match &model.backend {
+            Backend::Cpu { weights, .. } => {
+                let (state, scratch) = (dense_bytes(&d.state), dense_bytes(&d.scratch_buffers));
+                (Bytes { weights: weights.bytes(), state, scratch }, 0)
+            }
+            Backend::Gpu(m) => {
+                let (state, scratch) = (d.state.bytes(), d.scratch_buffers.bytes());
+                let dispatches = m.programs.decode.len() + m.programs.sample.len();
+                (Bytes { weights: m.weight_bytes, state, scratch }, dispatches)
+            }
+        };
+        Ok(Stats {
+            tokens: self.consumed.into(),
+            sal: layers,
+            bytes,
+            decode_dispatches: dispatches,
+            decode_submits: usize::from(dispatches > 0),
+        })
+    }
+}

@@ -1,0 +1,228 @@
+//! A session's state as bytes, in one canonical form for every device.
+//!
+//! `TAIPANST`, format version (u32), header length (u32), header (JSON), tensors, checksum (u64). Tensors are little-endian
+//! f32 or u32, dense, in the order of the header: recurrent states as they are, rings as their newest entries, oldest first.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use taipan_kernels::{BufferDesc, BufferId, Element};
+
+use super::{AttentionBound, Session};
+use crate::description::{Description, Layer};
+use crate::error::{Error, Result, SavedStateProblem};
+use crate::model::Inner;
+use crate::tokenizer::TextDecoder;
+
+const MAGIC: &[u8; 8] = b"TAIPANST";
+const VERSION: u32 = 1;
+const PREFIX: usize = 16;
+const CHECKSUM: usize = 8;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Header {
+    fingerprint: String,
+    consumed: u32,
+    pending: Option<u32>,
+    bound: Option<[u32; 2]>,
+    text: Text,
+    tensors: Vec<Entry>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Text {
+    held: String,
+    bytes: Vec<u8>,
+    ids: Vec<u32>,
+    shown: usize,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    name: String,
+    rows: usize,
+    cols: usize,
+}
+
+/// A buffer that is part of the saved form; a ring's slot is its position modulo its rows.
+struct Part<'a> {
+    id: BufferId,
+    desc: &'a BufferDesc,
+    ring: bool,
+}
+
+fn parts(d: &Description) -> Vec<Part<'_>> {
+    let common = &d.common;
+    let skipped = [common.control, common.ids, common.options];
+    let mut rings = vec![common.recent];
+    rings.extend(d.layers.iter().map(|layer| match layer {
+        Layer::Mamba2(l) => l.conv_state,
+        Layer::SelectiveAttention(l) => l.ring,
+    }));
+    let all = d.state.list().iter().zip(0..).map(|(desc, i)| (BufferId::State(i), desc));
+    all.filter(|(id, _)| !skipped.contains(id)).map(|(id, desc)| Part { id, desc, ring: rings.contains(&id) }).collect()
+}
+
+impl Part<'_> {
+    /// Entries of a ring and words of one entry.
+    fn entries(&self) -> (usize, usize) {
+        if self.desc.element == Element::U32 { (self.desc.cols, 1) } else { (self.desc.rows, self.desc.cols) }
+    }
+
+    /// Rotates a ring so that the oldest entry comes first (or back).
+    fn rotate(&self, words: &mut [u32], consumed: u32, back: bool) {
+        if self.ring {
+            let (slots, width) = self.entries();
+            let oldest = consumed as usize % slots * width;
+            if back { words.rotate_right(oldest) } else { words.rotate_left(oldest) }
+        }
+    }
+
+    fn entry(&self) -> Entry {
+        Entry { name: self.desc.name.clone(), rows: self.desc.rows, cols: self.desc.cols }
+    }
+}
+
+fn checksum(bytes: &[u8]) -> u64 {
+    let digest = Sha256::digest(bytes);
+    u64::from_le_bytes(digest[..8].try_into().expect("eight bytes"))
+}
+
+fn problem(problem: SavedStateProblem) -> Error {
+    Error::SavedState { problem }
+}
+
+fn hex(fingerprint: &[u8]) -> String {
+    fingerprint.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl Session {
+    /// The whole state as bytes; [`Session::restore`] brings it back, on this device bit for bit, on another within
+    /// tolerance.
+    ///
+    /// # Errors
+    /// A device error.
+    pub async fn save(&mut self) -> Result<Vec<u8>> {
+        let model = self.model.0.clone();
+        let parts = parts(&model.description);
+        let header = Header {
+            fingerprint: hex(&model.fingerprint),
+            consumed: self.consumed,
+            pending: self.pending,
+            bound: self.bound.map(|b| [b.rate, b.burst]),
+            text: Text {
+                held: self.held.clone(),
+                bytes: self.decoder.bytes.clone(),
+                ids: self.decoder.ids.clone(),
+                shown: self.decoder.shown,
+            },
+            tensors: parts.iter().map(Part::entry).collect(),
+        };
+        let header = serde_json::to_vec(&header).expect("a header is plain data");
+        let mut out = Vec::from(MAGIC);
+        out.extend(VERSION.to_le_bytes());
+        out.extend((header.len() as u32).to_le_bytes());
+        out.extend(header);
+        for part in &parts {
+            let mut words = self.memory.read_dense(&model, part.id).await?;
+            part.rotate(&mut words, self.consumed, false);
+            out.extend(words.iter().flat_map(|w| w.to_le_bytes()));
+        }
+        out.extend(checksum(&out).to_le_bytes());
+        Ok(out)
+    }
+
+    /// Replaces the state by a saved one, the attention bound included. On error the session is as it was.
+    ///
+    /// # Errors
+    /// `SavedState` with what is wrong: not a state, another version, another model, damaged.
+    #[expect(clippy::unused_async, reason = "uploads may have to wait on other devices; callers already await")]
+    pub async fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        let model = self.model.0.clone();
+        let parts = parts(&model.description);
+        let (header, mut data) = parse(bytes, &model, &parts)?;
+        for part in &parts {
+            let (mine, rest) = data.split_at(4 * part.desc.len());
+            data = rest;
+            let mut words: Vec<u32> = mine.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+            part.rotate(&mut words, header.consumed, true);
+            self.memory.write_dense(&model, part.id, &words);
+        }
+        self.memory.write(&model, model.description.common.control, 0, &[header.consumed, 0]);
+        self.tokens_word = 0;
+        self.consumed = header.consumed;
+        self.pending = header.pending;
+        self.pending_on_device = false;
+        self.bound = header.bound.map(|[rate, burst]| AttentionBound { rate, burst });
+        self.held = header.text.held;
+        self.decoder = TextDecoder { bytes: header.text.bytes, ids: header.text.ids, shown: header.text.shown };
+        Ok(())
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+/// Checks everything before anything is touched; returns the header and the tensors' bytes.
+fn parse<'a>(bytes: &'a [u8], model: &Inner, parts: &[Part<'_>]) -> Result<(Header, &'a [u8])> {
+    if !bytes.starts_with(MAGIC) {
+        return Err(problem(SavedStateProblem::NotAState));
+    }
+    let truncated = |expected: usize| {
+        problem(SavedStateProblem::Truncated { expected: expected as u64, found: bytes.len() as u64 })
+    };
+    if bytes.len() < PREFIX {
+        return Err(truncated(PREFIX));
+    }
+    let version = word(bytes, 8);
+    if version != VERSION {
+        return Err(problem(SavedStateProblem::Version { found: version, expected: VERSION }));
+    }
+    let header_len = word(bytes, 12) as usize;
+    let data_len: usize = parts.iter().map(|p| 4 * p.desc.len()).sum();
+    if bytes.len() - PREFIX < header_len {
+        return Err(truncated(PREFIX.saturating_add(header_len)));
+    }
+    let header: Header = serde_json::from_slice(&bytes[PREFIX..PREFIX + header_len])
+        .map_err(|_| problem(SavedStateProblem::NotAState))?;
+    check_header(&header, model, parts)?;
+    let end = PREFIX + header_len + data_len + CHECKSUM;
+    if bytes.len() < end {
+        return Err(truncated(end));
+    }
+    if bytes.len() > end {
+        return Err(problem(SavedStateProblem::TrailingBytes { extra: (bytes.len() - end) as u64 }));
+    }
+    let (body, sum) = bytes.split_at(end - CHECKSUM);
+    let (expected, found) = (checksum(body), u64::from_le_bytes(sum.try_into().expect("eight bytes")));
+    if expected != found {
+        return Err(problem(SavedStateProblem::Checksum { expected, found }));
+    }
+    Ok((header, &body[PREFIX + header_len..]))
+}
+
+fn check_header(header: &Header, model: &Inner, parts: &[Part<'_>]) -> Result<()> {
+    let expected = hex(&model.fingerprint);
+    if header.fingerprint != expected {
+        return Err(problem(SavedStateProblem::Fingerprint { found: header.fingerprint.clone(), expected }));
+    }
+    let shape = |field: &str, expected: String, found: String| {
+        Err(problem(SavedStateProblem::Shape { field: field.to_owned(), expected, found }))
+    };
+    let tensors: Vec<Entry> = parts.iter().map(Part::entry).collect();
+    if header.tensors != tensors {
+        return shape("tensors", format!("{tensors:?}"), format!("{:?}", header.tensors));
+    }
+    let vocab = model.config.vocab_size;
+    let known = |id: &u32| (*id as usize) < vocab;
+    if let Some(id) = header.pending.iter().chain(&header.text.ids).find(|id| !known(id)) {
+        return shape("token id", format!("below {vocab}"), id.to_string());
+    }
+    if header.text.shown > header.text.ids.len() {
+        return shape("text.shown", format!("at most {}", header.text.ids.len()), header.text.shown.to_string());
+    }
+    if header.consumed == 0 && header.pending.is_some() {
+        return shape("pending", "no token before the first one is consumed".to_owned(), "a token".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! Every way in which a weight file or its index can lie.
+
+use crate::error::Name;
+
+/// What is wrong with a weight file or an index of shards.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightsProblem {
+    /// The header's length is beyond what any real file needs.
+    #[error("the header claims {len} bytes, at most {max} are read")]
+    HeaderTooLong {
+        /// The length in the file's first eight bytes.
+        len: u64,
+        /// The most that is accepted.
+        max: u64,
+    },
+    /// The file ends before its header does.
+    #[error("the file ends after {found} bytes, its header alone needs {needed}")]
+    HeaderTruncated {
+        /// Bytes up to the end of the header.
+        needed: u64,
+        /// Bytes there are.
+        found: u64,
+    },
+    /// The header is not text.
+    #[error("the header is not UTF-8: byte {position} of it cannot be decoded")]
+    HeaderUtf8 {
+        /// Where decoding failed.
+        position: usize,
+    },
+    /// The header is not the JSON that the format asks for.
+    #[error("the header is not a safetensors header: {}", Name(message))]
+    HeaderJson {
+        /// Where and why parsing stopped.
+        message: String,
+    },
+    /// A name stands twice in the header, or twice in the index.
+    #[error("`{}` is listed twice", Name(tensor))]
+    DuplicateTensor {
+        /// The name.
+        tensor: String,
+    },
+    /// An element type that the format does not know.
+    #[error("tensor `{}` has the unknown dtype \"{}\"", Name(tensor), Name(dtype))]
+    UnknownDtype {
+        /// The tensor.
+        tensor: String,
+        /// Its dtype as written.
+        dtype: String,
+    },
+    /// The size that follows from a shape overflows.
+    #[error("tensor `{}`: the number of bytes for its shape overflows", Name(tensor))]
+    ShapeOverflow {
+        /// The tensor.
+        tensor: String,
+    },
+    /// The end of a tensor lies before its start.
+    #[error("tensor `{}` goes from byte {start} to byte {end}", Name(tensor))]
+    ReversedOffsets {
+        /// The tensor.
+        tensor: String,
+        /// Its first byte in the data.
+        start: u64,
+        /// The byte after its last.
+        end: u64,
+    },
+    /// A tensor goes past the end of the file.
+    #[error("tensor `{}` ends at byte {end} of the data, the file holds {data} bytes of it", Name(tensor))]
+    OutOfBounds {
+        /// The tensor.
+        tensor: String,
+        /// The byte after its last.
+        end: u64,
+        /// Bytes of data in the file.
+        data: u64,
+    },
+    /// Shape and dtype ask for another number of bytes than the offsets give.
+    #[error("tensor `{}` has {found} bytes, its shape and dtype ask for {expected}", Name(tensor))]
+    SizeMismatch {
+        /// The tensor.
+        tensor: String,
+        /// Bytes that follow from shape and dtype, rounded up.
+        expected: u64,
+        /// Bytes between its offsets.
+        found: u64,
+    },
+    /// Two tensors share bytes.
+    #[error("tensors `{}` and `{}` overlap", Name(a), Name(b))]
+    Overlap {
+        /// The one that starts first.
+        a: String,
+        /// The other.
+        b: String,
+    },
+    /// Bytes before a tensor belong to no tensor.
+    #[error("{bytes} bytes before tensor `{}` belong to no tensor", Name(tensor))]
+    Gap {
+        /// The tensor after the hole.
+        tensor: String,
+        /// Size of the hole.
+        bytes: u64,
+    },
+    /// A tensor does not start at a multiple of its element's size.
+    #[error("tensor `{}` starts at byte {start} of the data, which is not a multiple of {alignment}", Name(tensor))]
+    Misaligned {
+        /// The tensor.
+        tensor: String,
+        /// Its first byte in the data.
+        start: u64,
+        /// Size of its elements.
+        alignment: u64,
+    },
+    /// Bytes after the last tensor belong to no tensor.
+    #[error("{bytes} bytes follow the last tensor")]
+    TrailingBytes {
+        /// How many.
+        bytes: u64,
+    },
+    /// The index of shards is too large to be one.
+    #[error("the index has {len} bytes, at most {max} are read")]
+    IndexTooLong {
+        /// Its size.
+        len: u64,
+        /// The most that is accepted.
+        max: u64,
+    },
+    /// The index of shards is not the JSON it must be.
+    #[error("not an index of shards: {}", Name(message))]
+    IndexJson {
+        /// Where and why parsing stopped.
+        message: String,
+    },
+    /// A shard that the index names is not there.
+    #[error("shard {} is missing", Name(shard))]
+    ShardMissing {
+        /// The shard's file name.
+        shard: String,
+    },
+    /// A tensor is not in the shard that the index names for it.
+    #[error("tensor `{}` is not in {}, where the index puts it", Name(tensor), Name(shard))]
+    NotInShard {
+        /// The tensor.
+        tensor: String,
+        /// The shard that the index names.
+        shard: String,
+    },
+    /// Two files hold a tensor of the same name.
+    #[error("tensor `{}` is in both {} and {}", Name(tensor), Name(a), Name(b))]
+    InTwoShards {
+        /// The tensor.
+        tensor: String,
+        /// One file.
+        a: String,
+        /// The other.
+        b: String,
+    },
+}
+
+impl WeightsProblem {
+    pub(crate) fn hint(&self) -> Option<String> {
+        use WeightsProblem as P;
+        let text = match self {
+            P::HeaderTooLong { .. } | P::HeaderUtf8 { .. } | P::HeaderJson { .. } => {
+                "is this a safetensors file? A Git LFS pointer or an error page saved under that name looks like this"
+            }
+            P::HeaderTruncated { .. } | P::OutOfBounds { .. } => {
+                "the download may have been cut short; fetch the file again"
+            }
+            P::ShardMissing { .. } => "fetch every shard that the index lists into the same folder",
+            P::IndexTooLong { .. } | P::IndexJson { .. } | P::NotInShard { .. } | P::InTwoShards { .. } => {
+                "index and shards must come from the same checkpoint; fetch them again together"
+            }
+            _ => "the file is damaged or was made by a faulty writer; fetch it again or save it anew",
+        };
+        Some(text.to_owned())
+    }
+}

@@ -1,0 +1,136 @@
+//! One tensor's numbers.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use half::{bf16, f16};
+
+use super::{Dtype, ElementType};
+use crate::error::{Error, Result};
+
+/// What a header says of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name in the checkpoint.
+    pub name: String,
+    /// How its elements are stored.
+    pub element: ElementType,
+    /// Its dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// The file that holds it.
+    pub file: Arc<str>,
+    pub(super) file_index: usize,
+    /// Where it lies, in bytes of its file.
+    pub(super) range: Range<u64>,
+}
+
+impl TensorInfo {
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product() // its bytes fit a file, so this fits as well
+    }
+
+    /// Number of bytes in the file.
+    pub fn stored_bytes(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    /// Its weight type.
+    ///
+    /// # Errors
+    /// `TensorDtype` if it is stored in a type that no weight has.
+    pub fn dtype(&self) -> Result<Dtype> {
+        self.element.weight().ok_or_else(|| Error::TensorDtype {
+            name: self.name.clone(),
+            file: self.file.to_string(),
+            found: self.element.name(),
+            allowed: Dtype::ALLOWED,
+        })
+    }
+}
+
+/// A weight and its stored bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Tensor<'a> {
+    /// Name, shape and place.
+    pub info: &'a TensorInfo,
+    /// The stored type.
+    pub dtype: Dtype,
+    /// The elements, little endian, row-major; not aligned to anything.
+    pub bytes: &'a [u8],
+}
+
+/// Elements converted or checked at a time: small enough for the stack and the first-level cache.
+const BLOCK: usize = 2048;
+
+impl Tensor<'_> {
+    /// Reads the elements `start .. start + out.len()` of the flat tensor as f32.
+    ///
+    /// # Panics
+    /// If the tensor has fewer elements.
+    pub fn read_f32(&self, start: usize, out: &mut [f32]) {
+        let size = self.dtype.size();
+        let bytes = &self.bytes[start * size..][..out.len() * size];
+        match self.dtype {
+            Dtype::F32 => {
+                for (out, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *out = f32::from_le_bytes(*b);
+                }
+            }
+            // The conversion of a whole block uses the processor's own instruction where it has one.
+            Dtype::F16 => read_half(bytes, out, |block, out| {
+                block.reinterpret_cast::<f16>().convert_to_f32_slice(out);
+            }),
+            Dtype::BF16 => read_half(bytes, out, |block, out| {
+                block.reinterpret_cast::<bf16>().convert_to_f32_slice(out);
+            }),
+        }
+    }
+
+    /// All elements as f32.
+    pub fn to_vec_f32(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.info.elements()];
+        self.read_f32(0, &mut out);
+        out
+    }
+
+    /// Checks that no element is NaN or infinite. Reads the stored bits only, at about the speed of memory.
+    ///
+    /// # Errors
+    /// `NotFinite` with the first such element.
+    pub fn check_finite(&self) -> Result<()> {
+        // A float is not finite exactly if all bits of its exponent are set.
+        let found = match self.dtype {
+            Dtype::F32 => find_block(self.bytes, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
+            Dtype::F16 => find_block(self.bytes, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
+            Dtype::BF16 => find_block(self.bytes, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
+        };
+        let Some(index) = found else { return Ok(()) };
+        let mut value = [0.0];
+        self.read_f32(index, &mut value);
+        Err(Error::NotFinite { name: self.info.name.clone(), file: self.info.file.to_string(), index, value: value[0] })
+    }
+}
+
+/// Converts 16-bit elements block by block through an aligned copy.
+fn read_half(bytes: &[u8], out: &mut [f32], convert: impl Fn(&[u16], &mut [f32])) {
+    let mut block = [0u16; BLOCK];
+    for (out, bytes) in out.chunks_mut(BLOCK).zip(bytes.chunks(BLOCK * 2)) {
+        let block = &mut block[..out.len()];
+        for (bits, b) in block.iter_mut().zip(bytes.as_chunks::<2>().0) {
+            *bits = u16::from_le_bytes(*b);
+        }
+        convert(block, out);
+    }
+}
+
+/// Index of the first element that is `bad`. Within a block all elements are tested without a branch, which lets the
+/// compiler use vector instructions; the exact position is looked for only in a block that has one.
+fn find_block<const N: usize>(bytes: &[u8], bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
+    let elements = bytes.as_chunks::<N>().0;
+    let any = |block: &[[u8; N]]| block.iter().fold(false, |any, &b| any | bad(b));
+    let block = elements.chunks(BLOCK).position(any)?;
+    let first = block * BLOCK;
+    elements[first..].iter().position(|&b| bad(b)).map(|i| first + i)
+}

@@ -1,0 +1,186 @@
+//! All checks, in the order that finds a mistake soonest; the last is `cargo test`, whose results end the output.
+//!
+//! Everything that runs is built once, in cargo's dev profile, by the step `build`.
+
+use std::{process::Command, time::Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    golden,
+    process::{cargo, run, run_watched},
+    project::Project,
+    readme, setup, shaders, tidy,
+};
+
+/// What a step had to leave out, in words; empty when it did all of its work.
+type Skipped = Vec<String>;
+
+struct Step {
+    name: &'static str,
+    work: fn(&Project) -> Result<Skipped>,
+}
+
+const STEPS: [Step; 12] = [
+    Step { name: "setup", work: setup::setup },
+    Step { name: "tidy", work: |project| done(tidy::tidy(project)) },
+    Step { name: "fmt", work: |_| done(run(&mut cargo(&["fmt", "--all", "--", "--check"]))) },
+    Step { name: "clippy", work: |_| done(clippy(&["--workspace", "--all-targets"])) },
+    Step {
+        name: "clippy-wasm",
+        work: |_| done(clippy(&["--package=taipan", "--package=taipan-wasm", "--target", setup::WASM])),
+    },
+    Step { name: "doc", work: |_| done(doc()) },
+    Step { name: "foreign", work: |_| foreign() },
+    Step {
+        name: "build",
+        work: |_| done(run(&mut cargo(&["build", "--workspace", "--lib", "--bins", "--examples", "--tests"]))),
+    },
+    Step { name: "shaders", work: shaders::shaders },
+    Step { name: "readme", work: |project| done(readme::help_knows_the_commands(project)) },
+    Step { name: "examples", work: |project| done(examples(project)) },
+    Step { name: "test", work: |project| done(test(project)) },
+];
+
+/// The names of the steps, which may be given to run only some of them.
+pub(crate) fn step_names() -> [&'static str; STEPS.len()] {
+    STEPS.map(|step| step.name)
+}
+
+/// Runs all steps, or those named.
+pub(crate) fn ci(project: &Project, only: &[String]) -> Result<()> {
+    let chosen = STEPS.iter().filter(|step| only.is_empty() || only.iter().any(|name| name == step.name));
+    run_steps(project, &chosen.collect::<Vec<_>>())
+}
+
+fn run_steps(project: &Project, steps: &[&Step]) -> Result<()> {
+    let start = Instant::now();
+    let mut skipped = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        println!("\n=== {} ({} of {}) ===", step.name, index + 1, steps.len());
+        let began = Instant::now();
+        let left_out = (step.work)(project)
+            .with_context(|| format!("ci: step {} failed; to run it alone: cargo xtask ci {}", step.name, step.name))?;
+        skipped.extend(left_out);
+        println!("--- {}: {:.0} s", step.name, began.elapsed().as_secs_f64());
+    }
+    println!(
+        "\nci: {} steps passed in {:.1} min, {} checks skipped",
+        steps.len(),
+        start.elapsed().as_secs_f64() / 60.0,
+        skipped.len()
+    );
+    for what in skipped {
+        println!("  skipped: {what}");
+    }
+    Ok(())
+}
+
+fn done(result: Result<()>) -> Result<Skipped> {
+    result.map(|()| Vec::new())
+}
+
+fn clippy(what: &[&str]) -> Result<()> {
+    run(cargo(&["clippy"]).args(what).args(["--", "-D", "warnings"]))
+}
+
+fn doc() -> Result<()> {
+    run(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Type-checks the library and the program for the systems this machine is not.
+fn foreign() -> Result<Skipped> {
+    let mut skipped = Vec::new();
+    for target in setup::FOREIGN {
+        if setup::has_target(target) {
+            run(&mut cargo(&["check", "--package=taipan", "--package=taipan-cli", "--target", target]))?;
+        } else {
+            skipped.push(format!("cargo check for {target}: its standard library is not installed"));
+        }
+    }
+    Ok(skipped)
+}
+
+/// Runs every example without arguments, as the documentation tells people to.
+fn examples(project: &Project) -> Result<()> {
+    let package = project.packages.iter().find(|package| package.name == "taipan-examples");
+    let examples = &package.context("there is no package taipan-examples")?.examples;
+    ensure!(!examples.is_empty(), "the package taipan-examples has no examples");
+    for example in examples {
+        run(&mut project.built(&format!("examples/{example}")))
+            .with_context(|| format!("to run it alone: cargo run --package taipan-examples --example {example}"))?;
+    }
+    println!("{} examples ran", examples.len());
+    Ok(())
+}
+
+/// All tests, doc tests included, on golden files made for this run.
+fn test(project: &Project) -> Result<()> {
+    golden::for_tests(project)?;
+    let mut total = Tests::default();
+    let mut command: Command = cargo(&["test", "--workspace"]);
+    run_watched(&mut command, |line| total.add(line))?;
+    println!("\n{} tests passed, {} ignored", total.passed, total.ignored);
+    ensure!(total.passed > 0, "no test ran");
+    Ok(())
+}
+
+/// Sums over the `test result:` lines of all test programs.
+#[derive(Default, Debug, PartialEq, Eq)]
+struct Tests {
+    passed: u64,
+    ignored: u64,
+}
+
+impl Tests {
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        for part in result.split(['.', ';']) {
+            match part.trim().split_once(' ') {
+                Some((count, "passed")) => self.passed += count.parse::<u64>().unwrap_or(0),
+                Some((count, "ignored")) => self.ignored += count.parse::<u64>().unwrap_or(0),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+
+    use super::*;
+
+    fn nowhere() -> Project {
+        Project { root: "nowhere".into(), target: "nowhere".into(), packages: Vec::new() }
+    }
+
+    #[test]
+    fn the_first_failure_ends_the_run_and_says_how_to_repeat_it() {
+        let first = Step { name: "first", work: |_| Ok(vec!["something".to_owned()]) };
+        let second = Step { name: "second", work: |_| bail!("`tool --flag` failed") };
+        let third = Step { name: "third", work: |_| panic!("must not run") };
+        let error = run_steps(&nowhere(), &[&first, &second, &third]).expect_err("the second step fails");
+        let text = format!("{error:#}");
+        assert!(text.contains("cargo xtask ci second") && text.contains("`tool --flag` failed"), "{text}");
+        run_steps(&nowhere(), &[&first]).expect("a skipped check is not a failure");
+    }
+
+    #[test]
+    fn a_package_without_examples_fails() {
+        assert!(examples(&nowhere()).is_err());
+    }
+
+    #[test]
+    fn test_results_are_summed() {
+        let mut total = Tests::default();
+        for line in [
+            "running 2 tests",
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test result: ok. 3 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 1.50s",
+        ] {
+            total.add(line);
+        }
+        assert_eq!(total, Tests { passed: 15, ignored: 3 });
+    }
+}

@@ -1,0 +1,33 @@
+// out[t, c] = silu(bias[c] + Σ_k weight[c, k] · raw[t − taps + 1 + k, c]): depthwise, causal, over the x, B and C channels of
+// the in_proj output. Rows before the segment come from the ring of raw rows (slot = position % taps, zero at the start).
+// An invocation per channel and run of RUN tokens.
+struct Params { channels: u32, taps: u32, raw_cols: u32, raw_at: u32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> conv: array<f32>;            // weight (channels, taps), then bias (channels)
+@group(1) @binding(0) var<storage, read> raw: array<f32>;             // (tokens, raw_cols), channels at column raw_at
+@group(1) @binding(1) var<storage, read> conv_state: array<f32>;      // (taps, channels)
+@group(1) @binding(2) var<storage, read> control: array<u32>;
+@group(1) @binding(3) var<storage, read_write> out: array<f32>;       // (tokens, channels)
+
+const RUN = 8u;
+
+// The raw value `back` tokens before token t of the segment.
+fn tap(t: u32, back: u32, channel: u32) -> f32 {
+  if (back <= t) { return raw[(t - back) * row_stride(params.raw_cols) + params.raw_at + channel]; }
+  let slot = (first_position() + t + params.taps - back) % params.taps;
+  return conv_state[slot * row_stride(params.channels) + channel];
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+  let channel = group.x * 64u + local.x;
+  if (channel >= params.channels) { return; }
+  let end = min((group.y + 1u) * RUN, control[TOKENS]);
+  for (var t = group.y * RUN; t < end; t += 1u) {
+    var sum = conv[params.channels * params.taps + channel];
+    for (var back = 0u; back < params.taps; back += 1u) {
+      sum += conv[channel * params.taps + params.taps - 1u - back] * tap(t, back, channel);
+    }
+    out[t * row_stride(params.channels) + channel] = silu(sum);
+  }
+}

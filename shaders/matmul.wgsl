@@ -1,0 +1,130 @@
+// Many tokens: y[m, :] = epilogue(x[m, :] · Wᵀ + bias). Tiles of 64 tokens by 64 rows of W, 32 columns staged at a time in
+// workgroup memory (transposed 4 by 4 on the way in), a 4 by 4 register tile per invocation, f32 accumulation.
+//   GATHER  row m of x is the token selection.index[m]            (q_proj: compact output)
+//   SCATTER row m of y is the token selection.index[m]            (o_proj: compact input)
+//   epilogue: STORE · ADD y += v · MIX y = (1 − α)·y + α·v · SWIGLU y[j] = silu(v[2j]) · v[2j + 1] (rows interleaved)
+struct Params { cols: u32, rows: u32, first_row: u32, y_cols: u32, x_first: u32, most: u32, capacity: u32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;       // (all rows) if BIAS
+@group(1) @binding(0) var<storage, read> x: array<vec4<f32>>;    // (tokens, cols)
+@group(1) @binding(1) var<storage, read_write> y: array<f32>;    // (tokens, y_cols)
+@group(1) @binding(2) var<storage, read> control: array<u32>;
+@group(1) @binding(3) var<storage, read> selection: array<u32>;  // if GATHER or SCATTER
+
+override BIAS: bool = false;
+override GATHER: bool = false;
+override SCATTER: bool = false;
+override EPILOGUE: u32 = 0u;
+const STORE = 0u;
+const ADD = 1u;
+const MIX = 2u;
+const SWIGLU = 3u;
+const TILE = 64u; // tokens and rows of a tile
+const STEP = 32u; // columns staged at a time
+const QUADS = 16u; // TILE / 4
+
+var<workgroup> xs: array<vec4<f32>, 512>; // [column of STEP][quad of tokens]
+var<workgroup> ws: array<vec4<f32>, 512>; // [column of STEP][quad of rows]
+
+fn token_count() -> u32 {
+  if (GATHER || SCATTER) { return selection[COUNT]; }
+  return min(control[TOKENS] - params.x_first, params.most);
+}
+
+fn load_x(m: u32, count: u32, four: u32, fours: u32) -> vec4<f32> {
+  if (m >= count || four >= fours) { return vec4(0.0); }
+  var row = m + params.x_first;
+  if (GATHER) { row = selection[index_at(m, params.capacity)]; }
+  return x[row * fours + four];
+}
+
+// Stages a 4 by 4 block, transposed: four tokens, four columns.
+fn stage_x(quad: u32, column: u32, m: u32, count: u32, four: u32, fours: u32) {
+  let t = transpose(mat4x4(load_x(m, count, four, fours), load_x(m + 1u, count, four, fours),
+                           load_x(m + 2u, count, four, fours), load_x(m + 3u, count, four, fours)));
+  for (var c = 0u; c < 4u; c += 1u) { xs[(column + c) * QUADS + quad] = t[c]; }
+}
+
+fn load_w(row: u32, eight: u32, eights: u32) -> Eight {
+  if (row >= params.rows || eight >= eights) { return Eight(vec4(0.0), vec4(0.0)); }
+  return weight8(row * eights + eight);
+}
+
+fn stage_w(quad: u32, column: u32, row: u32, eight: u32, eights: u32) {
+  let a = load_w(row, eight, eights);
+  let b = load_w(row + 1u, eight, eights);
+  let c = load_w(row + 2u, eight, eights);
+  let d = load_w(row + 3u, eight, eights);
+  let lo = transpose(mat4x4(a.lo, b.lo, c.lo, d.lo));
+  let hi = transpose(mat4x4(a.hi, b.hi, c.hi, d.hi));
+  for (var i = 0u; i < 4u; i += 1u) {
+    ws[(column + i) * QUADS + quad] = lo[i];
+    ws[(column + 4u + i) * QUADS + quad] = hi[i];
+  }
+}
+
+fn finish(m: u32, row: u32, value: vec4<f32>) {
+  var token = m;
+  if (SCATTER) { token = selection[index_at(m, params.capacity)]; }
+  let at = token * row_stride(params.y_cols) + params.first_row;
+  if (EPILOGUE == SWIGLU) {
+    let pair = token * row_stride(params.y_cols) + (params.first_row + row) / 2u;
+    if (row < params.rows) { y[pair] = silu(value.x) * value.y; }
+    if (row + 2u < params.rows) { y[pair + 1u] = silu(value.z) * value.w; }
+    return;
+  }
+  for (var r = 0u; r < 4u; r += 1u) {
+    if (row + r >= params.rows) { return; }
+    var v = value[r];
+    if (BIAS) { v += bias[params.first_row + row + r]; }
+    if (EPILOGUE == STORE) {
+      y[at + row + r] = v;
+    } else if (EPILOGUE == ADD) {
+      y[at + row + r] += v;
+    } else {
+      let alpha = bitcast<f32>(selection[alpha_at(token)]);
+      y[at + row + r] = (1.0 - alpha) * y[at + row + r] + alpha * v;
+    }
+  }
+}
+
+@compute @workgroup_size(16, 16)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32,
+        @builtin(local_invocation_id) local: vec3<u32>) {
+  let count = token_count();
+  let m0 = group.x * TILE;
+  let row0 = group.y * TILE;
+  if (m0 >= count) { return; }
+  let eights = row_stride(params.cols) / 8u;
+  var a0 = vec4(0.0);
+  var a1 = vec4(0.0);
+  var a2 = vec4(0.0);
+  var a3 = vec4(0.0);
+  for (var k = 0u; k < eights; k += STEP / 8u) {
+    if (lane < 128u) {
+      let quad = lane / 8u;
+      let four = lane % 8u;
+      stage_x(quad, four * 4u, m0 + quad * 4u, count, 2u * k + four, 2u * eights);
+    } else if (lane < 192u) {
+      let quad = (lane - 128u) / 4u;
+      let eight = lane % 4u;
+      stage_w(quad, eight * 8u, row0 + quad * 4u, k + eight, eights);
+    }
+    workgroupBarrier();
+    for (var c = 0u; c < STEP; c += 1u) {
+      let xv = xs[c * QUADS + local.y];
+      let wv = ws[c * QUADS + local.x];
+      a0 += xv.x * wv;
+      a1 += xv.y * wv;
+      a2 += xv.z * wv;
+      a3 += xv.w * wv;
+    }
+    workgroupBarrier();
+  }
+  let m = m0 + local.y * 4u;
+  let row = row0 + local.x * 4u;
+  if (m < count) { finish(m, row, a0); }
+  if (m + 1u < count) { finish(m + 1u, row, a1); }
+  if (m + 2u < count) { finish(m + 2u, row, a2); }
+  if (m + 3u < count) { finish(m + 3u, row, a3); }
+}

@@ -1,0 +1,103 @@
+// Attention of the selected tokens (arXiv 2410.18572 eq. 4), causal in a window: token i sees the positions (i − window, i].
+//   out[r] = softmax(scale · q_r · k_j) v_j, by an online softmax over tiles of 64 positions
+// Keys and values of a position come from the segment (SEGMENT, position ≥ the segment's first) or from the window's ring
+// (slot = position % window). With ROTARY the query is rotated here. A workgroup per (selected row r, head).
+struct Params { heads: u32, kv_heads: u32, head_dim: u32, window: u32, capacity: u32, scale: f32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> table: array<u32>;         // (head_dim / 2) pairs hi, lo, if ROTARY
+@group(1) @binding(0) var<storage, read> q: array<f32>;             // (selected, heads·head_dim)
+@group(1) @binding(1) var<storage, read> kv: array<f32>;            // (tokens, 2·kv_heads·head_dim), if SEGMENT
+@group(1) @binding(2) var<storage, read> window: array<f32>;        // (window, 2·kv_heads·head_dim)
+@group(1) @binding(3) var<storage, read> control: array<u32>;
+@group(1) @binding(4) var<storage, read> selection: array<u32>;
+@group(1) @binding(5) var<storage, read_write> out: array<f32>;     // (selected, heads·head_dim)
+
+override ROTARY: bool = false;
+override SEGMENT: bool = true;
+override HEAD_DIM: u32 = 64u;
+const WIDTH = 64u;
+const LOWEST = -1e30;
+var<workgroup> query: array<f32, HEAD_DIM>;
+var<workgroup> scores: array<f32, WIDTH>;
+
+fn kv_cols() -> u32 { return 2u * params.kv_heads * params.head_dim; }
+
+// Where the row of a position starts, and in which buffer.
+fn in_segment(position: u32) -> bool { return SEGMENT && position >= first_position(); }
+fn segment_row(position: u32) -> u32 { return (position - first_position()) * row_stride(kv_cols()); }
+fn ring_row(position: u32) -> u32 { return (position % params.window) * row_stride(kv_cols()); }
+
+fn load_query(r: u32, head: u32, position: u32, lane: u32) {
+  let base = r * row_stride(params.heads * params.head_dim) + head * params.head_dim;
+  let half = params.head_dim / 2u;
+  for (var d = lane; d < params.head_dim; d += WIDTH) {
+    var v = q[base + d];
+    if (ROTARY) {
+      let rot = rotation(position, d % half);
+      if (d < half) { v = v * rot.x - q[base + d + half] * rot.y; } else { v = v * rot.x + q[base + d - half] * rot.y; }
+    }
+    query[d] = v * params.scale;
+  }
+}
+
+fn score(position: u32, column: u32) -> f32 {
+  var sum = 0.0;
+  if (in_segment(position)) {
+    let base = segment_row(position) + column;
+    for (var d = 0u; d < params.head_dim; d += 1u) { sum += query[d] * kv[base + d]; }
+  } else {
+    let base = ring_row(position) + column;
+    for (var d = 0u; d < params.head_dim; d += 1u) { sum += query[d] * window[base + d]; }
+  }
+  return sum;
+}
+
+fn value(position: u32, column: u32) -> f32 {
+  if (in_segment(position)) { return kv[segment_row(position) + column]; }
+  return window[ring_row(position) + column];
+}
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let r = group.x;
+  let head = group.y;
+  if (r >= selection[COUNT]) { return; }
+  let position = first_position() + selection[index_at(r, params.capacity)];
+  let kv_head = head / (params.heads / params.kv_heads);
+  let k_column = kv_head * params.head_dim;
+  let v_column = (params.kv_heads + kv_head) * params.head_dim;
+  let begin = position + 1u - min(position + 1u, params.window);
+  load_query(r, head, position, lane);
+  workgroupBarrier();
+
+  var acc = vec4(0.0); // channels lane, lane + 64, lane + 128, lane + 192
+  var total = 0.0;
+  var highest = LOWEST;
+  for (var tile = begin; tile <= position; tile += WIDTH) {
+    let length = min(WIDTH, position + 1u - tile);
+    var s = LOWEST;
+    if (lane < length) { s = score(tile + lane, k_column); }
+    scores[lane] = s;
+    workgroupBarrier();
+    var next = highest;
+    for (var j = 0u; j < length; j += 1u) { next = max(next, scores[j]); }
+    let fade = exp(max(highest - next, -80.0));
+    acc *= fade;
+    total *= fade;
+    highest = next;
+    for (var j = 0u; j < length; j += 1u) {
+      let p = exp(max(scores[j] - highest, -80.0));
+      total += p;
+      for (var c = 0u; c < 4u; c += 1u) {
+        let d = lane + c * WIDTH;
+        if (d < params.head_dim) { acc[c] += p * value(tile + j, v_column + d); }
+      }
+    }
+    workgroupBarrier();
+  }
+  let base = r * row_stride(params.heads * params.head_dim) + head * params.head_dim;
+  for (var c = 0u; c < 4u; c += 1u) {
+    let d = lane + c * WIDTH;
+    if (d < params.head_dim) { out[base + d] = acc[c] / total; }
+  }
+}

@@ -1,0 +1,219 @@
+// Picks the next token: repeat penalty → top-k → top-p → min-p → temperature → draw, llama.cpp's order, without a sort.
+//   top-k: a radix select over the logits' bit patterns (four histograms of 256 bins) finds the k-th largest value
+//   top-p: a search over bit patterns finds the largest threshold whose mass is still ≥ top_p
+//   draw:  the kept tokens in order of their ids, the first whose cumulative weight exceeds u · total
+// The session's logits stay as they are: a token that nobody took can be drawn again. One workgroup; `candidates` holds the ids that top-k kept, in increasing order, so that nothing depends on timing.
+struct Params { vocab: u32, recent: u32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(1) @binding(0) var<storage, read> source: array<f32>;            // (1, vocab), the session's logits
+@group(1) @binding(1) var<storage, read> recent: array<u32>;            // (recent) slot = position % recent
+@group(1) @binding(2) var<storage, read> control: array<u32>;
+@group(1) @binding(3) var<storage, read> options: array<u32>;           // see the constants below
+@group(1) @binding(4) var<storage, read_write> candidates: array<u32>;  // (vocab) scratch
+@group(1) @binding(5) var<storage, read_write> logits: array<f32>;      // (1, vocab) scratch: a copy, penalised
+@group(1) @binding(6) var<storage, read_write> ids: array<u32>;         // the result goes to ids[0]
+
+const TEMPERATURE = 0u; // f32 bits; ≤ 0 is greedy
+const TOP_K = 1u;
+const TOP_P = 2u;       // f32 bits
+const MIN_P_LOG = 3u;   // f32 bits of ln(min_p), hugely negative when off
+const PENALTY = 4u;     // f32 bits
+const LAST_N = 5u;
+const SEED_LO = 6u;
+const SEED_HI = 7u;
+const WIDTH = 256u;
+const NONE = 0xffffffffu;
+
+var<workgroup> bins: array<atomic<u32>, WIDTH>;
+var<workgroup> words: array<u32, WIDTH>;
+var<workgroup> sums: array<f32, WIDTH>;
+var<workgroup> chosen: vec2<u32>;
+
+fn option_f32(i: u32) -> f32 { return bitcast<f32>(options[i]); }
+
+// A u32 that orders as the float does.
+fn key(x: f32) -> u32 {
+  let bits = bitcast<u32>(x);
+  return select(bits | 0x80000000u, ~bits, (bits >> 31u) == 1u);
+}
+
+fn penalise(lane: u32) {
+  let penalty = option_f32(PENALTY);
+  let count = min(options[LAST_N], min(control[CONSUMED], params.recent));
+  for (var i = lane; i < count; i += WIDTH) {
+    let id = recent[(control[CONSUMED] - 1u - i) % params.recent];
+    var first = id < params.vocab;
+    for (var j = 0u; j < i; j += 1u) {
+      first = first && recent[(control[CONSUMED] - 1u - j) % params.recent] != id;
+    }
+    if (first) {
+      let x = logits[id];
+      logits[id] = select(x / penalty, x * penalty, x <= 0.0);
+    }
+  }
+}
+
+fn workgroup_max(lane: u32, value: u32) -> u32 {
+  workgroupBarrier();
+  words[lane] = value;
+  workgroupBarrier();
+  var m = 0u;
+  for (var i = 0u; i < WIDTH; i += 1u) { m = max(m, words[i]); }
+  return m;
+}
+
+fn workgroup_sum(lane: u32, value: f32) -> f32 {
+  workgroupBarrier();
+  sums[lane] = value;
+  workgroupBarrier();
+  var s = 0.0;
+  for (var i = 0u; i < WIDTH; i += 1u) { s += sums[i]; }
+  return s;
+}
+
+// Where this invocation's run starts in a list to which each adds `count`; every invocation's run follows the one before.
+fn run_start(lane: u32, count: u32) -> u32 {
+  workgroupBarrier();
+  words[lane] = count;
+  workgroupBarrier();
+  var at = 0u;
+  for (var i = 0u; i < lane; i += 1u) { at += words[i]; }
+  return at;
+}
+
+// The k-th largest key, and how many of the tokens with exactly that key belong to the k largest.
+fn kth_largest(lane: u32, k: u32) -> vec2<u32> {
+  var prefix = 0u;
+  var left = k;
+  for (var shift = 32u; shift > 0u; shift -= 8u) {
+    atomicStore(&bins[lane], 0u);
+    workgroupBarrier();
+    for (var i = lane; i < params.vocab; i += WIDTH) {
+      let x = key(logits[i]);
+      // The digits above this one must match; a shift by 32 would be undefined, and nothing is above the first digit.
+      if (shift == 32u || (x >> (shift & 31u)) == (prefix >> (shift & 31u))) {
+        atomicAdd(&bins[(x >> (shift - 8u)) & 255u], 1u);
+      }
+    }
+    workgroupBarrier();
+    if (lane == 0u) {
+      var bin = 255u;
+      var above = 0u;
+      for (; bin > 0u; bin -= 1u) {
+        let here = atomicLoad(&bins[bin]);
+        if (above + here >= left) { break; }
+        above += here;
+      }
+      chosen = vec2(prefix | (bin << (shift - 8u)), left - above);
+    }
+    workgroupBarrier();
+    prefix = chosen.x;
+    left = chosen.y;
+  }
+  return vec2(prefix, left);
+}
+
+// Lists the ids whose key is above `threshold`, and the lowest `ties` ids with exactly that key. Returns how many.
+fn list_candidates(lane: u32, threshold: u32, ties: u32) -> u32 {
+  let run = (params.vocab + WIDTH - 1u) / WIDTH;
+  let begin = min(lane * run, params.vocab);
+  let end = min(begin + run, params.vocab);
+  var equal = 0u;
+  for (var i = begin; i < end; i += 1u) { equal += select(0u, 1u, key(logits[i]) == threshold); }
+  let equal_before = run_start(lane, equal);
+  let ties_here = min(equal, ties - min(ties, equal_before));
+  var above = 0u;
+  for (var i = begin; i < end; i += 1u) { above += select(0u, 1u, key(logits[i]) > threshold); }
+  var at = run_start(lane, above + ties_here);
+  var ties_left = ties_here;
+  for (var i = begin; i < end; i += 1u) {
+    let x = key(logits[i]);
+    let tie = x == threshold && ties_left > 0u;
+    if (tie) { ties_left -= 1u; }
+    if (x > threshold || tie) {
+      candidates[at] = i;
+      at += 1u;
+    }
+  }
+  return workgroup_max(lane, at); // the ends of the runs increase
+}
+
+// The largest key such that the candidates at or above it hold at least `top_p` of the mass.
+fn top_p_threshold(lane: u32, count: u32, highest: f32, top_p: f32) -> u32 {
+  var sum = 0.0;
+  for (var i = lane; i < count; i += WIDTH) { sum += exp(max(logits[candidates[i]] - highest, -80.0)); }
+  let wanted = top_p * workgroup_sum(lane, sum);
+  var threshold = 0u;
+  for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
+    let trial = threshold | bit;
+    var mass = 0.0;
+    for (var i = lane; i < count; i += WIDTH) {
+      let x = logits[candidates[i]];
+      if (key(x) >= trial) { mass += exp(max(x - highest, -80.0)); }
+    }
+    if (workgroup_sum(lane, mass) >= wanted) { threshold = trial; }
+  }
+  return threshold;
+}
+
+fn draw(lane: u32, count: u32, highest: f32, threshold: u32, least: f32) {
+  let temperature = option_f32(TEMPERATURE);
+  let run = (count + WIDTH - 1u) / WIDTH;
+  let begin = min(lane * run, count);
+  let end = min(begin + run, count);
+  var weight = 0.0;
+  for (var i = begin; i < end; i += 1u) {
+    let x = logits[candidates[i]];
+    if (key(x) >= threshold && x >= least) { weight += exp(max((x - highest) / temperature, -80.0)); }
+  }
+  let total = workgroup_sum(lane, weight); // leaves every invocation's weight in `sums`
+  let u = uniform_at(options[SEED_LO], options[SEED_HI], control[CONSUMED]);
+  var before = 0.0;
+  for (var i = 0u; i < lane; i += 1u) { before += sums[i]; }
+  var last = weight > 0.0;
+  for (var i = lane + 1u; i < WIDTH; i += 1u) { last = last && sums[i] == 0.0; }
+  let target_weight = u * total;
+  if (weight > 0.0 && before <= target_weight && (target_weight < before + weight || last)) {
+    var picked = NONE;
+    var sum = before;
+    for (var i = begin; i < end; i += 1u) {
+      let x = logits[candidates[i]];
+      if (key(x) >= threshold && x >= least) {
+        if (picked != NONE && sum > target_weight) { break; }
+        picked = candidates[i];
+        sum += exp(max((x - highest) / temperature, -80.0));
+      }
+    }
+    ids[0] = picked;
+  }
+}
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(local_invocation_index) lane: u32) {
+  for (var i = lane; i < params.vocab; i += WIDTH) { logits[i] = source[i]; }
+  storageBarrier();
+  if (option_f32(PENALTY) != 1.0) { penalise(lane); }
+  storageBarrier();
+  var best = 0u;
+  for (var i = lane; i < params.vocab; i += WIDTH) { best = max(best, key(logits[i])); }
+  best = workgroup_max(lane, best);
+  var lowest = NONE;
+  for (var i = lane; i < params.vocab; i += WIDTH) {
+    if (key(logits[i]) == best) { lowest = min(lowest, i); }
+  }
+  let id = NONE - workgroup_max(lane, NONE - lowest);
+  if (option_f32(TEMPERATURE) <= 0.0) {
+    if (lane == 0u) { ids[0] = id; }
+    return;
+  }
+  let highest = logits[id];
+  let k = options[TOP_K];
+  var kth = vec2(0u, 0u);
+  if (k > 0u && k < params.vocab) { kth = kth_largest(lane, k); }
+  let count = list_candidates(lane, kth.x, kth.y);
+  storageBarrier();
+  var threshold = 0u;
+  let top_p = option_f32(TOP_P);
+  if (top_p < 1.0) { threshold = top_p_threshold(lane, count, highest, top_p); }
+  draw(lane, count, highest, threshold, highest + option_f32(MIN_P_LOG));
+}

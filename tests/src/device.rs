@@ -1,0 +1,36 @@
+//! The devices that tests run on. A missing GPU is a failure, never a skip.
+
+use std::sync::OnceLock;
+
+use taipan::{Device, GpuRequest};
+
+/// The GPU (a software adapter counts) with everything it offers.
+///
+/// # Panics
+/// If there is none: install a Vulkan driver (Debian: `apt-get install mesa-vulkan-drivers libvulkan1`).
+#[must_use]
+pub fn gpu() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(|| open(false)).clone()
+}
+
+/// The same GPU held to WebGPU's default limits and no features.
+///
+/// # Panics
+/// As [`gpu`].
+#[must_use]
+pub fn base_tier() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(|| open(true)).clone()
+}
+
+fn open(base_tier: bool) -> Device {
+    let request = GpuRequest { base_tier, ..GpuRequest::default() };
+    pollster::block_on(Device::gpu(&request)).expect("a GPU test needs an adapter, lavapipe will do")
+}
+
+/// CPU, GPU and GPU at base tier, with the tolerance of the specification for f32 weights against golden files.
+#[must_use]
+pub fn all() -> [(&'static str, Device, f64); 3] {
+    [("cpu", Device::cpu(), 5e-4), ("gpu", gpu(), 2e-3), ("gpu base tier", base_tier(), 2e-3)]
+}

@@ -1,0 +1,110 @@
+//! The golden files, on every device: logits, masks, alphas, greedy continuation, splits, cached decode.
+
+use futures::StreamExt;
+use pollster::block_on;
+use taipan::{Device, GenerateOptions, LoadOptions, Model, Sampling, Session, SessionOptions};
+use taipan_tests::compare::assert_close;
+use taipan_tests::device;
+use taipan_tests::golden::{Case, Prompt, cases};
+
+/// Prefill in parts or then decode, against one prefill (spec §6).
+const SPLIT: f64 = 1e-3;
+
+fn open(case: &Case, device: &Device, options: LoadOptions) -> Model {
+    block_on(Model::open(&case.dir, device, options)).unwrap()
+}
+
+fn session(case: &Case, model: &Model) -> Session {
+    model.session(SessionOptions { attention_bound: case.bound }).unwrap()
+}
+
+fn greedy(session: &mut Session, n: usize) -> Vec<u32> {
+    let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
+    let options = GenerateOptions { max_tokens: Some(n), sampling, ignore_eos: true, ..GenerateOptions::default() };
+    block_on(session.generate(options).map(|t| t.unwrap().id).collect())
+}
+
+fn all_logits(session: &mut Session, ids: &[u32]) -> Vec<f32> {
+    let mut rows = Vec::new();
+    block_on(session.prefill_rows(ids, |r| {
+        rows.extend_from_slice(r.logits);
+        Ok(())
+    }))
+    .unwrap();
+    rows
+}
+
+fn check_prompt(what: &str, case: &Case, model: &Model, p: &Prompt, tolerance: f64) {
+    let mut s = session(case, model);
+    let logits = all_logits(&mut s, &p.ids);
+    assert_eq!(s.gates().mask.concat(), p.mask, "{what}: masks");
+    if !p.alpha.is_empty() {
+        assert_close(&format!("{what}: alpha"), &s.gates().alpha.concat(), &p.alpha, tolerance);
+    }
+    assert_close(&format!("{what}: logits"), &logits, &p.logits, tolerance);
+    assert_eq!(greedy(&mut s, p.greedy.len()), p.greedy, "{what}: greedy continuation");
+    // Token by token through the fused decode step.
+    let mut s = session(case, model);
+    for (t, id) in p.ids.iter().enumerate() {
+        let row = block_on(s.decode(*id)).unwrap();
+        let vocab = row.len();
+        assert_close(&format!("{what}: decode {t}"), &row, &p.logits[t * vocab..(t + 1) * vocab], tolerance);
+    }
+}
+
+#[test]
+fn every_case_on_every_device() {
+    for seed in [1, 2] {
+        for case in cases(seed) {
+            for (name, device, tolerance) in device::all() {
+                let model = open(&case, &device, LoadOptions::default());
+                for p in &case.prompts {
+                    check_prompt(
+                        &format!("seed {seed} {} [{}] on {name}", case.name, p.ids.len()),
+                        &case,
+                        &model,
+                        p,
+                        tolerance,
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn short_segments_and_chunks_change_nothing() {
+    for case in cases(3) {
+        for (name, device, tolerance) in device::all() {
+            for (segment, chunk) in [(1, 1), (7, 3), (16, 16), (33, 8)] {
+                let options = LoadOptions { segment: Some(segment), chunk: Some(chunk), ..LoadOptions::default() };
+                let model = open(&case, &device, options);
+                for p in &case.prompts {
+                    let mut s = session(&case, &model);
+                    let what = format!("{} [{}] on {name}, segment {segment}, chunk {chunk}", case.name, p.ids.len());
+                    assert_close(&what, &all_logits(&mut s, &p.ids), &p.logits, tolerance);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_prompt_split_anywhere_gives_the_same() {
+    for case in cases(4) {
+        for (name, device, _) in device::all() {
+            let model = open(&case, &device, LoadOptions::default());
+            let p = case.prompts.last().unwrap();
+            let mut whole = session(&case, &model);
+            block_on(whole.prefill(&p.ids)).unwrap();
+            let expected = block_on(whole.logits()).unwrap();
+            for at in (1..p.ids.len()).step_by(2) {
+                let mut s = session(&case, &model);
+                block_on(s.prefill(&p.ids[..at])).unwrap();
+                block_on(s.prefill(&p.ids[at..])).unwrap();
+                let what = format!("{} [{}] on {name}, split at {at}", case.name, p.ids.len());
+                assert_close(&what, &block_on(s.logits()).unwrap(), &expected, SPLIT);
+            }
+        }
+    }
+}
