@@ -46,7 +46,7 @@ pub fn cases(seed: u64) -> Vec<Case> {
 
 fn make(seed: u64) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let dir = root.join(format!("target/golden/taipan-{seed}"));
+    let dir = root.join(format!("target/golden/seed-{seed}"));
     static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _guard = LOCK.lock();
     if !dir.is_dir() {

@@ -1,1 +1,103 @@
-//! Placeholder.
+//! Cases of every kernel: seeded inputs at awkward sizes, run on a device and compared with the CPU twin.
+//!
+//! The same list serves `cargo test`, `taipan validate --kernels` and the page. A case is a tiny program: weights, buffers
+//! with their contents, calls, and the buffers to compare.
+
+#![forbid(unsafe_code)]
+
+mod attention;
+mod builder;
+mod run;
+mod ssd;
+mod tolerance;
+
+mod bmm_chunk;
+mod causal_conv1d;
+mod chunk_cumsum;
+mod chunk_scan;
+mod chunk_state;
+mod compact;
+mod conv_append;
+mod embed;
+mod kv_append;
+mod matmul;
+mod matvec;
+mod mixer_update;
+mod rms_norm;
+mod rms_norm_gated;
+mod rotary;
+mod sample;
+mod state_passing;
+mod token_gate;
+mod token_gate_kv;
+mod window_attention;
+
+pub use builder::Case;
+pub use run::{Outputs, Report, compare, expected, on_device, run};
+pub use tolerance::tolerance;
+
+/// All cases, always the same for a seed.
+#[must_use]
+pub fn all(seed: u64) -> Vec<Case> {
+    let groups = [
+        embed::cases,
+        rms_norm::cases,
+        rms_norm_gated::cases,
+        matvec::cases,
+        matmul::cases,
+        causal_conv1d::cases,
+        conv_append::cases,
+        mixer_update::cases,
+        chunk_cumsum::cases,
+        bmm_chunk::cases,
+        chunk_state::cases,
+        state_passing::cases,
+        chunk_scan::cases,
+        token_gate::cases,
+        token_gate_kv::cases,
+        compact::cases,
+        rotary::cases,
+        window_attention::cases,
+        kv_append::cases,
+        sample::cases,
+    ];
+    groups.iter().flat_map(|cases| cases(seed)).collect()
+}
+
+/// One entry per shader module and set of override values that the cases use: what a compiler has to accept.
+#[must_use]
+pub fn permutations() -> Vec<Permutation> {
+    let mut list: Vec<Permutation> = all(0).iter().flat_map(Case::permutations).collect();
+    list.sort_by(|a, b| a.key().cmp(&b.key()));
+    list.dedup_by(|a, b| a.key() == b.key());
+    list
+}
+
+/// A shader module with values for its overrides.
+#[derive(Clone, Debug)]
+pub struct Permutation {
+    /// The kernel.
+    pub decl: &'static taipan_kernels::Decl,
+    /// Weight storage, for a kernel that reads a matrix.
+    pub format: Option<taipan_kernels::WeightFormat>,
+    /// Override values.
+    pub overrides: Vec<(&'static str, f64)>,
+    /// Names of the members of `Params`, in order, and whether they are floats.
+    pub params: Vec<(&'static str, bool)>,
+}
+
+impl Permutation {
+    fn key(&self) -> (&'static str, Option<taipan_kernels::WeightFormat>, Vec<(&'static str, u64)>) {
+        let overrides = self.overrides.iter().map(|(n, v)| (*n, v.to_bits())).collect();
+        (self.decl.name, self.format, overrides)
+    }
+
+    /// `kernel` or `kernel.format`.
+    #[must_use]
+    pub fn module_name(&self) -> String {
+        match self.format {
+            Some(format) => format!("{}.{}", self.decl.name, format.name()),
+            None => self.decl.name.to_owned(),
+        }
+    }
+}

@@ -119,8 +119,6 @@ pub(crate) struct GenerateArgs {
     /// Tokens to generate at most; -1 is no limit [default: 512]
     #[arg(short = 'n', long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) predict: Option<i64>,
-    #[command(flatten)]
-    pub(crate) sampling: SamplingArgs,
     /// Stop before this text, which is not printed; can be given several times
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) reverse_prompt: Vec<String>,
@@ -136,6 +134,9 @@ pub(crate) struct GenerateArgs {
     /// Print one JSON object at the end instead of text
     #[arg(long)]
     pub(crate) json: bool,
+    // Last, because its heading holds for everything after it.
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -182,7 +183,7 @@ pub(crate) struct ValidateArgs {
     /// Case folders, or folders of case folders
     #[arg(value_name = "DIR")]
     pub(crate) dirs: Vec<PathBuf>,
-    /// Run every kernel case on the adapter instead
+    /// Compare every kernel with its CPU twin instead; `--device auto` then takes software adapters too
     #[arg(long)]
     pub(crate) kernels: bool,
     /// How matrices are held in memory; `auto` is as they are stored

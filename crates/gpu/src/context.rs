@@ -22,7 +22,7 @@ pub enum Select {
 /// A wish for a device.
 #[derive(Clone, Debug)]
 pub struct GpuRequest {
-    /// Backends that may be used.
+    /// Backends that may be used. GL is not among the default ones: few of its drivers can bind eight storage buffers.
     pub backends: Backends,
     /// Which adapter.
     pub select: Select,
@@ -32,7 +32,7 @@ pub struct GpuRequest {
 
 impl Default for GpuRequest {
     fn default() -> Self {
-        Self { backends: Backends::all(), select: Select::Any, base_tier: false }
+        Self { backends: Backends::PRIMARY, select: Select::Any, base_tier: false }
     }
 }
 

@@ -60,7 +60,8 @@ impl Recipes {
 pub struct Buffers(Vec<BufferDesc>);
 
 impl Buffers {
-    fn add(&mut self, name: impl Into<String>, rows: usize, cols: usize, element: Element) -> u32 {
+    /// Adds a buffer; returns its id.
+    pub fn add(&mut self, name: impl Into<String>, rows: usize, cols: usize, element: Element) -> u32 {
         self.0.push(BufferDesc { name: name.into(), rows, cols, element });
         self.0.len() as u32 - 1
     }

@@ -1,5 +1,8 @@
 //! Output files that appear whole or not at all.
 
+#[cfg(test)]
+pub(crate) mod test_dir;
+
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -123,7 +126,7 @@ fn create_beside(target: &Path) -> io::Result<(PathBuf, File)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_dir::TestDir;
+    use crate::fsutil::test_dir::TestDir;
 
     #[test]
     fn a_file_appears_whole() {

@@ -6,7 +6,7 @@ use taipan_kernels::{Piece, WeightFormat, row_stride};
 
 use crate::description::{MatrixRecipe, Recipes};
 use crate::error::{Error, Result};
-use crate::run::cpu::{self, VectorData, vector_data};
+use crate::run::cpu::{self, vector_data};
 use crate::run::gpu;
 use crate::weights::{Dtype, Tensor, Weights};
 
@@ -175,21 +175,10 @@ pub(crate) fn load_gpu(
     }
     let mut vectors = Vec::with_capacity(recipes.vectors.len());
     for parts in &recipes.vectors {
-        vectors.push(upload_vector(device, &vector_data(parts, |name| read_vector(weights, name))?));
+        vectors.push(gpu::upload_vector(device, &vector_data(parts, |name| read_vector(weights, name))?));
     }
     device.check()?;
     Ok(gpu::Weights { matrices, vectors })
-}
-
-/// Uploads a vector, padded so that reading it by eights stays inside.
-pub(crate) fn upload_vector(device: &Gpu, data: &VectorData) -> taipan_gpu::Buffer {
-    let words: Vec<u32> = match data {
-        VectorData::F32(v) => v.iter().map(|x| x.to_bits()).collect(),
-        VectorData::U32(v) => v.clone(),
-    };
-    let buffer = device.buffer("weight vector", 4 * row_stride(words.len()) as u64);
-    device.write(&buffer, 0, &words);
-    buffer
 }
 
 /// Cuts a matrix into pieces of whole pairs of rows (a pair is one output of an interleaved matrix) within a limit.
@@ -223,24 +212,8 @@ fn upload(
         for (i, out) in rows.chunks_exact_mut(stride).take(count).enumerate() {
             source.row(piece.first_row as usize + first + i, &mut out[..cols])?;
         }
-        write_rows(device, &buffer, (first * row_bytes) as u64, &rows[..count * stride], source.format);
+        gpu::write_rows(device, &buffer, (first * row_bytes) as u64, &rows[..count * stride], source.format);
         meter.add(count * cols);
     }
     Ok(buffer)
-}
-
-/// Writes numbers in a storage format; they are representable in it already.
-pub(crate) fn write_rows(device: &Gpu, buffer: &taipan_gpu::Buffer, offset: u64, rows: &[f32], format: WeightFormat) {
-    match format {
-        WeightFormat::F32 => device.write(buffer, offset, rows),
-        WeightFormat::F16 => {
-            let packed: Vec<u16> = rows.iter().map(|x| f16::from_f32(*x).to_bits()).collect();
-            device.write(buffer, offset, &packed);
-        }
-        WeightFormat::Bf16 => {
-            let packed: Vec<u16> = rows.iter().map(|x| bf16::from_f32(*x).to_bits()).collect();
-            device.write(buffer, offset, &packed);
-        }
-    }
-    device.flush();
 }

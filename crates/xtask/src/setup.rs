@@ -138,7 +138,7 @@ pub(crate) fn venv_python(project: &Project) -> PathBuf {
     venv(project).join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" })
 }
 
-/// Installs Dawn from the npm registry, as the lock file says. Its install script only concerns quarantined downloads.
+/// Installs Dawn through npm, as the lock file says. Its install script only concerns quarantined downloads.
 pub(crate) fn dawn(project: &Project) -> Result<()> {
     let dir = project.root.join("tests/dawn");
     let stamp = Stamp { wanted: dir.join("package-lock.json"), done: dir.join("node_modules/installed-lock.json") };

@@ -37,8 +37,20 @@ pub(super) async fn run(target: &Target, json: bool) -> Result<()> {
 }
 
 fn table(adapters: &[AdapterReport]) -> String {
-    let header =
-        ["index", "adapter", "backend", "type", "driver", "f16", "subgroups", "timing", "buffers", "binding", "buffer", "shared"];
+    let header = [
+        "index",
+        "adapter",
+        "backend",
+        "type",
+        "driver",
+        "f16",
+        "subgroups",
+        "timestamps",
+        "storage buffers",
+        "of at most",
+        "buffer",
+        "workgroup memory",
+    ];
     let rows: Vec<Vec<String>> = adapters.iter().map(row).collect();
     output::table(&header, &[8, 9, 10, 11], &rows)
 }

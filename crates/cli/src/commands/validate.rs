@@ -9,11 +9,11 @@ mod reference;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use taipan::{Device, LoadOptions, Model, SessionOptions, WeightDtype};
+use taipan::{Device, LoadOptions, Model, Select, SessionOptions, WeightDtype};
 
 use crate::failure::{Failure, Result};
 use crate::progress::{Progress, Unit};
-use crate::settings::{Golden, Target, Validate};
+use crate::settings::{Choice, Golden, Target, Validate};
 use crate::target::open_device;
 use crate::{interrupt, output};
 use case::Case;
@@ -22,11 +22,29 @@ use checks::{Outcome, Tolerances};
 /// Runs golden cases or kernel cases.
 pub(super) async fn run(target: &Target, task: Validate) -> Result<()> {
     interrupt::install();
-    let device = open_device(target).await?;
     match &task.what {
-        Golden::Kernels => kernels::run(&device, task.json).await,
-        Golden::Cases(dirs) => cases(&device, dirs, task.dtype, task.json).await,
+        Golden::Kernels => {
+            let device = open_device(&adapter(target)?).await?;
+            kernels::run(&device, task.json).await
+        }
+        Golden::Cases(dirs) => {
+            let device = open_device(target).await?;
+            cases(&device, dirs, task.dtype, task.json).await
+        }
     }
+}
+
+/// Kernels run on adapters only, a software one if there is no other; the CPU is what they are compared with.
+fn adapter(target: &Target) -> Result<Target> {
+    let choice = match &target.choice {
+        Choice::Auto => Choice::Gpu(Select::Any),
+        Choice::Gpu(select) => Choice::Gpu(select.clone()),
+        Choice::Cpu => {
+            let hint = "leave out --device, or choose an adapter with it";
+            return Err(Failure::usage("the CPU would be compared with itself", hint));
+        }
+    };
+    Ok(Target { choice, ..target.clone() })
 }
 
 /// What the results are compared with.

@@ -1,9 +1,75 @@
 //! `taipan validate --kernels`: every kernel against its CPU twin.
 
 use taipan::Device;
+use taipan_cases::Report;
 
 use crate::failure::{Failure, Result};
+use crate::progress::{Progress, Unit};
+use crate::{interrupt, output};
 
-pub(super) async fn run(_device: &Device, _json: bool) -> Result<()> {
-    Err(Failure::Mismatch)
+/// Inputs are the same in every run, so that a failure can be looked into.
+const SEED: u64 = 1;
+
+/// Runs all cases on an adapter.
+pub(super) async fn run(device: &Device, json: bool) -> Result<()> {
+    let cases = taipan_cases::all(SEED);
+    let progress = Progress::new("validating", Unit::Cases);
+    let mut reports = Vec::new();
+    for (i, case) in cases.iter().enumerate() {
+        if interrupt::requested() {
+            break;
+        }
+        progress.set(i as u64, cases.len() as u64);
+        reports.push(taipan_cases::run(case, device).await?);
+    }
+    drop(progress);
+    let interrupted = reports.len() < cases.len();
+    let passed = reports.iter().all(passes);
+    if json {
+        output::json(&serde_json::json!({
+            "device": device.description(),
+            "kernels": reports,
+            "passed": passed,
+            "interrupted": interrupted,
+        }))?;
+    } else {
+        print_table(device, &reports, cases.len())?;
+    }
+    match (passed, interrupted) {
+        (false, _) => Err(Failure::Mismatch),
+        (true, true) => Err(Failure::Interrupted),
+        // No case at all would be a list that was lost, not a success.
+        (true, false) if reports.is_empty() => Err(Failure::Mismatch),
+        (true, false) => Ok(()),
+    }
+}
+
+fn passes(report: &Report) -> bool {
+    report.ok && report.worst <= report.tolerance
+}
+
+fn print_table(device: &Device, reports: &[Report], planned: usize) -> Result<()> {
+    let rows: Vec<Vec<String>> = reports.chunk_by(|a, b| a.kernel == b.kernel).map(row).collect();
+    output::line(&output::table(&["kernel", "cases", "worst", "allowed", "result"], &[1, 2, 3], &rows))?;
+    for report in reports.iter().filter(|r| !passes(r)) {
+        let detail = report.detail.as_deref().unwrap_or("out of tolerance");
+        output::line(&format!("\n{} ({}, seed {}): {detail}", report.kernel, report.shape, report.seed))?;
+    }
+    let failed = reports.iter().filter(|r| !passes(r)).count();
+    let verdict = if failed == 0 { "all match".to_owned() } else { format!("{failed} DO NOT MATCH") };
+    let done = if reports.len() < planned { format!("{} of {planned}", reports.len()) } else { planned.to_string() };
+    output::line(&format!("\n{} against the CPU twins: {done} cases, {verdict}", device.description()))
+}
+
+/// A line for all cases of a kernel.
+fn row(reports: &[Report]) -> Vec<String> {
+    let worst = reports.iter().map(|r| r.worst).fold(0.0, f64::max);
+    let tolerance = reports[0].tolerance;
+    vec![
+        reports[0].kernel.to_owned(),
+        reports.len().to_string(),
+        format!("{worst:.1e}"),
+        format!("{tolerance:.1e}"),
+        if reports.iter().all(passes) { "ok" } else { "MISMATCH" }.to_owned(),
+    ]
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::WeightsProblem as P;
 use super::super::header::MAX_HEADER;
 use super::*;
-use crate::test_dir::TestDir;
+use crate::fsutil::test_dir::TestDir;
 
 #[test]
 fn a_plain_file_loads() {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::test_dir::TestDir;
+use crate::fsutil::test_dir::TestDir;
 
 fn shard(names: &[&str]) -> Vec<u8> {
     let parts: Vec<_> = names.iter().map(|&n| (n, ElementType::F32, &[1][..], &[0u8; 4][..])).collect();

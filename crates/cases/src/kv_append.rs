@@ -1,0 +1,22 @@
+//! Cases of `kv_append`.
+
+use taipan_kernels::KvAppend;
+
+use crate::Case;
+use crate::builder::Builder;
+
+pub(crate) fn cases(seed: u64) -> Vec<Case> {
+    let sizes = [(1, 0, 1, 1), (5, 3, 1, 12), (7, 6, 8, 65), (8, 0, 8, 16), (9, 5, 8, 63), (100, 31, 32, 40)];
+    sizes
+        .iter()
+        .map(|&(tokens, first, window, cols)| {
+            let shape = format!("{tokens} tokens at {first}, window {window}, {cols} columns");
+            let mut b = Builder::new("kv_append", shape, seed, tokens, first);
+            let kv = b.rows("kv", tokens, cols, -1.0, 1.0);
+            let ring = b.rows("ring", window, cols, -1.0, 1.0).buffer;
+            b.check(ring);
+            let control = b.control();
+            b.call(KvAppend { kv, control, window: window as u32, ring })
+        })
+        .collect()
+}

@@ -1,0 +1,61 @@
+//! Cases of `matmul`.
+
+use taipan_kernels::{Epilogue, Matmul, Over, WeightFormat};
+
+use crate::Case;
+use crate::builder::Builder;
+
+pub(crate) fn cases(seed: u64) -> Vec<Case> {
+    let mut out = Vec::new();
+    for format in WeightFormat::ALL {
+        for (tokens, rows, cols) in [(1, 1, 1), (7, 13, 5), (64, 64, 32), (63, 65, 33), (65, 63, 31), (130, 200, 264)] {
+            let b = Builder::new("matmul", format!("{tokens} x {rows} x {cols}"), seed, tokens, 9).format(format);
+            out.push(dense(b, rows, cols, false, Epilogue::Store));
+        }
+    }
+    let tokens = |name: &str, n| Builder::new("matmul", format!("{n} x 70 x 40 {name}"), seed, n, 9);
+    out.push(dense(tokens("bias", 20), 70, 40, true, Epilogue::Store));
+    out.push(dense(tokens("add", 67), 70, 40, false, Epilogue::Add));
+    out.push(dense(tokens("swiglu", 67), 70, 40, false, Epilogue::Swiglu));
+    out.push(dense(tokens("swiglu", 5).split(32), 70, 40, false, Epilogue::Swiglu));
+    out.push(tile(tokens("tokens 64 to 80", 100), 64, 16));
+    out.push(tile(tokens("tokens 64 to 70", 70), 64, 16));
+    for (n, every) in [(1, 1), (100, 7), (70, 1), (5, 9)] {
+        for over in [Over::Gather, Over::Scatter] {
+            out.push(selected(tokens(&format!("{over:?} every {every}th"), n), every, over));
+        }
+    }
+    out
+}
+
+fn dense(mut b: Builder, rows: usize, cols: usize, bias: bool, epilogue: Epilogue) -> Case {
+    let tokens = b.tokens();
+    let weight = b.matrix(rows, cols);
+    let bias = bias.then(|| b.random_vector(rows, -1.0, 1.0));
+    let x = b.rows("x", tokens, cols, -2.0, 2.0);
+    let y_cols = if epilogue == Epilogue::Swiglu { rows / 2 } else { rows };
+    let y = b.rows("y", tokens, y_cols, -2.0, 2.0);
+    b.check(y.buffer);
+    let (control, over) = (b.control(), Over::Tokens { first: 0, most: tokens as u32 });
+    b.call(Matmul { weight, bias, x, y, epilogue, over, control, selected: None })
+}
+
+/// Some tokens of the segment, to a smaller output.
+fn tile(mut b: Builder, first: u32, most: u32) -> Case {
+    let weight = b.matrix(70, 40);
+    let x = b.rows("x", b.tokens(), 40, -2.0, 2.0);
+    let y = b.output("y", most as usize, 70);
+    let (control, over) = (b.control(), Over::Tokens { first, most });
+    b.call(Matmul { weight, bias: None, x, y, epilogue: Epilogue::Store, over, control, selected: None })
+}
+
+fn selected(mut b: Builder, every: usize, over: Over) -> Case {
+    let tokens = b.tokens();
+    let weight = b.matrix(70, 40);
+    let x = b.rows("x", tokens, 40, -2.0, 2.0);
+    let y = b.rows("y", tokens, 70, -2.0, 2.0);
+    b.check(y.buffer);
+    let (control, selected) = (b.control(), Some(b.selection(every)));
+    let epilogue = if over == Over::Scatter { Epilogue::Mix } else { Epilogue::Store };
+    b.call(Matmul { weight, bias: None, x, y, epilogue, over, control, selected })
+}

@@ -1,0 +1,160 @@
+//! Running a case and comparing it with its twin.
+
+use serde::Serialize;
+use taipan::run::{cpu, gpu};
+use taipan::{Device, Result};
+use taipan_kernels::{BufferDesc, BufferId, Element, selection};
+
+use crate::builder::CAPACITY;
+use crate::{Case, tolerance};
+
+/// The outputs of a case, in order: words of the dense form.
+pub type Outputs = Vec<Vec<u32>>;
+
+/// How a case went.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// Sizes and switches.
+    pub shape: String,
+    /// Seed of the inputs.
+    pub seed: u64,
+    /// Largest `|a − b| / (1 + |b|)`; infinite for NaN, missing elements or different words.
+    pub worst: f64,
+    /// What is allowed.
+    pub tolerance: f64,
+    /// Whether it is within the tolerance.
+    pub ok: bool,
+    /// On failure: where, both values, how many disagree.
+    pub detail: Option<String>,
+}
+
+/// The twin's outputs.
+#[must_use]
+pub fn expected(case: &Case) -> Outputs {
+    let weights = cpu::Weights {
+        matrices: case.matrices.iter().map(|(data, _)| data.clone()).collect(),
+        vectors: case.vectors.clone(),
+    };
+    let mut memory = cpu::Memory::new(&case.state, &taipan::description::Buffers::default());
+    for (i, words) in case.contents.iter().enumerate() {
+        memory.set_words(BufferId::State(i as u32), words);
+    }
+    cpu::run(&case.calls, &weights, &mut memory, case.tokens);
+    case.outputs.iter().map(|id| memory.get(*id).to_words()).collect()
+}
+
+/// A device's outputs.
+///
+/// # Errors
+/// Device errors.
+pub async fn on_device(case: &Case, device: &Device) -> Result<Outputs> {
+    let Some(device) = device.as_gpu() else {
+        return Ok(expected(case));
+    };
+    let matrix = |(data, cols): &(Vec<f32>, usize)| {
+        let most = case.split_rows.min((data.len() / cols).max(1));
+        gpu::MatrixBuffers::upload(device, data, *cols, case.format, most)
+    };
+    let weights = gpu::Weights {
+        matrices: case.matrices.iter().map(matrix).collect(),
+        vectors: case.vectors.iter().map(|v| gpu::upload_vector(device, v)).collect(),
+    };
+    let state = gpu::Memory::new(device, &case.state);
+    for ((buffer, desc), words) in state.list().iter().zip(case.state.list()).zip(&case.contents) {
+        device.write_dense(buffer, desc, words);
+    }
+    let scratch = gpu::Memory::new(device, &taipan::description::Buffers::default());
+    let program = gpu::Program::new(device, &case.calls, &weights);
+    let bound = program.bind(device, &state, &scratch);
+    device.check()?;
+    let mut encoder = device.encoder();
+    program.encode(&bound, &mut encoder, case.tokens);
+    device.submit(encoder);
+    let mut outputs = Vec::new();
+    for id in &case.outputs {
+        let BufferId::State(i) = *id else { unreachable!("cases keep all buffers as state") };
+        outputs.push(device.read_dense(&state.list()[i as usize], &case.state.list()[i as usize]).await?);
+    }
+    Ok(outputs)
+}
+
+/// Compares a device's outputs with the twin's.
+#[must_use]
+pub fn compare(case: &Case, found: &Outputs, expected: &Outputs) -> Report {
+    let tolerance = tolerance(case.kernel);
+    let mut report = Report {
+        kernel: case.kernel,
+        shape: case.shape.clone(),
+        seed: case.seed,
+        worst: 0.0,
+        tolerance,
+        ok: false,
+        detail: None,
+    };
+    let blank = report.clone();
+    let fail = |detail: String| Report { worst: f64::INFINITY, detail: Some(detail), ..blank.clone() };
+    if found.len() != expected.len() || expected.is_empty() {
+        return fail(format!("{} outputs, expected {}", found.len(), expected.len()));
+    }
+    for ((id, found), expected) in case.outputs.iter().zip(found).zip(expected) {
+        let BufferId::State(i) = *id else { unreachable!("cases keep all buffers as state") };
+        let desc = &case.state.list()[i as usize];
+        if found.len() != expected.len() || expected.len() != desc.len() || expected.is_empty() {
+            return fail(format!("{}: {} elements, expected {}", desc.name, found.len(), desc.len()));
+        }
+        let pairs = found.iter().zip(expected).enumerate();
+        let errors: Vec<f64> = pairs.map(|(at, (a, b))| error(element(desc, at), *a, *b)).collect();
+        let wrong = errors.iter().filter(|e| !(**e <= tolerance)).count();
+        let at = (0..errors.len()).max_by(|a, b| errors[*a].total_cmp(&errors[*b])).expect("not empty");
+        report.worst = report.worst.max(errors[at]);
+        if wrong > 0 && report.detail.is_none() {
+            let (a, b) = (show(element(desc, at), found[at]), show(element(desc, at), expected[at]));
+            let (row, col) = (at / desc.cols, at % desc.cols);
+            let all = errors.len();
+            report.detail =
+                Some(format!("{} [{row}, {col}] is {a}, expected {b}; {wrong} of {all} disagree", desc.name));
+        }
+    }
+    report.ok = report.detail.is_none();
+    report
+}
+
+/// What the word at an index is: a selection holds the bits of floats among its words.
+fn element(desc: &BufferDesc, at: usize) -> Element {
+    let alphas = selection::alphas()..selection::masks(CAPACITY);
+    if desc.name == "selection" && alphas.contains(&at) { Element::F32 } else { desc.element }
+}
+
+fn error(element: Element, a: u32, b: u32) -> f64 {
+    match element {
+        Element::U32 => {
+            if a == b {
+                0.0
+            } else {
+                f64::INFINITY
+            }
+        }
+        Element::F32 => {
+            let (a, b) = (f64::from(f32::from_bits(a)), f64::from(f32::from_bits(b)));
+            let e = (a - b).abs() / (1.0 + b.abs());
+            if e.is_nan() { f64::INFINITY } else { e }
+        }
+    }
+}
+
+fn show(element: Element, word: u32) -> String {
+    match element {
+        Element::U32 => word.to_string(),
+        Element::F32 => f32::from_bits(word).to_string(),
+    }
+}
+
+/// Runs a case on a device and compares it.
+///
+/// # Errors
+/// Device errors.
+pub async fn run(case: &Case, device: &Device) -> Result<Report> {
+    Ok(compare(case, &on_device(case, device).await?, &expected(case)))
+}

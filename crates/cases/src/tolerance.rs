@@ -1,0 +1,24 @@
+//! How far a kernel may be from its twin, as `|a − b| / (1 + |b|)`: one table, a reason for each row.
+
+/// The tolerance of a kernel.
+///
+/// # Panics
+/// If a kernel is missing from the table.
+#[must_use]
+pub fn tolerance(kernel: &str) -> f64 {
+    match kernel {
+        // Copies and integers: nothing to round.
+        "embed" | "conv_append" | "kv_append" | "compact" | "sample" => 0.0,
+        // A short f32 sum and one elementwise step.
+        "rms_norm" | "rms_norm_gated" | "causal_conv1d" | "token_gate" => 1e-5,
+        // sin and cos are only absolutely accurate in WGSL: 2⁻¹¹ on [−π, π] is allowed, 1e-6 is typical.
+        "rotary" => 5e-4,
+        // f32 sums of up to 600 products of size one.
+        "matvec" | "matmul" | "bmm_chunk" => 5e-5,
+        // exp of segment sums (each a few ulp off) times sums over a chunk.
+        "chunk_cumsum" | "chunk_state" | "state_passing" | "chunk_scan" | "mixer_update" => 1e-4,
+        // A softmax of f32 scores; with a rotary table also its sin and cos.
+        "window_attention" | "token_gate_kv" => 5e-4,
+        other => panic!("no tolerance for kernel {other}"),
+    }
+}

@@ -1,0 +1,134 @@
+//! Choosing a device, `devices` and `info`.
+
+use crate::common::{Folder, on_cpu, read_model_file, taipan, tiny_config, write_tiny};
+
+/// Adapters of this interface exist on other systems only.
+const ELSEWHERE: &str = if cfg!(target_os = "macos") { "dx12" } else { "metal" };
+
+#[test]
+fn a_demanded_device_that_is_not_there_has_its_own_exit_code() {
+    for device in ["99", "No Such Adapter"] {
+        for command in [&["devices"][..], &["info"], &["generate", "a"], &["validate", "--kernels"]] {
+            let run = taipan(command.iter().copied().chain(["--device", device]));
+            run.fails(3, &["no suitable GPU", "hint: `taipan devices`"]);
+        }
+    }
+    taipan(["generate", "a", "--device", "gpu", "--backend", ELSEWHERE]).fails(3, &["no suitable GPU"]);
+}
+
+#[test]
+fn auto_says_in_one_line_that_it_takes_the_cpu() {
+    let run = taipan(["generate", "Once", "-n", "1", "--backend", ELSEWHERE]).ok();
+    assert_eq!(run.stderr, "no GPU found; running on the CPU\n");
+}
+
+#[test]
+fn the_cpu_is_silent() {
+    assert_eq!(on_cpu("generate Once -n 1").ok().stderr, "");
+}
+
+#[test]
+fn devices_are_listed() {
+    let run = taipan(["devices", "--json"]).ok();
+    let json = run.json();
+    let adapters = json["adapters"].as_array().expect("a list");
+    assert!(!adapters.is_empty(), "these tests need an adapter; a software one will do");
+    for adapter in adapters {
+        for key in ["name", "backend", "kind", "features", "limits", "software"] {
+            assert!(!adapter[key].is_null(), "{key}: {adapter}");
+        }
+        assert_eq!(json["auto"] == adapter["index"], adapter["auto"] == true, "{json}");
+    }
+    let table = taipan(["devices"]).ok().stdout;
+    assert!(table.contains(adapters[0]["name"].as_str().expect("text")), "{table}");
+    assert!(table.contains("auto takes "), "{table}");
+}
+
+#[test]
+fn devices_lists_only_what_was_asked_for() {
+    let count = |args: &[&str]| {
+        let run = taipan(["devices", "--json"].iter().chain(args)).ok();
+        run.json()["adapters"].as_array().expect("a list").len()
+    };
+    assert_eq!(count(&["--device", "cpu"]), 0);
+    assert_eq!(count(&["--device", "gpu"]), 1);
+    assert_eq!(count(&["--device", "0"]), 1);
+    assert_eq!(count(&["--backend", ELSEWHERE]), 0);
+}
+
+#[test]
+fn an_adapter_is_found_by_part_of_its_name() {
+    let json = taipan(["devices", "--json", "--device", "0"]).ok().json();
+    let name = json["adapters"][0]["name"].as_str().expect("text").to_uppercase();
+    let part: String = name.chars().take(5).collect();
+    let found = taipan(["devices", "--json", "--device", &part]).ok().json();
+    assert_eq!(found["adapters"][0]["name"], json["adapters"][0]["name"]);
+}
+
+#[test]
+fn info_describes_the_embedded_model() {
+    let json = on_cpu("info --json").ok().json();
+    let parameters = json["parameters"].as_u64().expect("a number");
+    let stored: u64 = json["stored_bytes"].as_object().expect("an object").values().filter_map(|n| n.as_u64()).sum();
+    let file = read_model_file("model.safetensors").len() as u64;
+    assert!(stored < file && file - stored < 100_000, "{stored} of {file} bytes");
+    let sizes = json["sizes"].as_array().expect("a list");
+    assert_eq!(sizes.iter().filter(|s| s["stored"] == true).count(), 1);
+    assert_eq!(sizes[0]["weight_bytes"], 4 * parameters);
+    assert_eq!(sizes[1]["weight_bytes"], stored);
+    for size in sizes {
+        assert!(["yes", "no", "unknown"].contains(&size["fits"].as_str().expect("text")), "{size}");
+        assert!(!size["limit"].as_str().expect("text").is_empty());
+    }
+    let table = on_cpu("info").ok().stdout;
+    assert!(table.contains("12 mamba2 + 2 selective_attention"), "{table}");
+}
+
+#[test]
+fn info_judges_by_the_adapter() {
+    let json = taipan(["info", "--json", "--device", "gpu"]).ok().json();
+    assert_eq!(json["sizes"][0]["fits"], "yes", "{json}");
+}
+
+#[test]
+fn info_says_no_where_a_buffer_is_too_large() {
+    let folder = Folder::new();
+    write_tiny(folder.path());
+    // The window is no weight, so the weights stay what they are.
+    let mut config = tiny_config();
+    config["selective_attention"]["window"] = (1u64 << 24).into();
+    folder.write("config.json", config.to_string());
+    let dir = folder.path().to_str().expect("UTF-8");
+    let json = taipan(["info", dir, "--json", "--device", "gpu"]).ok().json();
+    let limit = taipan(["devices", "--json", "--device", "gpu"]).ok().json()["adapters"][0]["limits"].clone();
+    let limit = limit["storage_binding_bytes"].as_u64().expect("a number");
+    let needed = json["largest_buffer"]["bytes"].as_u64().expect("a number");
+    let expected = if needed > limit { "no" } else { "yes" };
+    assert_eq!(json["sizes"][0]["fits"], expected, "{json}");
+    assert!(needed >= (1 << 24) * 32 * 4, "{json}");
+}
+
+#[test]
+fn info_reads_no_weight() {
+    let folder = Folder::new();
+    write_tiny(folder.path());
+    let weights = std::fs::read(folder.at("model.safetensors")).expect("it was written");
+    let mut broken = weights.clone();
+    let at = broken.len() - 4;
+    broken[at..].copy_from_slice(&f32::NAN.to_le_bytes());
+    folder.write("model.safetensors", broken);
+    let dir = folder.path().to_str().expect("UTF-8");
+    on_cpu(&format!("info {dir}")).ok();
+    on_cpu(&format!("logits -m {dir} --ids 1 -o {}", folder.at("out"))).fails(1, &["NaN", "hint: "]);
+}
+
+#[test]
+fn info_refuses_weights_of_another_model() {
+    let folder = Folder::new();
+    write_tiny(folder.path());
+    let mut config = tiny_config();
+    config["vocab_size"] = 51.into();
+    folder.write("config.json", config.to_string());
+    let dir = folder.path().to_str().expect("UTF-8");
+    on_cpu(&format!("info {dir}")).fails(1, &["embedding.weight", "[50, 16]", "[51, 16]"]);
+}

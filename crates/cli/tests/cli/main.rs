@@ -1,0 +1,13 @@
+//! Runs the program and looks at what it prints, where, and its exit code.
+//!
+//! Tests that need a GPU ask for one with `--device gpu` and fail where there is none, software adapters included.
+
+mod common;
+mod devices;
+mod generate;
+mod golden;
+mod interrupt;
+mod logits;
+mod perplexity;
+mod usage;
+mod validate;

@@ -1,0 +1,130 @@
+//! Help, and command lines that make no sense.
+
+use crate::common::{Folder, taipan};
+
+const COMMANDS: [&str; 6] = ["generate", "validate", "logits", "perplexity", "info", "devices"];
+
+#[test]
+fn help_names_all_commands_and_exit_codes() {
+    let help = taipan(["--help"]).ok();
+    for text in COMMANDS.iter().chain(&["--device", "--backend", "130 interrupted", "Examples:"]) {
+        assert!(help.stdout.contains(text), "{text}: {}", help.stdout);
+    }
+    assert_eq!(help.stderr, "");
+}
+
+#[test]
+fn every_command_has_help_with_devices() {
+    for command in COMMANDS {
+        let help = taipan([command, "--help"]).ok();
+        assert!(help.stdout.contains("--device <auto|cpu|gpu|INDEX|NAME>"), "{}", help.stdout);
+        assert!(help.stdout.contains("--backend"), "{}", help.stdout);
+        let json = !matches!(command, "logits");
+        assert_eq!(help.stdout.contains("--json"), json, "{}", help.stdout);
+    }
+}
+
+#[test]
+fn help_of_generate_teaches() {
+    let help = taipan(["generate", "--help"]).ok().stdout;
+    let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for text in [
+        "no BOS or other token is ever added",
+        "-m, --model <DIR>",
+        "-p, --prompt <PROMPT>",
+        "-f, --file <FILE>",
+        "-n, --predict <N>",
+        "[default: 512]",
+        "-s, --seed <SEED>",
+        "--temp <T> Temperature; 0 is greedy [default: 0.8]",
+        "--top-k <K>",
+        "[default: 40]",
+        "[default: 0.95]",
+        "[default: 0.05]",
+        "[default: 1.0]",
+        "--repeat-last-n <N>",
+        "[default: 64]",
+        "-r, --reverse-prompt <TEXT>",
+        "--ignore-eos",
+        "[possible values: auto, f32, f16, bf16]",
+        "--attention-bound <C[,BURST]>",
+        "--no-display-prompt",
+        "--show-timings",
+        "Examples:",
+    ] {
+        assert!(words.contains(text), "{text:?} is not in {help}");
+    }
+}
+
+#[test]
+fn version_is_printed() {
+    assert_eq!(taipan(["--version"]).ok().stdout, concat!("taipan ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn command_lines_without_sense_are_refused() {
+    for line in [
+        "",
+        "frobnicate",
+        "generate --frobnicate x",
+        "generate a b",
+        "generate a -p b",
+        "generate -p a -f b",
+        "generate a -f b",
+        "generate a --dtype f8",
+        "generate a --backend opengl",
+        "devices --backend",
+        "logits -o out",
+        "logits --ids 1,2 --prompt a -o out",
+        "logits --ids 1,x -o out",
+        "logits --ids 1,2",
+        "perplexity",
+        "info a -m b",
+    ] {
+        let run = taipan(line.split_whitespace()).expect(2);
+        assert_eq!(run.stdout, "", "{line}");
+        assert!(!run.stderr.is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn values_out_of_range_are_refused_with_what_is_allowed() {
+    for (line, said) in [
+        ("generate a -n -2", "-n: -2 is not allowed"),
+        ("generate a --temp -1", "--temp: -1 is not allowed"),
+        ("generate a --temp nan", "--temp: NaN is not allowed"),
+        ("generate a --temp inf", "--temp: inf is not allowed"),
+        ("generate a --top-p 1.5", "--top-p: 1.5 is not allowed"),
+        ("generate a --min-p -0.1", "--min-p: -0.1 is not allowed"),
+        ("generate a --repeat-penalty 0", "--repeat-penalty: 0 is not allowed"),
+        ("generate a --repeat-last-n 1025", "--repeat-last-n: 1025 is not allowed"),
+        ("generate a --seed -2", "--seed: -2 is not allowed"),
+        ("generate a --seed 18446744073709551616", "is not allowed"),
+        ("generate a --attention-bound 2", "--attention-bound"),
+        ("generate a --attention-bound 0.5,1", "--attention-bound"),
+        ("generate a --device=", "--device is empty"),
+        ("perplexity -f x --context 1", "--context is below 2"),
+        ("validate", "nothing to validate"),
+        ("validate --kernels x", "--kernels takes no DIR"),
+        ("validate --kernels --dtype f16", "--kernels takes no --dtype"),
+    ] {
+        taipan(line.split_whitespace()).fails(2, &[said, "\n\nhint: "]);
+    }
+    taipan(["generate", "a", "-r", ""]).fails(2, &["-r is empty"]);
+}
+
+#[test]
+fn a_model_that_is_not_there_is_an_error() {
+    let folder = Folder::new();
+    for command in ["generate a -m", "perplexity -f x -m", "info", "logits --ids 1 -o out -m"] {
+        let missing = folder.at("nothing");
+        let args = command.split(' ').chain([missing.as_str(), "--device", "cpu"]).map(|a| match a {
+            "out" => folder.at("out"),
+            other => other.to_owned(),
+        });
+        taipan(args).fails(1, &[&missing, "\n\nhint: "]);
+    }
+    assert!(folder.list().is_empty(), "{:?}", folder.list());
+    let run = taipan(["info", folder.path().to_str().expect("UTF-8")]);
+    run.fails(1, &["neither model.safetensors nor model.safetensors.index.json", "hint: "]);
+}

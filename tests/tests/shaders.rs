@@ -1,0 +1,131 @@
+//! Every shader module and every set of overrides: valid with no capability at all, translatable to SPIR-V, MSL and HLSL,
+//! and in agreement with its Rust declaration.
+
+use std::collections::BTreeSet;
+
+use naga::back::{hlsl, msl, spv};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, Scalar, ScalarKind, StorageAccess, TypeInner};
+use taipan_cases::Permutation;
+use taipan_kernels::{Access, WeightFormat};
+
+/// The module of a permutation with its overrides resolved.
+fn resolve(p: &Permutation) -> (Module, ModuleInfo) {
+    let source = p.decl.source(p.format);
+    let module = naga::front::wgsl::parse_str(&source)
+        .unwrap_or_else(|e| panic!("{}: {}", p.module_name(), e.emit_to_string(&source)));
+    let info = validate(p, &module);
+    let constants = p.overrides.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
+    let entry = Some((naga::ShaderStage::Compute, "main"));
+    let (module, info) = naga::back::pipeline_constants::process_overrides(&module, &info, entry, &constants)
+        .unwrap_or_else(|e| panic!("{} {:?}: {e}", p.module_name(), p.overrides));
+    (module.into_owned(), info.into_owned())
+}
+
+fn validate(p: &Permutation, module: &Module) -> ModuleInfo {
+    // No optional capability: every kernel runs on the base tier. `unpack2x16float` is part of it, but naga gives it a flag.
+    let packed = if p.format == Some(WeightFormat::F16) {
+        Capabilities::SHADER_FLOAT16_IN_FLOAT32
+    } else {
+        Capabilities::empty()
+    };
+    Validator::new(ValidationFlags::all(), packed)
+        .validate(module)
+        .unwrap_or_else(|e| panic!("{} {:?}: {e:?}", p.module_name(), p.overrides))
+}
+
+#[test]
+fn every_kernel_has_permutations_and_known_overrides() {
+    let permutations = taipan_cases::permutations();
+    let names: BTreeSet<_> = permutations.iter().map(|p| p.decl.name).collect();
+    assert_eq!(names.len(), 20, "{names:?}");
+    for p in &permutations {
+        let source = p.decl.source(p.format);
+        let module = naga::front::wgsl::parse_str(&source).unwrap();
+        for (name, _) in &p.overrides {
+            let known = module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(name));
+            assert!(known, "{}: no override {name}", p.module_name());
+        }
+    }
+}
+
+#[test]
+fn every_permutation_translates_to_every_backend() {
+    let permutations = taipan_cases::permutations();
+    assert!(permutations.len() > 60, "{} permutations", permutations.len());
+    for p in &permutations {
+        let (module, info) = resolve(p);
+        let name = p.module_name();
+        let words = spv::write_vec(&module, &info, &spv::Options::default(), None);
+        assert!(!words.unwrap_or_else(|e| panic!("{name}: SPIR-V: {e}")).is_empty());
+        let options = msl::Options { fake_missing_bindings: true, ..msl::Options::default() };
+        let (text, _) = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
+            .unwrap_or_else(|e| panic!("{name}: MSL: {e}"));
+        assert!(text.contains("kernel"), "{name}: no kernel in the MSL");
+        let mut text = String::new();
+        let options = hlsl::Options { fake_missing_bindings: true, ..hlsl::Options::default() };
+        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
+            .write(&module, &info, None)
+            .unwrap_or_else(|e| panic!("{name}: HLSL: {e}"));
+        assert!(text.contains("numthreads"), "{name}: no compute shader in the HLSL");
+    }
+}
+
+#[test]
+fn every_shader_binds_what_its_declaration_says() {
+    for p in &taipan_cases::permutations() {
+        let (module, _) = resolve(p);
+        let mut found: Vec<_> = module
+            .global_variables
+            .iter()
+            .filter_map(|(_, v)| v.binding.map(|b| (b.group, b.binding, v.name.clone().unwrap_or_default(), v.space)))
+            .collect();
+        found.sort_by_key(|(group, binding, ..)| (*group, *binding));
+        let mut declared = vec![(0, 0, "params".to_owned(), AddressSpace::Uniform)];
+        declared.extend(p.decl.numbered().map(|(group, binding, name, access)| {
+            let write = if access == Access::Write { StorageAccess::STORE } else { StorageAccess::empty() };
+            (group, binding, name.to_owned(), AddressSpace::Storage { access: StorageAccess::LOAD | write })
+        }));
+        declared.sort_by_key(|(group, binding, ..)| (*group, *binding));
+        let has_params = found.first().is_some_and(|f| f.2 == "params");
+        assert!(has_params, "{}: params comes first", p.module_name());
+        assert_eq!(found, declared, "{}", p.module_name());
+        let storage = p.decl.numbered().count();
+        assert!(storage <= 8, "{}: {storage} storage buffers", p.module_name());
+    }
+}
+
+#[test]
+fn every_params_struct_has_the_members_of_its_launch() {
+    for p in &taipan_cases::permutations() {
+        let (module, _) = resolve(p);
+        let params = module.global_variables.iter().find(|(_, v)| v.name.as_deref() == Some("params")).unwrap().1;
+        let TypeInner::Struct { members, .. } = &module.types[params.ty].inner else { panic!("{}", p.module_name()) };
+        let found: Vec<_> = members
+            .iter()
+            .map(|m| {
+                let TypeInner::Scalar(Scalar { kind, width: 4 }) = module.types[m.ty].inner else {
+                    panic!("{}: {:?} is not a 32-bit scalar", p.module_name(), m.name)
+                };
+                (m.name.clone().unwrap(), kind == ScalarKind::Float, m.offset)
+            })
+            .collect();
+        let words = p.params.iter().zip(0u32..).map(|((name, float), i)| ((*name).to_owned(), *float, 4 * i));
+        assert_eq!(found, words.collect::<Vec<_>>(), "{}", p.module_name());
+    }
+}
+
+#[test]
+fn workgroups_and_their_memory_fit_the_base_tier() {
+    for p in &taipan_cases::permutations() {
+        let (module, _) = resolve(p);
+        let entry = &module.entry_points[0];
+        assert_eq!(entry.workgroup_size, p.decl.workgroup, "{}", p.module_name());
+        assert!(entry.workgroup_size.iter().product::<u32>() <= 256, "{}", p.module_name());
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).unwrap();
+        let shared = module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::WorkGroup);
+        let bytes: u32 = shared.map(|(_, v)| layouter[v.ty].size).sum();
+        assert!(bytes <= 16_384, "{} {:?}: {bytes} bytes of workgroup memory", p.module_name(), p.overrides);
+    }
+}
