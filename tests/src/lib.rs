@@ -1,5 +1,9 @@
-//! What the tests of this package share: devices, golden cases, comparison.
+//! What the tests of this package share: devices, golden cases, tiny models, comparison.
 
 pub mod compare;
 pub mod device;
+pub mod drive;
 pub mod golden;
+pub mod pieces;
+pub mod saved;
+pub mod tiny;

@@ -6,13 +6,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
-  taipan generate \"Once upon a time\"         text from the embedded model, on the best device there is
+  taipan generate \"Once upon a time\"     with the embedded model, where it is fastest
   taipan generate -m DIR --temp 0 -n 100 -f prompt.txt
-  taipan devices                             what --device can choose from
+  taipan devices                         what --device can choose from
   taipan perplexity -f book.txt --device cpu
 
-Exit codes: 0 success, 1 error, 2 usage, 3 no suitable GPU though one was demanded, 4 mismatch found by validate,
-130 interrupted.";
+Exit codes: 0 success, 1 error, 2 usage, 3 no suitable GPU though one was demanded, \
+4 mismatch found by validate, 130 interrupted.";
 
 /// Runs Mamba-2 and Taipan language models on any GPU, or on the CPU.
 ///
@@ -34,7 +34,13 @@ pub(crate) struct TargetArgs {
     ///
     /// `auto` takes a real GPU if there is one and the CPU otherwise, since a software adapter is slower than that. `gpu`
     /// demands an adapter, software or not. See `taipan devices`.
-    #[arg(long, global = true, default_value = "auto", value_name = "auto|cpu|gpu|INDEX|NAME", help_heading = "Device")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "auto",
+        value_name = "auto|cpu|gpu|INDEX|NAME",
+        help_heading = "Device"
+    )]
     pub(crate) device: String,
     /// Graphics interfaces to look for adapters in, separated by commas [default: all]
     #[arg(long, global = true, value_enum, value_delimiter = ',', value_name = "LIST", help_heading = "Device")]
@@ -84,15 +90,15 @@ pub(crate) enum DtypeArg {
 }
 
 const GENERATE_HELP: &str = "\
-The prompt is exactly its tokens: no BOS or other token is ever added, and special tokens written in it, such as
+The prompt is exactly its tokens: no BOS or other token is ever added, and special tokens written in it, such as \
 <|endoftext|>, are recognised. One newline at the end of FILE or of standard input is dropped.
 
-Samplers are applied in llama.cpp's order: repeat penalty, top-k, top-p, min-p, temperature. Their defaults are
+Samplers are applied in llama.cpp's order: repeat penalty, top-k, top-p, min-p, temperature. Their defaults are \
 llama.cpp's too. Only greedy text (--temp 0) is promised to be the same on every device.
 
 Examples:
   taipan generate \"Once upon a time\"
-  taipan generate --temp 0 -n 50 \"The little dog\"        the same text every time
+  taipan generate --temp 0 -n 50 \"The little dog\"
   taipan generate -s 7 --top-k 20 -r \"The end\" -f start.txt
   echo \"Lily and Tom\" | taipan generate --no-display-prompt > story.txt
   taipan generate --json --show-timings \"Once\" | jq .timings";
@@ -166,14 +172,16 @@ pub(crate) struct SamplingArgs {
 }
 
 const VALIDATE_HELP: &str = "\
-A case is a folder with config.json, model.safetensors, golden.json and golden.safetensors; a DIR may be a case or a
-folder of cases. For every prompt of a case: logits of all positions, selection masks (which must be equal), mixing
-weights, 16 greedy tokens, the prompt split at every odd position against the undivided one, and token-by-token decoding.
-With 16-bit matrices a GPU is compared with the CPU device on the same rounded weights, because the golden numbers were
-computed from unrounded ones.
+A case is a folder with config.json, model.safetensors, golden.json and golden.safetensors; a DIR may be a case or a \
+folder of cases. For every prompt of a case are compared: logits of all positions, selection masks (which must be \
+equal), mixing weights, greedy tokens, the prompt split at every odd position with the undivided one, and \
+token-by-token decoding.
+
+With --dtype f16 or bf16 a GPU is compared with the CPU device on the same rounded weights, because the golden numbers \
+are those of the weights as they are stored.
 
 Examples:
-  taipan validate cases/ --device cpu
+  taipan validate cases --device cpu
   taipan validate --kernels --device gpu";
 
 /// Compare results with golden cases, or every kernel with its CPU twin; exit code 4 on any mismatch
@@ -195,9 +203,9 @@ pub(crate) struct ValidateArgs {
 }
 
 const LOGITS_HELP: &str = "\
-OUT.safetensors holds `logits` [L, vocab] f32 and, where the model has selective-attention layers, `alpha` [layers, L] f32
-and `mask` [layers, L] u8 (1 = selected). It appears whole or not at all. The prompt is exactly its tokens: no BOS token is
-ever added, and a newline at the end of FILE counts.
+OUT.safetensors holds `logits` [L, vocab] f32 and, where the model has selective-attention layers, `alpha` [layers, L] \
+f32 and `mask` [layers, L] u8 (1 = selected). It appears whole or not at all. The prompt is exactly its tokens: no BOS \
+token is ever added, and a newline at the end of FILE counts.
 
 Examples:
   taipan logits --prompt \"Once upon a time\" -o logits.safetensors
@@ -225,10 +233,10 @@ pub(crate) struct LogitsArgs {
 }
 
 const PERPLEXITY_HELP: &str = "\
-The text is encoded once, special tokens recognised and nothing added, and read in one pass that carries the state: the
-result is the mean of -ln p over tokens 2 to n. With --context N the state is reset every N tokens and the first token of
-each window is not predicted. Bits per byte are that mean times the number of tokens, in bits, over the bytes of the text.
-Texts of any length take the same memory.
+The text is encoded once, special tokens recognised and nothing added, and read in one pass that carries the state: the \
+result is the mean of -ln p over tokens 2 to n. With --context N the state is reset every N tokens and the first token \
+of each window is not predicted. Bits per byte are that mean times the number of tokens, in bits, over the bytes of the \
+text. Texts of any length take the same memory.
 
 Examples:
   taipan perplexity -f heldout.txt
@@ -252,8 +260,9 @@ pub(crate) struct PerplexityArgs {
 }
 
 const INFO_HELP: &str = "\
-Reads config.json and the headers of the weights, no weight. Drivers do not tell how much memory is free, so the answer to
-whether a model fits is `no` where a limit of the adapter excludes it, `yes` where it is certain, `unknown` otherwise.
+Reads config.json and the headers of the weights, no weight. Drivers do not tell how much memory is free, so the answer \
+to whether a model fits is `no` where a limit of the adapter excludes it, `yes` where it is certain, and `unknown` \
+otherwise.
 
 Examples:
   taipan info

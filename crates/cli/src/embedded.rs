@@ -13,11 +13,7 @@ pub(crate) const NAME: &str = "embedded";
 
 /// Its three files.
 pub(crate) fn files() -> ModelFiles {
-    ModelFiles {
-        config: Cow::Borrowed(CONFIG),
-        weights: weights(),
-        tokenizer: Some(Cow::Borrowed(TOKENIZER)),
-    }
+    ModelFiles { config: Cow::Borrowed(CONFIG), weights: weights(), tokenizer: Some(Cow::Borrowed(TOKENIZER)) }
 }
 
 /// config.json.

@@ -73,7 +73,9 @@ impl Failure {
             Failure::NoGpu(_) => "`taipan devices` lists what is there; `--device cpu` always works",
             Failure::Read { .. } => "check the path and its permissions",
             Failure::NotUtf8 { .. } => "convert it to UTF-8, for instance with iconv",
-            Failure::Case { .. } => "a case is a folder with config.json, model.safetensors, golden.json and golden.safetensors",
+            Failure::Case { .. } => {
+                "a case is a folder with config.json, model.safetensors, golden.json and golden.safetensors"
+            }
             Failure::Stream { .. } | Failure::Mismatch | Failure::Interrupted => return None,
         };
         Some(text.to_owned())

@@ -108,8 +108,7 @@ mod tests {
     #[test]
     fn bytes_are_readable() {
         let shown = [0, 1023, 1024, 1536, 1024 * 1024 - 1, 5 << 20, 3 << 30, u64::MAX].map(bytes);
-        let expected =
-            ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "5.0 MiB", "3.0 GiB", "16777216.0 TiB"];
+        let expected = ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "5.0 MiB", "3.0 GiB", "16777216.0 TiB"];
         assert_eq!(shown, expected);
     }
 

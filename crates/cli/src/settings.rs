@@ -167,9 +167,9 @@ fn target(args: TargetArgs) -> Result<Target> {
 
 fn model(args: ModelArgs) -> Result<ModelChoice> {
     let bound = args.attention_bound.map(|text| text.parse::<AttentionBound>());
-    let bound = bound.transpose().map_err(|e| {
-        Failure::usage(format!("--attention-bound: {e}"), "for instance --attention-bound 0.15,16")
-    })?;
+    let bound = bound
+        .transpose()
+        .map_err(|e| Failure::usage(format!("--attention-bound: {e}"), "for instance --attention-bound 0.15,16"))?;
     Ok(ModelChoice { dir: args.model, dtype: dtype(args.dtype), bound })
 }
 
@@ -251,7 +251,9 @@ fn validate(args: ValidateArgs) -> Result<Validate> {
     let what = match (args.dirs.is_empty(), args.kernels) {
         (false, false) => Golden::Cases(args.dirs),
         (true, true) => Golden::Kernels,
-        (true, false) => return Err(Failure::usage("nothing to validate", "name a folder of cases, or give --kernels")),
+        (true, false) => {
+            return Err(Failure::usage("nothing to validate", "name a folder of cases, or give --kernels"));
+        }
         (false, true) => return Err(Failure::usage("--kernels takes no DIR", "run the two one after the other")),
     };
     if args.kernels && args.dtype != DtypeArg::Auto {

@@ -43,12 +43,11 @@ pub(crate) struct Opened {
     pub(crate) load_time: Duration,
 }
 
-/// Opens a model on the chosen device. From here on Ctrl-C is a request that the caller must look for.
+/// Opens a model on the chosen device.
 ///
 /// # Errors
 /// As [`open_device`] and [`Model::open`]; `Interrupted` if Ctrl-C was pressed meanwhile.
 pub(crate) async fn open_model(target: &Target, choice: &ModelChoice) -> Result<Opened> {
-    interrupt::install();
     let start = Instant::now();
     let device = open_device(target).await?;
     let progress = Progress::new("loading", Unit::Bytes);

@@ -62,8 +62,8 @@ const TRIES: usize = 32;
 
 /// The ids of a text of any length, in memory that does not grow with it.
 ///
-/// A tokenizer takes a whole text, so the text is cut where that makes no difference: between a letter and a blank, and
-/// only if the text around the cut has the same ids in one piece as in two. Where no such place is found, as with a
+/// A tokenizer takes a whole text, so the text is cut where that makes no difference: in front of a blank, and only if the
+/// text around the cut has the same ids in one piece as in two. Where no such place is found, as with a
 /// tokenizer that marks the beginning of a text, the piece grows, if need be to the whole.
 pub(crate) struct TokenReader<'a, R> {
     reader: R,
@@ -164,7 +164,7 @@ impl<'a, R: Read> TokenReader<'a, R> {
         let text = &self.text;
         let end = text.floor_char_boundary(text.len().saturating_sub(SEEN));
         let places = text[..end].char_indices().rev().filter(|(at, c)| {
-            c.is_whitespace() && text[..*at].chars().next_back().is_some_and(char::is_alphabetic)
+            c.is_whitespace() && text[..*at].chars().next_back().is_some_and(|before| !before.is_whitespace())
         });
         for (cut, _) in places.take(TRIES) {
             let from = text.ceil_char_boundary(cut.saturating_sub(SEEN));

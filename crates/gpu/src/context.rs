@@ -72,13 +72,23 @@ fn instance(backends: Backends) -> Instance {
 async fn adapters(backends: Backends) -> Vec<Adapter> {
     let instance = instance(backends);
     if cfg!(target_arch = "wasm32") {
-        return instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.into_iter().collect();
+        let power_preference = wgpu::PowerPreference::HighPerformance;
+        let options = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
+        return instance.request_adapter(&options).await.into_iter().collect();
     }
     instance.enumerate_adapters(backends).await
 }
 
-fn report(index: usize, adapter: &Adapter) -> AdapterReport {
-    AdapterReport::new(index, &adapter.get_info(), adapter.features(), &adapter.limits())
+/// What is known about each adapter.
+async fn reports(adapters: &[Adapter]) -> Vec<AdapterReport> {
+    let mut reports = Vec::with_capacity(adapters.len());
+    for (index, adapter) in adapters.iter().enumerate() {
+        let info = adapter.get_info();
+        #[cfg(target_arch = "wasm32")]
+        let info = crate::browser::named(info).await;
+        reports.push(AdapterReport::new(index, &info, adapter.features(), &adapter.limits()));
+    }
+    reports
 }
 
 fn best(reports: &[AdapterReport]) -> Option<usize> {
@@ -88,8 +98,7 @@ fn best(reports: &[AdapterReport]) -> Option<usize> {
 
 /// Every adapter of the given backends; the one that `auto` takes is marked, and none is if all are software.
 pub async fn list_adapters(backends: Backends) -> Vec<AdapterReport> {
-    let adapters = adapters(backends).await;
-    let mut reports: Vec<_> = adapters.iter().enumerate().map(|(i, a)| report(i, a)).collect();
+    let mut reports = reports(&adapters(backends).await).await;
     if let Some(best) = best(&reports) {
         reports[best].auto = true;
     }
@@ -116,7 +125,7 @@ impl Gpu {
     /// No adapter matches, it lacks a WebGPU default limit, or the driver refuses.
     pub async fn open(request: &GpuRequest) -> Result<Self, GpuError> {
         let adapters = adapters(request.backends).await;
-        let reports: Vec<_> = adapters.iter().enumerate().map(|(i, a)| report(i, a)).collect();
+        let reports = reports(&adapters).await;
         let index = choose(&reports, &request.select).ok_or_else(|| GpuError::NoAdapter {
             wanted: match &request.select {
                 Select::Any => "any".to_owned(),

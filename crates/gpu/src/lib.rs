@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(target_arch = "wasm32")]
+mod browser;
 mod context;
 mod dispatch;
 mod error;

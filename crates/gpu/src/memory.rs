@@ -1,5 +1,8 @@
 //! Buffers: creation, upload, readback.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use futures::channel::oneshot;
 use taipan_kernels::BufferDesc;
 use wgpu::{BufferUsages, CommandEncoder};
@@ -100,10 +103,14 @@ impl Gpu {
         slice.map_async(wgpu::MapMode::Read, move |result| {
             let _ = sender.send(result);
         });
+        give_way().await;
         // Natively somebody has to drive the device; in a browser this returns at once and the event loop does.
         let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
         self.check()?;
-        match receiver.await {
+        let mapped = receiver.await;
+        // A browser reports errors only now, a shader that it refused included.
+        self.check()?;
+        match mapped {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(GpuError::DeviceLost { reason: error.to_string() }),
             Err(_) => return Err(GpuError::DeviceLost { reason: "a readback was dropped".to_owned() }),
@@ -121,11 +128,25 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::read`].
     pub async fn read_dense(&self, buffer: &Buffer, desc: &BufferDesc) -> Result<Vec<u32>, GpuError> {
-        let readback = self.readback(desc.gpu_bytes());
         let mut encoder = self.encoder();
-        self.copy_to_readback(&mut encoder, buffer, &readback, desc.gpu_bytes());
+        let readback = self.copy_whole(&mut encoder, buffer, desc);
         self.submit(encoder);
-        let padded = self.read(&readback, desc.gpu_bytes() as usize / 4).await?;
+        self.read_whole(&readback, desc).await
+    }
+
+    /// Encodes a copy of a whole buffer into a new readback buffer.
+    pub fn copy_whole(&self, encoder: &mut CommandEncoder, buffer: &Buffer, desc: &BufferDesc) -> Readback {
+        let readback = self.readback(desc.gpu_bytes());
+        self.copy_to_readback(encoder, buffer, &readback, desc.gpu_bytes());
+        readback
+    }
+
+    /// The dense form of what [`Gpu::copy_whole`] copied, once it is submitted.
+    ///
+    /// # Errors
+    /// As [`Gpu::read`].
+    pub async fn read_whole(&self, readback: &Readback, desc: &BufferDesc) -> Result<Vec<u32>, GpuError> {
+        let padded = self.read(readback, desc.gpu_bytes() as usize / 4).await?;
         Ok(dense(&padded, desc))
     }
 
@@ -145,6 +166,20 @@ impl Gpu {
     pub fn submit(&self, encoder: CommandEncoder) {
         self.queue.submit([encoder.finish()]);
     }
+}
+
+/// Is pending once. What follows may block, and until then the caller can still turn to other work, or give up.
+async fn give_way() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if waited {
+            return Poll::Ready(());
+        }
+        waited = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 fn dense(padded: &[u32], desc: &BufferDesc) -> Vec<u32> {

@@ -27,6 +27,10 @@ impl Device {
     ///
     /// # Errors
     /// `NoAdapter`, `LimitTooSmall`, or whatever the driver reports.
+    #[cfg_attr(
+        target_arch = "wasm32",
+        expect(clippy::arc_with_non_send_sync, reason = "a browser's handles stay on their thread")
+    )]
     pub async fn gpu(request: &GpuRequest) -> Result<Self> {
         Ok(Self(Kind::Gpu(Arc::new(Gpu::open(request).await?))))
     }

@@ -245,7 +245,7 @@ pub enum SavedStateProblem {
         expected: u32,
     },
     /// Written by a session of another model.
-    #[error("made by model {found}, the open model is {expected}")]
+    #[error("made by model {}, the open model is {expected}", Name(found))]
     Fingerprint {
         /// Fingerprint in the bytes.
         found: String,
@@ -253,7 +253,7 @@ pub enum SavedStateProblem {
         expected: String,
     },
     /// A field has a size or value that does not fit the model.
-    #[error("field `{field}` is {found}, expected {expected}")]
+    #[error("field `{}` is {}, expected {expected}", Name(field), Name(found))]
     Shape {
         /// The field.
         field: String,

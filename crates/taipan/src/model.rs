@@ -1,6 +1,7 @@
 //! Opening a model, and the programs it runs.
 
 use std::borrow::Cow;
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 use std::sync::Arc;
 
@@ -144,6 +145,10 @@ impl Model {
         Self::build(&config, &weights, tokenizer, device, &options)
     }
 
+    #[cfg_attr(
+        target_arch = "wasm32",
+        expect(clippy::arc_with_non_send_sync, reason = "a browser's handles stay on their thread")
+    )]
     fn build(
         config: &Config,
         weights: &Weights,

@@ -3,6 +3,7 @@
 //! `cargo xtask ci` is what continuous integration runs and what a contributor runs before sending a change;
 //! the other tasks are its parts, to be run alone.
 
+mod build_web;
 mod ci;
 mod golden;
 mod process;
@@ -49,6 +50,8 @@ enum Task {
     },
     /// Compiles every permutation of every shader with Dawn
     Shaders,
+    /// Builds the npm package (web/dist) and the page with the embedded model (web/site)
+    BuildWeb,
 }
 
 fn main() -> ExitCode {
@@ -70,6 +73,7 @@ fn run(task: Task) -> Result<()> {
         Task::Tidy => tidy::tidy(&project),
         Task::Golden { seed, out } => golden::golden(&project, seed, out.map(|out| from.join(out))),
         Task::Shaders => shaders::shaders(&project).map(drop),
+        Task::BuildWeb => build_web::build_web(&project),
     }
 }
 

@@ -15,6 +15,9 @@ use crate::{
 
 pub(crate) const WASM: &str = "wasm32-unknown-unknown";
 
+/// Folder of the npm package that brings Dawn.
+pub(crate) const DAWN: &str = "tests/dawn";
+
 /// Systems that are type-checked from here where their standard library can be installed.
 pub(crate) const FOREIGN: [&str; 2] = ["x86_64-pc-windows-msvc", "aarch64-apple-darwin"];
 
@@ -23,7 +26,7 @@ pub(crate) fn setup(project: &Project) -> Result<Vec<String>> {
     system_packages()?;
     wasm_target()?;
     python(project)?;
-    dawn(project)?;
+    npm_packages(project, DAWN)?;
     let missing = FOREIGN.iter().filter(|target| !add_target(target));
     Ok(missing.map(|target| format!("cannot install the target {target}")).collect())
 }
@@ -108,7 +111,7 @@ fn has_node() -> bool {
     succeeds(Command::new("node").args(["-e", test])) && succeeds(npm().arg("--version"))
 }
 
-fn npm() -> Command {
+pub(crate) fn npm() -> Command {
     Command::new(if cfg!(windows) { "npm.cmd" } else { "npm" })
 }
 
@@ -138,9 +141,9 @@ pub(crate) fn venv_python(project: &Project) -> PathBuf {
     venv(project).join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" })
 }
 
-/// Installs Dawn through npm, as the lock file says. Its install script only concerns quarantined downloads.
-pub(crate) fn dawn(project: &Project) -> Result<()> {
-    let dir = project.root.join("tests/dawn");
+/// Installs the npm packages of a folder, as its lock file says. Install scripts are not run: none is needed.
+pub(crate) fn npm_packages(project: &Project, folder: &str) -> Result<()> {
+    let dir = project.root.join(folder);
     let stamp = Stamp { wanted: dir.join("package-lock.json"), done: dir.join("node_modules/installed-lock.json") };
     if stamp.holds() {
         return Ok(());

@@ -16,6 +16,8 @@ use crate::{interrupt, output, text};
 /// Streams text, or prints one JSON object at the end.
 pub(super) async fn run(target: &Target, task: Generate) -> Result<()> {
     let prompt = read_prompt(&task.prompt)?;
+    // Not before: Ctrl-C must end a program that waits for input.
+    interrupt::install();
     let opened = open_model(target, &task.model).await?;
     let model = &opened.model;
     let ids = model.encode(&prompt)?;
@@ -181,9 +183,8 @@ struct Timings {
 
 impl Timings {
     fn new(clock: &Clock, prompt: usize, generated: usize, stats: &Stats) -> Timings {
-        let rate = |tokens: usize, time: Duration| {
-            (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
-        };
+        let rate =
+            |tokens: usize, time: Duration| (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64());
         let first = clock.first.unwrap_or_default();
         Timings {
             load_seconds: clock.load.as_secs_f64(),
@@ -239,14 +240,7 @@ struct Report {
 }
 
 impl Report {
-    fn new(
-        task: &Generate,
-        prompt: String,
-        shown: Shown,
-        ending: Ending,
-        timings: Timings,
-        model: &Model,
-    ) -> Report {
+    fn new(task: &Generate, prompt: String, shown: Shown, ending: Ending, timings: Timings, model: &Model) -> Report {
         Report {
             model: model_name(task.model.dir.as_ref()),
             fingerprint: model.fingerprint(),

@@ -102,7 +102,8 @@ impl Report {
     }
 
     fn table(&self, config: &Config) -> String {
-        let layers: Vec<String> = self.layers.iter().filter(|(_, n)| **n > 0).map(|(k, n)| format!("{n} {k}")).collect();
+        let layers: Vec<String> =
+            self.layers.iter().filter(|(_, n)| **n > 0).map(|(k, n)| format!("{n} {k}")).collect();
         let stored: Vec<String> = self.stored_bytes.iter().map(|(t, n)| format!("{t} {}", output::bytes(*n))).collect();
         let head = if config.tie_word_embeddings { "tied to the embedding" } else { "a matrix of its own" };
         let mut rows = vec![
@@ -146,7 +147,10 @@ impl Size {
 fn mamba2_row(config: &Config) -> Option<(&'static str, String)> {
     let m = config.mamba2.as_ref().filter(|_| config.count(LayerType::Mamba2) > 0)?;
     let heads = m.heads(config.hidden_size);
-    let text = format!("{heads} heads of {}, state {}, {} groups, convolution {}", m.head_dim, m.d_state, m.n_groups, m.d_conv);
+    let text = format!(
+        "{heads} heads of {}, state {}, {} groups, convolution {}",
+        m.head_dim, m.d_state, m.n_groups, m.d_conv
+    );
     Some(("mamba2", text))
 }
 

@@ -18,6 +18,7 @@ pub(super) async fn run(target: &Target, task: Logits) -> Result<()> {
         LogitsInput::Ids(_) => None,
         LogitsInput::Text(source) => Some(text::read(source)?),
     };
+    interrupt::install();
     // Before the model is loaded, because a path is more easily wrong than a model.
     let mut file = AtomicFile::create(&task.output)?;
     let opened = open_model(target, &task.model).await?;
@@ -32,7 +33,8 @@ pub(super) async fn run(target: &Target, task: Logits) -> Result<()> {
     let mut session = opened.model.session(opened.options)?;
     let write_error = |e| Error::Io { action: "write", path: task.output.clone(), source: e };
     file.write_all(&header(&opened.model, ids.len())).map_err(write_error)?;
-    let gates = write_logits(&mut session, &ids, &mut |floats| write_floats(&mut file, floats).map_err(write_error)).await?;
+    let gates =
+        write_logits(&mut session, &ids, &mut |floats| write_floats(&mut file, floats).map_err(write_error)).await?;
     gates.write(&mut file).map_err(write_error)?;
     file.commit()?;
     let vocab = opened.model.config().vocab_size;

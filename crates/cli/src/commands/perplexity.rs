@@ -16,6 +16,7 @@ use crate::{interrupt, output};
 
 /// Prints the result; after Ctrl-C, that of the text read so far.
 pub(super) async fn run(target: &Target, task: Perplexity) -> Result<()> {
+    interrupt::install();
     let opened = open_model(target, &task.model).await?;
     let tokenizer = opened.model.tokenizer().ok_or(Error::NoTokenizer)?;
     let (reader, file_bytes) = TokenReader::open(&task.file, tokenizer)?;
@@ -176,12 +177,16 @@ impl Report {
     fn new(task: &Perplexity, model: &Model, score: &Score, feed: &Feed<'_>, start: Instant) -> Result<Report> {
         let nll_mean = score.nats / score.predicted as f64;
         if score.predicted == 0 {
-            let message = format!("{} has {} tokens, of which none can be predicted", task.file.display(), score.tokens);
+            let message =
+                format!("{} has {} tokens, of which none can be predicted", task.file.display(), score.tokens);
             return Err(Failure::Input { message, hint: "give a text of at least two tokens".to_owned() });
         }
         if !nll_mean.is_finite() {
             let message = "the model gives probabilities that are not numbers".to_owned();
-            return Err(Failure::Input { message, hint: "compare with `--device cpu` and with `--dtype f32`".to_owned() });
+            return Err(Failure::Input {
+                message,
+                hint: "compare with `--device cpu` and with `--dtype f32`".to_owned(),
+            });
         }
         let bits = nll_mean * score.tokens as f64 / std::f64::consts::LN_2;
         Ok(Report {

@@ -95,7 +95,11 @@ async fn cases(device: &Device, dirs: &[PathBuf], dtype: WeightDtype, json: bool
         }
     }
     drop(progress);
-    if json { report.print_json()? } else { report.print_table()? }
+    if json {
+        report.print_json()?
+    } else {
+        report.print_table()?
+    }
     match (report.passed(), report.interrupted) {
         (false, _) => Err(Failure::Mismatch),
         (true, true) => Err(Failure::Interrupted),
@@ -155,7 +159,10 @@ fn find_cases(dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
             }
         }
         if inside.is_empty() {
-            return Err(Failure::Case { path: dir.clone(), problem: format!("there is no case here: no {}", case::META) });
+            return Err(Failure::Case {
+                path: dir.clone(),
+                problem: format!("there is no case here: no {}", case::META),
+            });
         }
         inside.sort();
         found.extend(inside);

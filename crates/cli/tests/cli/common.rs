@@ -144,7 +144,12 @@ pub(crate) fn tiny_config() -> Value {
 
 /// Writes the tiny model, without a tokenizer, with weights that are the same every time.
 pub(crate) fn write_tiny(dir: &Path) {
-    let json = tiny_config().to_string();
+    write_model(dir, &tiny_config());
+}
+
+/// Writes a model with this config.
+pub(crate) fn write_model(dir: &Path, config: &Value) {
+    let json = config.to_string();
     let config = Config::from_json(json.as_bytes()).expect("it is valid");
     let mut state = 1u32;
     let mut random = || {
@@ -160,7 +165,8 @@ pub(crate) fn write_tiny(dir: &Path) {
             (name, shape, bytes)
         })
         .collect();
-    let tensors: Vec<_> = tensors.iter().map(|(n, s, b)| (n.as_str(), ElementType::F32, s.as_slice(), b.as_slice())).collect();
+    let tensors: Vec<_> =
+        tensors.iter().map(|(n, s, b)| (n.as_str(), ElementType::F32, s.as_slice(), b.as_slice())).collect();
     std::fs::create_dir_all(dir).expect("the test folder is writable");
     std::fs::write(dir.join("config.json"), json).expect("the test folder is writable");
     std::fs::write(dir.join("model.safetensors"), serialize(&tensors)).expect("the test folder is writable");

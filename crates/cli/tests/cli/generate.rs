@@ -19,7 +19,8 @@ fn text_goes_to_stdout_after_the_prompt() {
     assert_eq!(run.stdout, format!("Once upon a time{}\n", json["text"].as_str().expect("text")));
     assert_eq!(run.stderr, "");
     let bare =
-        taipan(["generate", "--temp", "0", "-n", "8", "--device", "cpu", "--no-display-prompt", "Once upon a time"]).ok();
+        taipan(["generate", "--temp", "0", "-n", "8", "--device", "cpu", "--no-display-prompt", "Once upon a time"])
+            .ok();
     assert_eq!(bare.stdout, format!("{}\n", json["text"].as_str().expect("text")));
 }
 
@@ -145,7 +146,19 @@ fn the_bound_reaches_the_model() {
 #[test]
 fn timings_go_to_stderr() {
     let run = on_cpu("generate -n 5 -s 3 --show-timings Once").ok();
-    for text in ["device", "seed", "3", "load", "first token", "tokens/s", "dispatches", "submits", "weights", "state", "scratch"] {
+    for text in [
+        "device",
+        "seed",
+        "3",
+        "load",
+        "first token",
+        "tokens/s",
+        "dispatches",
+        "submits",
+        "weights",
+        "state",
+        "scratch",
+    ] {
         assert!(run.stderr.contains(text), "{text}: {}", run.stderr);
     }
     let json = on_cpu("generate -n 5 --json Once").ok().json();
@@ -186,4 +199,16 @@ fn a_reader_that_leaves_ends_the_program_quietly() {
     drop(stdout);
     let output = child.wait_with_output().expect("it ends");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_under_stdout_is_an_error() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let mut command = command();
+    command.args(["generate", "--device", "cpu", "-n", "5", "Once"]).stdin(Stdio::null()).stdout(full);
+    let output = command.output().expect("the program starts");
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("error: standard output: "), "{stderr}");
 }

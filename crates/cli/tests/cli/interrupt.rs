@@ -3,8 +3,9 @@
 
 use std::io::{BufReader, Read};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::common::{command, on_cpu};
+use crate::common::{Folder, command, on_cpu, read_model_file};
 
 fn press_ctrl_c(child: &Child) {
     let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill exists");
@@ -44,11 +45,59 @@ fn what_was_printed_is_kept() {
 #[test]
 fn json_is_complete_nevertheless() {
     let child = endless(&["--json"]);
-    // Nothing is printed before the end, so nothing tells when the handler is there; the model is loaded in a moment.
-    std::thread::sleep(std::time::Duration::from_secs(4));
+    // Nothing is printed before the end, so nothing tells when the model is loaded, which takes a moment.
+    std::thread::sleep(Duration::from_secs(4));
     press_ctrl_c(&child);
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(130));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     assert_eq!(json["finish"], "interrupted");
+}
+
+#[test]
+fn perplexity_of_what_was_read_is_printed() {
+    let folder = Folder::new();
+    let file = folder.write("text", read_model_file("heldout.txt").repeat(200));
+    let child = command()
+        .args(["perplexity", "--json", "--device", "cpu", "-f", &file])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    std::thread::sleep(Duration::from_secs(6));
+    press_ctrl_c(&child);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!((&json["interrupted"], json["bits_per_byte"].is_null()), (&true.into(), true), "{json}");
+    assert!(json["perplexity"].as_f64().expect("a number") < 100.0, "{json}");
+}
+
+#[test]
+fn logits_leave_no_file() {
+    let folder = Folder::new();
+    let text = folder.write("text", read_model_file("heldout.txt").repeat(20));
+    let out = folder.at("out/logits.safetensors");
+    std::fs::create_dir(folder.at("out")).expect("the test folder is writable");
+    let mut child = command()
+        .args(["logits", "--device", "cpu", "-f", &text, "-o", &out])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let written = || -> u64 {
+        let entries = std::fs::read_dir(folder.at("out")).expect("it exists");
+        entries.filter_map(|e| e.ok()?.metadata().ok()).map(|m| m.len()).sum()
+    };
+    let start = Instant::now();
+    while written() < 1 << 20 {
+        assert!(start.elapsed() < Duration::from_secs(120), "nothing is written");
+        assert!(child.try_wait().expect("it is ours").is_none(), "it ended too early");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    press_ctrl_c(&child);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(130), &b""[..]));
+    let left: Vec<_> = std::fs::read_dir(folder.at("out")).expect("it exists").collect();
+    assert!(left.is_empty(), "{left:?}");
 }

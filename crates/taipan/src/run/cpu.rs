@@ -267,7 +267,8 @@ fn embed(c: &Embed, w: &Weights, m: &mut Memory) {
         reference::embed(&w.matrices[c.table.id as usize], cols, &ids, c.scale, &mut hidden[..n * cols]);
     });
     let consumed = m.u32(c.control)[control::CONSUMED];
-    for (position, id) in (consumed..).zip(&ids) {
+    // In this order the positions do not step past the last one, which may be that of all u32.
+    for (id, position) in ids.iter().zip(consumed..) {
         m.u32_mut(c.recent)[position as usize % RECENT] = *id;
     }
     m.u32_mut(c.control)[control::CONSUMED] = consumed + n as u32;

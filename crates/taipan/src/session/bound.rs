@@ -36,6 +36,12 @@ impl AttentionBound {
         }
         Ok(Self { rate: (c * ONE).floor() as u32, burst: (burst * ONE).floor() as u32 })
     }
+
+    /// The bound of these integers, unless no `C` and burst give them.
+    pub(super) fn from_words([rate, burst]: [u32; 2]) -> Option<Self> {
+        let valid = (1..=1 << 16).contains(&rate) && (2 << 16..=32_767 << 16).contains(&burst);
+        valid.then_some(Self { rate, burst })
+    }
 }
 
 impl FromStr for AttentionBound {

@@ -39,7 +39,8 @@ pub enum Finish {
     Stop(String),
     /// An end-of-text token.
     Eos,
-    /// `max_tokens` were made.
+    /// `max_tokens` were made. Going on is as if there had been no limit, so text may still be held back;
+    /// [`Session::finish_text`] has it.
     Limit,
 }
 
@@ -173,7 +174,7 @@ impl Generation<'_> {
         }
         let limit = self.options.max_tokens == Some(self.made);
         let finish = if eos { Some(Finish::Eos) } else { limit.then_some(Finish::Limit) };
-        let text = if finish.is_some() { std::mem::take(&mut self.session.held) } else { self.take_final() };
+        let text = if eos { std::mem::take(&mut self.session.held) } else { self.take_final() };
         Ok(Token { id, text, finish })
     }
 

@@ -130,6 +130,42 @@ impl Memory {
         }
     }
 
+    /// Runs programs one after another on a segment of `tokens` tokens and returns the dense form of buffers as they are
+    /// after each. One submission: after it, another session may use the same scratch space.
+    pub(super) async fn run_and_read(
+        &mut self,
+        model: &Inner,
+        steps: &[(Run, Vec<BufferId>)],
+        tokens: usize,
+    ) -> Result<Vec<Vec<u32>>> {
+        let mut read = Vec::new();
+        match (self, &model.backend) {
+            (Self::Gpu(g), Backend::Gpu(m)) => {
+                let mut encoder = m.gpu.encoder();
+                let mut copies = Vec::new();
+                for (run, ids) in steps {
+                    m.programs.get(*run).encode(g.bound.get(*run), &mut encoder, tokens);
+                    for id in ids {
+                        let desc = desc(&model.description, *id);
+                        copies.push((m.gpu.copy_whole(&mut encoder, g.buffer(m, *id), desc), desc));
+                    }
+                }
+                m.gpu.submit(encoder);
+                for (copy, desc) in &copies {
+                    read.push(m.gpu.read_whole(copy, desc).await?);
+                }
+            }
+            (Self::Cpu(c), Backend::Cpu { weights, programs }) => {
+                for (run, ids) in steps {
+                    cpu::run(programs.get(*run), weights, c, tokens);
+                    read.extend(ids.iter().map(|id| c.get(*id).to_words()));
+                }
+            }
+            _ => unreachable!("{MISMATCH}"),
+        }
+        Ok(read)
+    }
+
     /// Runs programs on one token and submits a copy of word 0 of `id` with them; [`Memory::fetch`] waits for it.
     pub(super) fn run_for_word(&mut self, model: &Inner, runs: &[Run], id: BufferId) -> Result<()> {
         match (&mut *self, &model.backend) {

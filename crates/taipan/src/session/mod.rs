@@ -12,7 +12,6 @@ use serde::Serialize;
 use taipan_kernels::{control, selection};
 use taipan_reference::sal;
 
-use crate::description::SalLayer;
 use crate::error::{Error, Result};
 use crate::model::{Backend, Inner, Model, dense_bytes};
 use crate::tokenizer::TextDecoder;
@@ -223,14 +222,20 @@ impl Session {
 
     /// One segment through the layers, and the logits of its last token.
     fn run_segment(&mut self, ids: &[u32]) -> Result<()> {
+        self.stage_segment(ids)?;
+        let model = self.model.0.clone();
+        self.memory.run(&model, &[Run::Prefill], ids.len())
+    }
+
+    /// Puts a segment where the prefill program reads it. From here on it counts as consumed.
+    fn stage_segment(&mut self, ids: &[u32]) -> Result<()> {
         let consumed = self.make_room(ids.len())?;
         let model = self.model.0.clone();
         self.set_tokens(ids.len());
         self.memory.write(&model, model.description.common.ids, 0, ids);
-        self.pending_on_device = false;
-        self.memory.run(&model, &[Run::Prefill], ids.len())?;
         self.consumed = consumed;
         self.pending = None;
+        self.pending_on_device = false;
         Ok(())
     }
 
@@ -252,30 +257,33 @@ impl Session {
         let layers = d.sals().count();
         self.trace = GateTrace { mask: vec![Vec::new(); layers], alpha: vec![Vec::new(); layers] };
         let vocab = model.config.vocab_size;
-        for (i, segment) in ids.chunks(d.shape.segment).enumerate() {
-            self.run_segment(segment)?;
-            self.memory.run(&model, &[Run::FinalNorm], segment.len())?;
+        // All tiles of a segment are read back together: with a large vocabulary, no more of them than a matrix product
+        // needs to be efficient.
+        let size = d.shape.segment.min(d.shape.logit_rows.max(64));
+        for (i, segment) in ids.chunks(size).enumerate() {
+            self.stage_segment(segment)?;
+            let tiles = segment.len().div_ceil(d.shape.logit_rows);
+            let gates = d.sals().map(|layer| layer.selection).collect();
+            let mut steps = vec![(Run::Prefill, gates), (Run::FinalNorm, Vec::new())];
+            steps.extend((0..tiles).map(|tile| (Run::LogitTile(tile), vec![d.scratch.logits.buffer])));
+            let read = self.memory.run_and_read(&model, &steps, segment.len()).await?;
+            let (gates, logits) = read.split_at(layers);
+            self.record_gates(&model, gates, segment.len());
             for (tile, rows) in segment.chunks(d.shape.logit_rows).enumerate() {
-                self.memory.run(&model, &[Run::LogitTile(tile)], segment.len())?;
-                let words = self.memory.read_dense(&model, d.scratch.logits.buffer).await?;
-                let logits: &[f32] = bytemuck::cast_slice(&words);
-                let first = i * d.shape.segment + tile * d.shape.logit_rows;
+                let logits: &[f32] = bytemuck::cast_slice(&logits[tile]);
+                let first = i * size + tile * d.shape.logit_rows;
                 each(Rows { first, logits: &logits[..rows.len() * vocab] })?;
             }
-            self.record_gates(&model, segment.len()).await?;
         }
         Ok(())
     }
 
-    async fn record_gates(&mut self, model: &Inner, n: usize) -> Result<()> {
-        let layers: Vec<SalLayer> = model.description.sals().copied().collect();
+    fn record_gates(&mut self, model: &Inner, gates: &[Vec<u32>], n: usize) {
         let capacity = model.description.shape.segment;
-        for (i, layer) in layers.iter().enumerate() {
-            let words = self.memory.read_dense(model, layer.selection).await?;
+        for (i, words) in gates.iter().enumerate() {
             self.trace.alpha[i].extend(words[selection::alphas()..][..n].iter().map(|b| f32::from_bits(*b)));
             self.trace.mask[i].extend(words[selection::masks(capacity)..][..n].iter().map(|m| *m as u8));
         }
-        Ok(())
     }
 
     /// What the gates decided about the tokens of the last [`Session::prefill_rows`].

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use taipan_kernels::{BufferDesc, BufferId, Element};
+use taipan_reference::sal;
 
 use super::{AttentionBound, Session};
 use crate::description::{Description, Layer};
@@ -139,24 +140,37 @@ impl Session {
     pub async fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         let model = self.model.0.clone();
         let parts = parts(&model.description);
-        let (header, mut data) = parse(bytes, &model, &parts)?;
-        for part in &parts {
-            let (mine, rest) = data.split_at(4 * part.desc.len());
-            data = rest;
-            let mut words: Vec<u32> = mine.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
-            part.rotate(&mut words, header.consumed, true);
-            self.memory.write_dense(&model, part.id, &words);
+        let (header, data) = parse(bytes, &model, &parts)?;
+        let bound = check_bound(&header)?;
+        let mut tensors = split(&parts, data);
+        check_buckets(bound, &model, &parts, &tensors)?;
+        for (part, words) in parts.iter().zip(&mut tensors) {
+            part.rotate(words, header.consumed, true);
+            self.memory.write_dense(&model, part.id, words);
         }
         self.memory.write(&model, model.description.common.control, 0, &[header.consumed, 0]);
         self.tokens_word = 0;
         self.consumed = header.consumed;
         self.pending = header.pending;
         self.pending_on_device = false;
-        self.bound = header.bound.map(|[rate, burst]| AttentionBound { rate, burst });
+        self.bound = bound;
         self.held = header.text.held;
         self.decoder = TextDecoder { bytes: header.text.bytes, ids: header.text.ids, shown: header.text.shown };
-        Ok(())
+        match model.device.as_gpu() {
+            Some(gpu) => Ok(gpu.check()?),
+            None => Ok(()),
+        }
     }
+}
+
+/// The words of each part.
+fn split(parts: &[Part<'_>], mut data: &[u8]) -> Vec<Vec<u32>> {
+    let words = |part: &Part<'_>| {
+        let (mine, rest) = data.split_at(4 * part.desc.len());
+        data = rest;
+        mine.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect()
+    };
+    parts.iter().map(words).collect()
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
@@ -209,9 +223,11 @@ fn check_header(header: &Header, model: &Inner, parts: &[Part<'_>]) -> Result<()
     let shape = |field: &str, expected: String, found: String| {
         Err(problem(SavedStateProblem::Shape { field: field.to_owned(), expected, found }))
     };
-    let tensors: Vec<Entry> = parts.iter().map(Part::entry).collect();
-    if header.tensors != tensors {
-        return shape("tensors", format!("{tensors:?}"), format!("{:?}", header.tensors));
+    if header.tensors.len() != parts.len() {
+        return shape("tensors", parts.len().to_string(), header.tensors.len().to_string());
+    }
+    if let Some((part, entry)) = parts.iter().zip(&header.tensors).find(|(part, entry)| part.entry() != **entry) {
+        return shape(&part.desc.name, format!("{:?}", part.entry()), format!("{entry:?}"));
     }
     let vocab = model.config.vocab_size;
     let known = |id: &u32| (*id as usize) < vocab;
@@ -223,6 +239,29 @@ fn check_header(header: &Header, model: &Inner, parts: &[Part<'_>]) -> Result<()
     }
     if header.consumed == 0 && header.pending.is_some() {
         return shape("pending", "no token before the first one is consumed".to_owned(), "a token".to_owned());
+    }
+    Ok(())
+}
+
+fn check_bound(header: &Header) -> Result<Option<AttentionBound>> {
+    let Some(words) = header.bound else { return Ok(None) };
+    let bound = AttentionBound::from_words(words).ok_or_else(|| {
+        let (field, expected) = ("bound".to_owned(), "a rate and burst that `AttentionBound` gives".to_owned());
+        problem(SavedStateProblem::Shape { field, expected, found: format!("{words:?}") })
+    })?;
+    Ok(Some(bound))
+}
+
+/// The buckets compute with unchecked sums, which only these values keep from overflowing.
+fn check_buckets(bound: Option<AttentionBound>, model: &Inner, parts: &[Part<'_>], tensors: &[Vec<u32>]) -> Result<()> {
+    let (rate, burst) = bound.map_or((0, 0), |b| (b.rate, b.burst));
+    let layers: Vec<BufferId> = model.description.sals().map(|layer| layer.sal).collect();
+    for (part, words) in parts.iter().zip(tensors).filter(|(part, _)| layers.contains(&part.id)) {
+        if words[sal::RATE] != rate || words[sal::BURST] != burst || words[sal::CREDIT] > burst {
+            let expected = format!("rate {rate}, burst {burst} and no more credit than that");
+            let found = format!("{:?}", [sal::RATE, sal::BURST, sal::CREDIT].map(|i| words[i]));
+            return Err(problem(SavedStateProblem::Shape { field: part.desc.name.clone(), expected, found }));
+        }
     }
     Ok(())
 }

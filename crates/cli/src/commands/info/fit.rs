@@ -65,7 +65,10 @@ impl Place {
         if let Some((name, limit)) = self.buffer_limit
             && largest.1 > limit
         {
-            return answer(Answer::No, format!("{name} is {}, `{}` needs {}", bytes(limit), largest.0, bytes(largest.1)));
+            return answer(
+                Answer::No,
+                format!("{name} is {}, `{}` needs {}", bytes(limit), largest.0, bytes(largest.1)),
+            );
         }
         match self.memory {
             Some((all, _)) if total > all => answer(Answer::No, format!("main memory is {}", bytes(all))),
@@ -127,12 +130,10 @@ mod tests {
     #[test]
     fn memory_decides_where_it_is_known() {
         let place = place(None, Some((1000, 400)));
-        assert_eq!([400, 401, 1000, 1001].map(|n| fits(&place, n, 1)), [
-            Answer::Yes,
-            Answer::Unknown,
-            Answer::Unknown,
-            Answer::No
-        ]);
+        assert_eq!(
+            [400, 401, 1000, 1001].map(|n| fits(&place, n, 1)),
+            [Answer::Yes, Answer::Unknown, Answer::Unknown, Answer::No]
+        );
     }
 
     #[test]

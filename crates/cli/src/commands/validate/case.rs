@@ -78,9 +78,11 @@ impl Case {
         if meta.prompts.is_empty() {
             return Err(bad("it has no prompt".to_owned()));
         }
-        let bound = meta.options.attention_bound.map(|b| AttentionBound::new(b.attention_budget, b.burst)).transpose()?;
+        let bound = meta.options.attention_bound.map(|b| AttentionBound::new(b.attention_budget, b.burst)).transpose();
+        let bound = bound.map_err(|e| bad(e.to_string()))?;
         let path = folder.join(NUMBERS);
-        let numbers = Weights::open_file(&path)?;
+        let within = |error| Failure::Within { what: folder.display().to_string(), error };
+        let numbers = Weights::open_file(&path).map_err(within)?;
         let mut prompts = Vec::new();
         for (name, prompt) in meta.prompts {
             let prompt = read_prompt(&numbers, name, prompt);

@@ -81,7 +81,8 @@ impl Outcome {
     pub(super) fn json(&self) -> serde_json::Value {
         let mut checks = serde_json::Map::new();
         for (name, check) in NAMES.iter().zip(&self.checks) {
-            let json = check.map(|c| serde_json::json!({ "worst": c.worst, "tolerance": c.tolerance, "passed": c.passed() }));
+            let json =
+                check.map(|c| serde_json::json!({ "worst": c.worst, "tolerance": c.tolerance, "passed": c.passed() }));
             checks.insert((*name).to_owned(), json.into());
         }
         serde_json::json!({ "case": self.case, "prompt": self.prompt, "checks": checks, "passed": self.passed() })

@@ -1,0 +1,37 @@
+//! What a browser knows about its adapter and wgpu does not pass on.
+
+use js_sys::{Function, Promise, Reflect};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+
+fn get(object: &JsValue, key: &str) -> Result<JsValue, JsValue> {
+    Reflect::get(object, &key.into())
+}
+
+/// Gives the adapter a name for people where wgpu has none: the browser's description, which it usually keeps to itself,
+/// or else vendor and architecture, as in "nvidia ampere" or "google swiftshader".
+pub(crate) async fn named(mut info: wgpu::AdapterInfo) -> wgpu::AdapterInfo {
+    if info.name.is_empty() {
+        info.name = adapter_name().await.unwrap_or_else(|| "unnamed adapter".to_owned());
+    }
+    info
+}
+
+async fn adapter_name() -> Option<String> {
+    let info = adapter_info().await.ok()?;
+    let text = |key: &str| get(&info, key).ok()?.as_string().filter(|text| !text.is_empty());
+    text("description").or_else(|| {
+        let parts: Vec<String> = ["vendor", "architecture", "device"].into_iter().filter_map(text).collect();
+        (!parts.is_empty()).then(|| parts.join(" "))
+    })
+}
+
+/// `(await navigator.gpu.requestAdapter(…)).info`; anything missing on the way is an error.
+async fn adapter_info() -> Result<JsValue, JsValue> {
+    let gpu = get(&get(&js_sys::global(), "navigator")?, "gpu")?;
+    let request: Function = get(&gpu, "requestAdapter")?.dyn_into()?;
+    let options = js_sys::Object::new();
+    Reflect::set(&options, &"powerPreference".into(), &"high-performance".into())?;
+    let promise: Promise = request.call1(&gpu, &options)?.dyn_into()?;
+    get(&JsFuture::from(promise).await?, "info")
+}

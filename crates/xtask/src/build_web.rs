@@ -1,0 +1,129 @@
+//! The web build: `crates/wasm` compiled to wasm32, its JavaScript made by wasm-bindgen (`web/dist/wasm`), the npm package
+//! (`web/dist`), and the page with the embedded model (`web/site`). The page can then be served as static files.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::SystemTime,
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use wasm_bindgen_cli_support::Bindgen;
+
+use crate::{
+    process::{cargo, run},
+    project::Project,
+    setup,
+};
+
+/// What the page downloads of `crates/cli/model`.
+const MODEL_FILES: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.json"];
+
+/// Name of what wasm-bindgen makes: `taipan.js`, `taipan.d.ts`, `taipan_bg.wasm`.
+const NAME: &str = "taipan";
+
+/// Builds the package and the page.
+pub(crate) fn build_web(project: &Project) -> Result<()> {
+    setup::npm_packages(project, "web")?;
+    let module = compile(project)?;
+    bind(project, &module)?;
+    run(setup::npm().args(["run", "--silent", "build"]).current_dir(project.root.join("web")))?;
+    copy_model(project)?;
+    println!("web/site is ready: npm --prefix web start serves it");
+    Ok(())
+}
+
+/// Compiles `crates/wasm` with the profile that is made for size.
+fn compile(project: &Project) -> Result<PathBuf> {
+    ensure!(setup::has_target(setup::WASM), "missing: the target {0}\n\nhint: rustup target add {0}", setup::WASM);
+    run(cargo(&["build", "--package=taipan-wasm", "--profile=wasm", "--target", setup::WASM, "--config"]).arg(flags()))?;
+    Ok(project.target.join(setup::WASM).join("wasm").join("taipan_wasm.wasm"))
+}
+
+/// Every browser that has WebGPU has the vector instructions; the CPU device is about three times as fast with them.
+/// Messages of panics name source files, which must not tell where somebody keeps them.
+fn flags() -> String {
+    let mut flags = vec!["-Ctarget-feature=+simd128".to_owned()];
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    if let Some(home) = home {
+        flags.push(format!("--remap-path-prefix={}=cargo", home.display()));
+    }
+    // A list of strings is the same in JSON and in TOML.
+    format!("target.{}.rustflags={}", setup::WASM, serde_json::json!(flags))
+}
+
+/// Makes the JavaScript and its types, and optimises the module, unless that was done already.
+fn bind(project: &Project, module: &Path) -> Result<()> {
+    let dir = project.root.join("web/dist/wasm");
+    let result = dir.join(format!("{NAME}_bg.wasm"));
+    // This program knows how to do it, so a new one does it again.
+    if is_newer(&result, module) && is_newer(&result, &std::env::current_exe()?) {
+        println!("{} is up to date", result.display());
+        return Ok(());
+    }
+    println!("wasm-bindgen: {} -> {}", module.display(), dir.display());
+    if dir.exists() {
+        fs::remove_dir_all(&dir)?;
+    }
+    fs::create_dir_all(&dir)?;
+    let mut bindgen = Bindgen::new();
+    bindgen.input_path(module).out_name(NAME).typescript(true).web(true).map_err(reason)?;
+    bindgen.generate(&dir).map_err(reason).context("wasm-bindgen failed")?;
+    optimise(project, &result)
+}
+
+fn reason(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow!("{error:#}")
+}
+
+/// Runs wasm-opt of the npm package `binaryen`. The result appears whole or not at all, because it says "up to date".
+fn optimise(project: &Project, module: &Path) -> Result<()> {
+    let tool = project.root.join("web/node_modules/binaryen/bin/wasm-opt");
+    let raw = module.with_extension("raw");
+    fs::rename(module, &raw)?;
+    let temporary = module.with_extension("tmp");
+    // The module says itself which extensions of WebAssembly it uses.
+    run(Command::new("node").arg(tool).args(["-Oz", "--strip-debug"]).arg(&raw).arg("-o").arg(&temporary))?;
+    let (before, after) = (fs::metadata(&raw)?.len(), fs::metadata(&temporary)?.len());
+    println!("wasm-opt: {before} -> {after} bytes");
+    fs::remove_file(raw)?;
+    fs::rename(temporary, module)?;
+    Ok(())
+}
+
+/// Whether both are there and the first is at least as new.
+fn is_newer(made: &Path, source: &Path) -> bool {
+    let time = |path: &Path| -> Option<SystemTime> { fs::metadata(path).ok()?.modified().ok() };
+    matches!((time(made), time(source)), (Some(made), Some(source)) if made >= source)
+}
+
+/// Puts the model that the program embeds beside the page.
+fn copy_model(project: &Project) -> Result<()> {
+    let (from, to) = (project.root.join("crates/cli/model"), project.root.join("web/site/model"));
+    fs::create_dir_all(&to)?;
+    for file in MODEL_FILES {
+        fs::copy(from.join(file), to.join(file)).with_context(|| format!("cannot copy {file} of the embedded model"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_or_older_is_made_again() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let (there, missing) = (here.join("Cargo.toml"), here.join("no-such-file"));
+        assert!(is_newer(&there, &there));
+        assert!(!is_newer(&missing, &there) && !is_newer(&there, &missing));
+    }
+
+    #[test]
+    fn the_flags_are_one_value_of_cargo_config() {
+        let flags = flags();
+        assert!(flags.starts_with("target.wasm32-unknown-unknown.rustflags=[\"-Ctarget-feature=+simd128\""), "{flags}");
+        assert!(flags.ends_with(']'), "{flags}");
+    }
+}
