@@ -1,5 +1,5 @@
 // Many tokens: y[m, :] = epilogue(x[m, :] · Wᵀ + bias). Tiles of 64 tokens by 64 rows of W, 32 columns staged at a time in
-// workgroup memory (transposed 4 by 4 on the way in), a 4 by 4 register tile per invocation, f32 accumulation.
+// workgroup memory (transposed 4 by 4 on the way in), an 8 by 8 register tile per invocation, f32 accumulation.
 //   GATHER  row m of x is the token selection.index[m]            (q_proj: compact output)
 //   SCATTER row m of y is the token selection.index[m]            (o_proj: compact input)
 //   epilogue: STORE · ADD y += v · MIX y = (1 − α)·y + α·v · SWIGLU y[j] = silu(v[2j]) · v[2j + 1] (rows interleaved)
@@ -88,7 +88,14 @@ fn finish(m: u32, row: u32, value: vec4<f32>) {
   }
 }
 
-@compute @workgroup_size(16, 16)
+fn finish_four(m: u32, count: u32, row: u32, v0: vec4<f32>, v1: vec4<f32>, v2: vec4<f32>, v3: vec4<f32>) {
+  if (m < count) { finish(m, row, v0); }
+  if (m + 1u < count) { finish(m + 1u, row, v1); }
+  if (m + 2u < count) { finish(m + 2u, row, v2); }
+  if (m + 3u < count) { finish(m + 3u, row, v3); }
+}
+
+@compute @workgroup_size(8, 8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32,
         @builtin(local_invocation_id) local: vec3<u32>) {
   let count = token_count();
@@ -96,35 +103,59 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let row0 = group.y * TILE;
   if (m0 >= count) { return; }
   let eights = row_stride(params.cols) / 8u;
+  // Eight tokens by eight rows in registers: sixteen loads from workgroup memory feed 64 multiply-adds.
   var a0 = vec4(0.0);
   var a1 = vec4(0.0);
   var a2 = vec4(0.0);
   var a3 = vec4(0.0);
+  var a4 = vec4(0.0);
+  var a5 = vec4(0.0);
+  var a6 = vec4(0.0);
+  var a7 = vec4(0.0);
+  var b0 = vec4(0.0);
+  var b1 = vec4(0.0);
+  var b2 = vec4(0.0);
+  var b3 = vec4(0.0);
+  var b4 = vec4(0.0);
+  var b5 = vec4(0.0);
+  var b6 = vec4(0.0);
+  var b7 = vec4(0.0);
   for (var k = 0u; k < eights; k += STEP / 8u) {
-    if (lane < 128u) {
-      let quad = lane / 8u;
-      let four = lane % 8u;
+    for (var i = lane; i < 128u; i += 64u) {
+      let quad = i / 8u;
+      let four = i % 8u;
       stage_x(quad, four * 4u, m0 + quad * 4u, count, 2u * k + four, 2u * eights);
-    } else if (lane < 192u) {
-      let quad = (lane - 128u) / 4u;
-      let eight = lane % 4u;
-      stage_w(quad, eight * 8u, row0 + quad * 4u, k + eight, eights);
     }
+    stage_w(lane / 4u, (lane % 4u) * 8u, row0 + (lane / 4u) * 4u, k + lane % 4u, eights);
     workgroupBarrier();
     for (var c = 0u; c < STEP; c += 1u) {
-      let xv = xs[c * QUADS + local.y];
-      let wv = ws[c * QUADS + local.x];
-      a0 += xv.x * wv;
-      a1 += xv.y * wv;
-      a2 += xv.z * wv;
-      a3 += xv.w * wv;
+      let x0 = xs[c * QUADS + local.y];
+      let x1 = xs[c * QUADS + local.y + 8u];
+      let w0 = ws[c * QUADS + local.x];
+      let w1 = ws[c * QUADS + local.x + 8u];
+      a0 += x0.x * w0;
+      a1 += x0.y * w0;
+      a2 += x0.z * w0;
+      a3 += x0.w * w0;
+      a4 += x1.x * w0;
+      a5 += x1.y * w0;
+      a6 += x1.z * w0;
+      a7 += x1.w * w0;
+      b0 += x0.x * w1;
+      b1 += x0.y * w1;
+      b2 += x0.z * w1;
+      b3 += x0.w * w1;
+      b4 += x1.x * w1;
+      b5 += x1.y * w1;
+      b6 += x1.z * w1;
+      b7 += x1.w * w1;
     }
     workgroupBarrier();
   }
   let m = m0 + local.y * 4u;
   let row = row0 + local.x * 4u;
-  if (m < count) { finish(m, row, a0); }
-  if (m + 1u < count) { finish(m + 1u, row, a1); }
-  if (m + 2u < count) { finish(m + 2u, row, a2); }
-  if (m + 3u < count) { finish(m + 3u, row, a3); }
+  finish_four(m, count, row, a0, a1, a2, a3);
+  finish_four(m + 32u, count, row, a4, a5, a6, a7);
+  finish_four(m, count, row + 32u, b0, b1, b2, b3);
+  finish_four(m + 32u, count, row + 32u, b4, b5, b6, b7);
 }

@@ -40,16 +40,21 @@ fn norm_scales(base: u32, eights: u32, lane: u32) {
     }
     square[lane] = sum;
     workgroupBarrier();
+    if (lane < 8u) { // eight sums of eight
+      sum = 0.0;
+      for (var i = 0u; i < 8u; i += 1u) { sum += square[lane + 8u * i]; }
+      square[lane] = sum;
+    }
+    workgroupBarrier();
     sum = 0.0;
-    for (var i = 0u; i < WIDTH; i += 1u) { sum += square[i]; }
+    for (var i = 0u; i < 8u; i += 1u) { sum += square[i]; }
     if (lane == 0u) { scales[g] = inverseSqrt(sum / f32(params.cols / SCALES) + params.eps); }
     workgroupBarrier();
   }
 }
 
 fn finish(row: u32, value: vec4<f32>) {
-  for (var r = 0u; r < ROWS; r += 1u) {
-    if (row + r >= params.rows) { return; }
+  for (var r = 0u; r < ROWS && row + r < params.rows; r += 1u) {
     let at = params.first_row + row + r;
     var v = value[r];
     if (BIAS) { v += bias[params.first_row + row + r]; }
@@ -80,24 +85,37 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 
   let row = ((group.y * groups.x + group.x) * SLOTS + lane / LANES) * ROWS;
   let last = params.rows - 1u;
+  // The last rows of a matrix that is not a multiple of ROWS are computed again rather than read past the end.
+  let r0 = min(row, last) * eights;
+  let r1 = min(row + 1u, last) * eights;
+  let r2 = min(row + 2u, last) * eights;
+  let r3 = min(row + 3u, last) * eights;
   var sum = vec4(0.0);
   for (var i = lane % LANES; i < eights; i += LANES) {
     var lo = x[base + 2u * i];
     var hi = x[base + 2u * i + 1u];
     if (GROUPS > 0u) {
-      let scale = scales[i / (eights / SCALES)];
+      var scale = scales[0];
+      if (GROUPS > 1u) { scale = scales[i / (eights / SCALES)]; }
       lo *= scale * norm[2u * i];
       hi *= scale * norm[2u * i + 1u];
     }
-    for (var r = 0u; r < ROWS; r += 1u) {
-      let w = weight8(min(row + r, last) * eights + i);
-      sum[r] += dot(w.lo, lo) + dot(w.hi, hi);
-    }
+    let w0 = weight8(r0 + i);
+    let w1 = weight8(r1 + i);
+    let w2 = weight8(r2 + i);
+    let w3 = weight8(r3 + i);
+    sum += vec4(dot(w0.lo, lo), dot(w1.lo, lo), dot(w2.lo, lo), dot(w3.lo, lo));
+    sum += vec4(dot(w0.hi, hi), dot(w1.hi, hi), dot(w2.hi, hi), dot(w3.hi, hi));
   }
   partial[lane] = sum;
   workgroupBarrier();
+  if (lane % 4u == 0u) { // fours, then fours of them
+    sum += partial[lane + 1u] + partial[lane + 2u] + partial[lane + 3u];
+    partial[lane] = sum;
+  }
+  workgroupBarrier();
   if (lane % LANES == 0u) {
-    for (var i = 1u; i < LANES; i += 1u) { sum += partial[lane + i]; }
+    for (var i = 4u; i < LANES; i += 4u) { sum += partial[lane + i]; }
     if (EPILOGUE == SWIGLU) { finish_swiglu(row, sum); } else { finish(row, sum); }
   }
 }

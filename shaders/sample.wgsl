@@ -153,7 +153,7 @@ fn top_p_threshold(lane: u32, count: u32, highest: f32, top_p: f32) -> u32 {
     }
     if (workgroup_sum(lane, mass) >= wanted) { threshold = trial; }
   }
-  return threshold;
+  return min(threshold, key(highest)); // with top_p ≤ 0 no mass at all would do
 }
 
 fn draw(lane: u32, count: u32, highest: f32, threshold: u32, least: f32) {

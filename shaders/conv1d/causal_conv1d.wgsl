@@ -11,10 +11,11 @@ struct Params { channels: u32, taps: u32, raw_cols: u32, raw_at: u32 }
 
 const RUN = 8u;
 
-// The raw value `back` tokens before token t of the segment.
-fn tap(t: u32, back: u32, channel: u32) -> f32 {
+// The raw value `back` tokens before token t of the segment, of which the first goes to slot `newest` of the ring.
+fn tap(t: u32, back: u32, channel: u32, newest: u32) -> f32 {
   if (back <= t) { return raw[(t - back) * row_stride(params.raw_cols) + params.raw_at + channel]; }
-  let slot = (first_position() + t + params.taps - back) % params.taps;
+  let age = back - t; // 1 … taps − 1 tokens before the segment
+  let slot = newest + select(0u, params.taps, age > newest) - age;
   return conv_state[slot * row_stride(params.channels) + channel];
 }
 
@@ -22,11 +23,12 @@ fn tap(t: u32, back: u32, channel: u32) -> f32 {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
   let channel = group.x * 64u + local.x;
   if (channel >= params.channels) { return; }
+  let newest = first_position() % params.taps;
   let end = min((group.y + 1u) * RUN, control[TOKENS]);
   for (var t = group.y * RUN; t < end; t += 1u) {
     var sum = conv[params.channels * params.taps + channel];
     for (var back = 0u; back < params.taps; back += 1u) {
-      sum += conv[channel * params.taps + params.taps - 1u - back] * tap(t, back, channel);
+      sum += conv[channel * params.taps + params.taps - 1u - back] * tap(t, back, channel, newest);
     }
     out[t * row_stride(params.channels) + channel] = silu(sum);
   }

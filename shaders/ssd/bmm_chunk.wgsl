@@ -19,7 +19,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let stride = row_stride(params.inner + 2u * params.groups * params.d_state);
   let b_at = params.inner + group.x * params.d_state;
   let c_at = b_at + params.groups * params.d_state;
-  var sum: array<vec4<f32>, 4>;
+  var s0 = vec4(0.0);
+  var s1 = vec4(0.0);
+  var s2 = vec4(0.0);
+  var s3 = vec4(0.0);
   for (var k = 0u; k < params.d_state; k += STEP) {
     for (var i = lane; i < TILE * STEP; i += 256u) {
       let token = i / STEP;
@@ -33,10 +36,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var c = 0u; c < STEP; c += 1u) {
       let at = c * TILE + local.x * 4u;
       let b = vec4(bs[at], bs[at + 1u], bs[at + 2u], bs[at + 3u]);
-      for (var i = 0u; i < 4u; i += 1u) { sum[i] += cs[c * TILE + local.y * 4u + i] * b; }
+      let row = c * TILE + local.y * 4u;
+      s0 += cs[row] * b;
+      s1 += cs[row + 1u] * b;
+      s2 += cs[row + 2u] * b;
+      s3 += cs[row + 3u] * b;
     }
     workgroupBarrier();
   }
+  var sum = array(s0, s1, s2, s3);
   for (var i = 0u; i < 4u; i += 1u) {
     let row = local.y * 4u + i;
     if (row < params.chunk) {

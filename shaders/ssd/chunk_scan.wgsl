@@ -79,7 +79,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let begin = group.y * params.chunk;
   let length = min(params.chunk, control[TOKENS] - begin);
   if (lane < length) { decays[lane] = da[(begin + lane) * row_stride(4u * params.heads) + params.heads + head]; }
-  var sum: array<vec4<f32>, 4>;
+  var s0 = vec4(0.0);
+  var s1 = vec4(0.0);
+  var s2 = vec4(0.0);
+  var s3 = vec4(0.0);
   var tail = 0.0;
   let state_steps = (params.d_state + STEP - 1u) / STEP;
   let token_steps = (length + STEP - 1u) / STEP;
@@ -95,10 +98,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var s = 0u; s < STEP; s += 1u) {
       let at = s * TILE + local.x * 4u;
       let r = vec4(right[at], right[at + 1u], right[at + 2u], right[at + 3u]);
-      for (var i = 0u; i < 4u; i += 1u) { sum[i] += left[s * TILE + local.y * 4u + i] * r; }
+      let row = s * TILE + local.y * 4u;
+      s0 += left[row] * r;
+      s1 += left[row + 1u] * r;
+      s2 += left[row + 2u] * r;
+      s3 += left[row + 3u] * r;
     }
   }
   let d = per_head[2u * params.heads + head];
+  var sum = array(s0, s1, s2, s3);
   for (var i = 0u; i < 4u; i += 1u) {
     let row = local.y * 4u + i;
     for (var j = 0u; j < 4u; j += 1u) {

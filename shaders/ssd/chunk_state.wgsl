@@ -26,7 +26,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let stride = row_stride(inner + 2u * params.groups * params.d_state);
   let da_stride = row_stride(4u * params.heads);
   let b_at = inner + (head / (params.heads / params.groups)) * params.d_state;
-  var sum: array<vec4<f32>, 4>;
+  var s0 = vec4(0.0);
+  var s1 = vec4(0.0);
+  var s2 = vec4(0.0);
+  var s3 = vec4(0.0);
   for (var t0 = begin; t0 < end; t0 += STEP) {
     for (var i = lane; i < TILE * STEP; i += 256u) {
       let t = t0 + i / TILE;
@@ -47,10 +50,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var t = 0u; t < STEP; t += 1u) {
       let at = t * TILE + local.x * 4u;
       let b = vec4(bs[at], bs[at + 1u], bs[at + 2u], bs[at + 3u]);
-      for (var i = 0u; i < 4u; i += 1u) { sum[i] += xs[t * TILE + local.y * 4u + i] * b; }
+      let row = t * TILE + local.y * 4u;
+      s0 += xs[row] * b;
+      s1 += xs[row + 1u] * b;
+      s2 += xs[row + 2u] * b;
+      s3 += xs[row + 3u] * b;
     }
     workgroupBarrier();
   }
+  var sum = array(s0, s1, s2, s3);
   for (var i = 0u; i < 4u; i += 1u) {
     let p = p0 + local.y * 4u + i;
     if (p < params.head_dim) {

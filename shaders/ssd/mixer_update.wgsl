@@ -31,17 +31,31 @@ fn channels() -> u32 { return inner() + 2u * params.groups * params.d_state; }
 
 // The activated convolution of one channel; keeps the raw value where this workgroup owns the channel.
 fn convolve(channel: u32, owner: bool) -> f32 {
-  let position = first_position();
   let stride = row_stride(channels());
+  let newest = first_position() % params.taps;
   let current = projected[inner() + channel];
   let w = channel * params.taps;
   var sum = conv[channels() * params.taps + channel] + conv[w + params.taps - 1u] * current;
   for (var back = 1u; back < params.taps; back += 1u) {
-    let slot = (position + params.taps - back) % params.taps;
+    let slot = newest + select(0u, params.taps, back > newest) - back;
     sum += conv[w + params.taps - 1u - back] * conv_state[slot * stride + channel];
   }
-  if (owner) { conv_state[(position % params.taps) * stride + channel] = current; }
+  if (owner) { conv_state[newest * stride + channel] = current; }
   return silu(sum);
+}
+
+// One row of the state, this lane's share of N: S ← decay·S + dt·x·B; returns its part of S·C.
+fn advance(row: u32, base: u32, decay: f32, dtx: f32, lane: u32) -> f32 {
+  if (row >= params.head_dim) { return 0.0; }
+  var at = base;
+  var sum = 0.0;
+  for (var n = lane % LANES; n < params.d_state; n += LANES) {
+    let s = decay * ssm[at] + dtx * bs[n];
+    ssm[at] = s;
+    sum += s * cs[n];
+    at += LANES;
+  }
+  return sum;
 }
 
 @compute @workgroup_size(WIDTH)
@@ -65,20 +79,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let dt = clamp(softplus(raw), params.dt_min, params.dt_max);
   let decay = exp(-dt * exp(per_head[params.heads + head]));
   let stride = row_stride(params.d_state);
-  var sum = vec4(0.0);
-  for (var r = 0u; r < PER_SLOT; r += 1u) {
-    let row = (lane / LANES) * PER_SLOT + r;
-    if (row0 + row < params.head_dim) {
-      let base = (head * params.head_dim + row0 + row) * stride;
-      let dtx = dt * xs[row];
-      for (var n = lane % LANES; n < params.d_state; n += LANES) {
-        let s = decay * ssm[base + n] + dtx * bs[n];
-        ssm[base + n] = s;
-        sum[r] += s * cs[n];
-      }
-    }
-  }
-  partial[lane] = sum;
+  let first = (lane / LANES) * PER_SLOT;
+  let base = (head * params.head_dim + row0 + first) * stride + lane % LANES;
+  partial[lane] = vec4(
+    advance(row0 + first, base, decay, dt * xs[first], lane),
+    advance(row0 + first + 1u, base + stride, decay, dt * xs[first + 1u], lane),
+    advance(row0 + first + 2u, base + 2u * stride, decay, dt * xs[first + 2u], lane),
+    advance(row0 + first + 3u, base + 3u * stride, decay, dt * xs[first + 3u], lane),
+  );
   workgroupBarrier();
   if (lane < BLOCK && row0 + lane < params.head_dim) {
     var out = per_head[2u * params.heads + head] * xs[lane];

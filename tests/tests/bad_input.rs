@@ -121,6 +121,8 @@ fn extreme_options_that_are_allowed() {
             Sampling { min_p: 1.0, temperature: 5.0, ..Sampling::default() },
             Sampling { min_p: 7.0, temperature: 5.0, ..Sampling::default() },
             Sampling { temperature: -3.0, ..Sampling::default() },
+            Sampling { temperature: f32::from_bits(1), ..Sampling::default() },
+            Sampling { temperature: f32::MIN_POSITIVE, ..Sampling::default() },
             Sampling { temperature: 0.0, repeat_last_n: 1024, ..Sampling::default() },
         ];
         for sampling in extremes {

@@ -61,7 +61,7 @@ let started: Promise<void> | undefined;
 /** Loads the wasm module, once. */
 function start(wasm: string | URL | undefined): Promise<void> {
     const load = async (): Promise<void> => {
-        await init(wasm === undefined ? undefined : { module_or_path: wasm });
+        await (wasm === undefined ? init() : init({ module_or_path: wasm }));
         runtime.onPanic(crash);
     };
     const failed = (error: unknown): never => {

@@ -1,5 +1,6 @@
 //! Tokens per second of prefill and decode, and time per kernel, on a model drawn from a seed.
 
+mod kernels;
 mod random;
 
 use std::time::{Duration, Instant};
@@ -23,6 +24,9 @@ struct Args {
     /// Repetitions; the median is reported.
     #[arg(short = 'r', long, default_value_t = 5)]
     repetitions: usize,
+    /// Time every kernel on its own instead.
+    #[arg(long)]
+    kernels: bool,
 }
 
 fn main() -> taipan::Result<()> {
@@ -34,6 +38,9 @@ async fn run(args: &Args) -> taipan::Result<()> {
         "cpu" => Device::cpu(),
         _ => Device::gpu(&GpuRequest::default()).await?,
     };
+    if args.kernels {
+        return kernels::profile(random::MAMBA2_4_8M, &device, args.prompt).await;
+    }
     let options = LoadOptions { dtype: WeightDtype::F16, ..LoadOptions::default() };
     let model = Model::from_bytes(random::files(random::MAMBA2_4_8M, 1)?, &device, options).await?;
     let ids: Vec<u32> = (0..args.prompt as u32).map(|i| i * 2_654_435_761 % 4096).collect();

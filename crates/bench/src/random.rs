@@ -6,14 +6,14 @@ use half::f16;
 use taipan::{Config, ElementType, ModelFiles};
 
 /// `mamba2-4.8m`: hidden size 256, 8 Mamba-2 layers, d_state 128, vocabulary 4096.
-pub const MAMBA2_4_8M: &str = r#"{
+pub(crate) const MAMBA2_4_8M: &str = r#"{
   "model_type": "taipan", "vocab_size": 4096, "hidden_size": 256,
   "layer_types": ["mamba2", "mamba2", "mamba2", "mamba2", "mamba2", "mamba2", "mamba2", "mamba2"],
   "mamba2": { "d_state": 128, "d_conv": 4, "expand": 2, "head_dim": 64, "n_groups": 1 }
 }"#;
 
 /// Files of a model with this config; matrices f16, the rest f32.
-pub fn files(config: &'static str, seed: u64) -> taipan::Result<ModelFiles> {
+pub(crate) fn files(config: &'static str, seed: u64) -> taipan::Result<ModelFiles> {
     let parsed = Config::from_json(config.as_bytes())?;
     let mut counter = 0;
     let mut tensors = Vec::new();

@@ -61,7 +61,7 @@ static DECL: Decl = Decl {
     shared: &[Shared::Rows, Shared::Activation, Shared::Selection, Shared::Control],
     matrix: true,
     bindings: &[weight("bias"), read("x"), write("y"), read("control"), read("selection")],
-    workgroup: [16, 16, 1],
+    workgroup: [8, 8, 1],
 };
 
 impl Matmul {

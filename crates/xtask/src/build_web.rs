@@ -27,9 +27,9 @@ const NAME: &str = "taipan";
 pub(crate) fn build_web(project: &Project) -> Result<()> {
     setup::npm_packages(project, "web")?;
     let module = compile(project)?;
-    bind(project, &module)?;
-    run(setup::npm().args(["run", "--silent", "build"]).current_dir(project.root.join("web")))?;
-    copy_model(project)?;
+    bind(&module)?;
+    run(setup::npm().args(["run", "--silent", "build"]).current_dir("web"))?;
+    copy_model()?;
     println!("web/site is ready: npm --prefix web start serves it");
     Ok(())
 }
@@ -54,8 +54,8 @@ fn flags() -> String {
 }
 
 /// Makes the JavaScript and its types, and optimises the module, unless that was done already.
-fn bind(project: &Project, module: &Path) -> Result<()> {
-    let dir = project.root.join("web/dist/wasm");
+fn bind(module: &Path) -> Result<()> {
+    let dir = Path::new("web/dist/wasm"); // the root is the current folder
     let result = dir.join(format!("{NAME}_bg.wasm"));
     // This program knows how to do it, so a new one does it again.
     if is_newer(&result, module) && is_newer(&result, &std::env::current_exe()?) {
@@ -64,13 +64,15 @@ fn bind(project: &Project, module: &Path) -> Result<()> {
     }
     println!("wasm-bindgen: {} -> {}", module.display(), dir.display());
     if dir.exists() {
-        fs::remove_dir_all(&dir)?;
+        fs::remove_dir_all(dir)?;
     }
-    fs::create_dir_all(&dir)?;
+    fs::create_dir_all(dir)?;
     let mut bindgen = Bindgen::new();
-    bindgen.input_path(module).out_name(NAME).typescript(true).web(true).map_err(reason)?;
-    bindgen.generate(&dir).map_err(reason).context("wasm-bindgen failed")?;
-    optimise(project, &result)
+    // The script finds the module beside itself unless it is told otherwise.
+    bindgen.input_path(module).out_name(NAME).typescript(true).omit_default_module_path(false);
+    bindgen.web(true).map_err(reason)?;
+    bindgen.generate(dir).map_err(reason).context("wasm-bindgen failed")?;
+    optimise(&result)
 }
 
 fn reason(error: impl std::fmt::Display) -> anyhow::Error {
@@ -78,8 +80,8 @@ fn reason(error: impl std::fmt::Display) -> anyhow::Error {
 }
 
 /// Runs wasm-opt of the npm package `binaryen`. The result appears whole or not at all, because it says "up to date".
-fn optimise(project: &Project, module: &Path) -> Result<()> {
-    let tool = project.root.join("web/node_modules/binaryen/bin/wasm-opt");
+fn optimise(module: &Path) -> Result<()> {
+    let tool = "web/node_modules/binaryen/bin/wasm-opt";
     let raw = module.with_extension("raw");
     fs::rename(module, &raw)?;
     let temporary = module.with_extension("tmp");
@@ -99,11 +101,12 @@ fn is_newer(made: &Path, source: &Path) -> bool {
 }
 
 /// Puts the model that the program embeds beside the page.
-fn copy_model(project: &Project) -> Result<()> {
-    let (from, to) = (project.root.join("crates/cli/model"), project.root.join("web/site/model"));
-    fs::create_dir_all(&to)?;
+fn copy_model() -> Result<()> {
+    let (from, to) = (Path::new("crates/cli/model"), Path::new("web/site/model"));
+    fs::create_dir_all(to)?;
     for file in MODEL_FILES {
-        fs::copy(from.join(file), to.join(file)).with_context(|| format!("cannot copy {file} of the embedded model"))?;
+        fs::copy(from.join(file), to.join(file))
+            .with_context(|| format!("cannot copy {file} of the embedded model"))?;
     }
     Ok(())
 }

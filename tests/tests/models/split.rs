@@ -13,10 +13,7 @@ fn an_embedding_over_the_binding_limit_is_split_by_rows() {
     // 2^25 floats are the 128 MiB of the base tier: the rows beyond lie in a second buffer, both as embedding and head.
     let vocab = (1 << 20) + 1000;
     let tiny = Tiny::new("m").with("vocab_size", vocab);
-    let files = tiny.files();
-    assert!(files.weights[0].1.len() > 1 << 27);
-    drop(files);
-    let prompt = [3, vocab as u32 - 1, 1 << 20, (1 << 20) - 1];
+    let prompt = [vocab as u32 - 1, (1 << 20) - 1];
     let (expected, _) = run(&tiny.open(&Device::cpu()), &prompt);
     let gpu = tiny.open(&device::base_tier());
     let (logits, _) = run(&gpu, &prompt);

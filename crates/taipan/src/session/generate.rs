@@ -87,7 +87,8 @@ impl Session {
         const OFF: f32 = -1e30;
         let min_p = if s.min_p > 0.0 { s.min_p.min(1.0).ln() } else { OFF };
         let mut words = [0; sampler::LEN];
-        words[sampler::TEMPERATURE] = s.temperature.to_bits();
+        // A device may take a subnormal divisor for 0.
+        words[sampler::TEMPERATURE] = if s.temperature.is_normal() { s.temperature.to_bits() } else { 0 };
         words[sampler::TOP_K] = s.top_k;
         words[sampler::TOP_P] = s.top_p.to_bits();
         words[sampler::MIN_P_LOG] = min_p.to_bits();

@@ -1,0 +1,100 @@
+// A browser with WebGPU on a software adapter, and the built page served to it.
+
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+import { serve } from '../scripts/serve.mjs';
+
+/** Nothing in a test may wait longer than this; a promise that never settles must fail it. */
+export const TIMEOUT = 150_000;
+
+const PLACES = [
+    '/usr/bin/chromium',
+    '/usr/bin/chromium-browser',
+    '/usr/bin/google-chrome',
+    '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
+    'C:/Program Files/Google/Chrome/Application/chrome.exe',
+];
+
+/** The software adapter is asked for by name, so that a machine's own graphics do not decide the result. */
+const WEBGPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
+
+/** A test talks to nobody but its own server. */
+const QUIET = [
+    '--no-sandbox',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    '--disable-quic',
+];
+
+function findBrowser() {
+    const path = process.env.CHROME_PATH ?? PLACES.find((place) => existsSync(place));
+    if (path) return path;
+    throw new Error('no Chromium found\n\nhint: sudo apt-get install --yes chromium, or set CHROME_PATH');
+}
+
+export function launch({ webgpu = true } = {}) {
+    const args = webgpu ? [...QUIET, ...WEBGPU] : QUIET;
+    return chromium.launch({ executablePath: findBrowser(), args, timeout: TIMEOUT });
+}
+
+/** Serves what `cargo xtask build-web` made. */
+export async function serveSite() {
+    const site = fileURLToPath(new URL('../site', import.meta.url));
+    if (!existsSync(`${site}/model/model.safetensors`)) {
+        throw new Error('the page is not built\n\nhint: cargo xtask build-web');
+    }
+    return serve(site, 0);
+}
+
+/** A page that notes everything that went wrong in it. */
+export async function open(browser, url, options = {}, prepare = undefined) {
+    const context = await browser.newContext(options);
+    context.setDefaultTimeout(TIMEOUT);
+    const page = await context.newPage();
+    const troubles = [];
+    page.on('pageerror', (error) => troubles.push(String(error)));
+    page.on('console', (message) => {
+        if (message.type() === 'error') troubles.push(message.text());
+    });
+    if (prepare) await page.addInitScript(prepare);
+    await page.goto(url, { waitUntil: 'load' });
+    return { page, troubles, close: () => context.close() };
+}
+
+/** Chooses a device, loads the model and waits until it is ready; returns the line that says where it runs. */
+export async function load(page, device = undefined) {
+    if (device) await page.locator(`input[name=device][value=${device}]`).check();
+    await page.locator('#load').click();
+    await page.waitForFunction(
+        () => /Runs on|Not loaded/.test(document.querySelector('#load-status').textContent),
+        undefined,
+        { timeout: TIMEOUT },
+    );
+    return page.locator('#load-status').textContent();
+}
+
+/** Generates and returns the text without the prompt, and the line that says how it ended. */
+export async function generate(page, { prompt, tokens, temperature = 0 }) {
+    await page.locator('#prompt').fill(prompt);
+    await page.locator('#temperature').fill(String(temperature));
+    await page.locator('#tokens').fill(String(tokens));
+    await page.locator('#generate').click();
+    return ended(page);
+}
+
+/** Waits for the end of a generation. */
+export async function ended(page) {
+    await page.waitForFunction(
+        () => /Done|Stopped|Failed/.test(document.querySelector('#generate-status').textContent),
+        undefined,
+        { timeout: TIMEOUT },
+    );
+    return {
+        text: await page.locator('#made').textContent(),
+        status: await page.locator('#generate-status').textContent(),
+    };
+}
