@@ -35,7 +35,12 @@ pub(crate) async fn profile(config: &str, device: &Device, tokens: usize) -> tai
                 MatrixBuffers::upload(gpu, &data, m.cols, WeightFormat::F16, m.rows)
             })
             .collect(),
-        vectors: d.recipes.vectors.iter().map(|_| upload_vector(gpu, &VectorData::F32(numbers(1 << 14, 1.0)))).collect(),
+        vectors: d
+            .recipes
+            .vectors
+            .iter()
+            .map(|_| upload_vector(gpu, &VectorData::F32(numbers(1 << 14, 1.0))))
+            .collect(),
     };
     let (state, scratch) = (Memory::new(gpu, &d.state), Memory::new(gpu, &d.scratch_buffers));
     let programs = Programs::new(&d);

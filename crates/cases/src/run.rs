@@ -106,7 +106,7 @@ pub fn compare(case: &Case, found: &Outputs, expected: &Outputs) -> Report {
         }
         let pairs = found.iter().zip(expected).enumerate();
         let errors: Vec<f64> = pairs.map(|(at, (a, b))| error(element(desc, at), *a, *b)).collect();
-        let wrong = errors.iter().filter(|e| !(**e <= tolerance)).count();
+        let wrong = errors.iter().filter(|e| **e > tolerance).count();
         let at = (0..errors.len()).max_by(|a, b| errors[*a].total_cmp(&errors[*b])).expect("not empty");
         report.worst = report.worst.max(errors[at]);
         if wrong > 0 && report.detail.is_none() {

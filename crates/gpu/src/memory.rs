@@ -123,6 +123,15 @@ impl Gpu {
         Ok(data)
     }
 
+    /// Waits until the device has done everything asked of it so far, compiling included.
+    ///
+    /// # Errors
+    /// Whatever went wrong meanwhile.
+    pub async fn settle(&self) -> Result<(), GpuError> {
+        // A buffer can be mapped only when what came before it is done.
+        self.read(&self.readback(4), 1).await.map(drop)
+    }
+
     /// Reads a whole buffer back, dense: the padding of its rows is dropped.
     ///
     /// # Errors

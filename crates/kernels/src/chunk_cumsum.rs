@@ -45,7 +45,7 @@ impl Kernel for ChunkCumsum {
         params.extend(self.mixer.dt_words());
         Launch {
             overrides: vec![],
-            params: params,
+            params,
             vectors: vec![Some(self.mixer.per_head)],
             buffers: vec![Some(self.raw.buffer), Some(self.control), Some(self.da.buffer)],
             grid: Grid::Tokens { x: self.mixer.heads.div_ceil(64), per_group: self.chunk, z: 1 },

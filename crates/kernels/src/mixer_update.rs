@@ -60,7 +60,7 @@ impl Kernel for MixerUpdate {
         params.extend(m.dt_words());
         Launch {
             overrides: vec![("GATE", u8::from(self.gate).into()), ("D_STATE", m.d_state.into())],
-            params: params,
+            params,
             vectors: vec![Some(m.conv), Some(m.per_head)],
             buffers: vec![
                 Some(self.projected.buffer),

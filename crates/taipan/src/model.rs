@@ -130,19 +130,26 @@ impl Model {
         let weights = Weights::open(dir)?;
         let tokenizer = dir.join("tokenizer.json");
         let tokenizer = tokenizer.is_file().then(|| Tokenizer::from_file(&tokenizer)).transpose()?;
-        Self::build(&Config::from_json(&config)?, &weights, tokenizer, device, &options)
+        Self::build(&Config::from_json(&config)?, &weights, tokenizer, device, &options)?.ready().await
     }
 
     /// Opens a model from its files in memory.
     ///
     /// # Errors
     /// As [`Model::open`].
-    #[expect(clippy::unused_async, reason = "loading from elsewhere waits for the device; callers already await")]
     pub async fn from_bytes(files: ModelFiles, device: &Device, options: LoadOptions) -> Result<Self> {
         let config = Config::from_json(&files.config)?;
         let weights = Weights::from_bytes(files.weights)?;
         let tokenizer = files.tokenizer.map(|bytes| Tokenizer::from_bytes(&bytes)).transpose()?;
-        Self::build(&config, &weights, tokenizer, device, &options)
+        Self::build(&config, &weights, tokenizer, device, &options)?.ready().await
+    }
+
+    /// Waits until the device has compiled and uploaded everything: a browser does so behind our back, and reports late.
+    async fn ready(self) -> Result<Self> {
+        if let Some(gpu) = self.device().as_gpu() {
+            gpu.settle().await?;
+        }
+        Ok(self)
     }
 
     #[cfg_attr(

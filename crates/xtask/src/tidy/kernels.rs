@@ -9,8 +9,10 @@ const COMPOSED: [(&str, &[&str]); 2] = [
 ];
 
 /// Files beside the kernels that are not kernels.
-const HELPERS: [(&str, &[&str]); 2] =
-    [("crates/kernels/src/", &["attention", "call", "ids", "launch", "lib", "ssm"]), ("crates/cases/src/", &["attention", "builder", "lib", "run", "ssd", "tolerance"])];
+const HELPERS: [(&str, &[&str]); 2] = [
+    ("crates/kernels/src/", &["attention", "call", "ids", "launch", "lib", "ssm"]),
+    ("crates/cases/src/", &["attention", "builder", "lib", "run", "ssd", "tolerance"]),
+];
 
 const REFERENCE: &str = "crates/reference/src/";
 
@@ -73,7 +75,10 @@ mod tests {
         "crates/reference/src/lib.rs",
     ];
 
-    const LIB: [(&str, &[&str]); 2] = [("crates/kernels/src/", &["lib"]), ("crates/cases/src/", &["attention", "builder", "lib", "run", "ssd", "tolerance"])];
+    const LIB: [(&str, &[&str]); 2] = [
+        ("crates/kernels/src/", &["lib"]),
+        ("crates/cases/src/", &["attention", "builder", "lib", "run", "ssd", "tolerance"]),
+    ];
 
     fn check(paths: &[&str], composed: &[(&str, &[&str])]) -> Vec<String> {
         compare(paths, composed, &LIB)
