@@ -3,7 +3,7 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { extname, join, normalize, sep } from 'node:path';
+import { extname, join, normalize, resolve, sep } from 'node:path';
 
 const TYPES = {
     '.css': 'text/css; charset=utf-8',
@@ -43,14 +43,15 @@ async function answer(folder, request, response) {
     else createReadStream(file).on('error', () => response.destroy()).pipe(response);
 }
 
-/** Serves a folder (an absolute path); resolves to the server, with `url`. Port 0 is any free one. */
+/** Serves a folder; resolves to the server, with `url`. Port 0 is any free one. */
 export function serve(folder, port) {
-    const server = createServer((request, response) => void answer(folder, request, response));
-    return new Promise((resolve, reject) => {
+    const root = resolve(folder);
+    const server = createServer((request, response) => void answer(root, request, response));
+    return new Promise((ready, reject) => {
         server.once('error', reject);
         server.listen(port, '127.0.0.1', () => {
             server.url = `http://localhost:${server.address().port}/`;
-            resolve(server);
+            ready(server);
         });
     });
 }

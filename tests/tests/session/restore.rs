@@ -1,11 +1,12 @@
 //! Save and restore: to the bit on the same device, within tolerance on another.
 
 use pollster::block_on;
-use taipan::{AttentionBound, Device, LoadOptions, Model, Session, SessionOptions};
+use taipan::{AttentionBound, Device, GenerateOptions, LoadOptions, Model, Session, SessionOptions};
 use taipan_tests::compare::assert_close;
 use taipan_tests::drive::{
     decode_logits, endless, greedy, ids_of, prefill_logits, prompted, random, restored, save, take, text_of,
 };
+use taipan_tests::pieces::Pieces;
 use taipan_tests::saved::Saved;
 use taipan_tests::tiny::{Tiny, ids};
 use taipan_tests::{device, saved};
@@ -67,6 +68,21 @@ fn an_untouched_session_can_be_saved_too() {
         block_on(used.prefill(&[7, 8])).unwrap();
         assert_eq!(save(&mut used), save(&mut prompted(&model, &[7, 8])), "{name}");
     }
+}
+
+#[test]
+fn text_that_is_held_is_part_of_the_state() {
+    let model = Tiny::new("ms").pieces(Pieces::new(&["> ", "a", "b", "c\u{e9}", "d"])).scripted().open(&Device::cpu());
+    let stopping = |stop: &str| GenerateOptions { stop: vec![stop.to_owned()], ..endless(greedy()) };
+    let mut session = prompted(&model, &[0]);
+    assert_eq!(text_of(&take(&mut session, &stopping("abcx"), 2)), "");
+    let mut other = restored(&model, &save(&mut session));
+    let tokens = take(&mut other, &stopping("abcx"), 1);
+    assert_eq!(text_of(&tokens), "abc\u{e9}", "what was held comes with what ends the suspense");
+    let mut other = restored(&model, &save(&mut session));
+    let tokens = take(&mut other, &stopping("abc"), 9);
+    assert_eq!((text_of(&tokens), tokens.len()), (String::new(), 1), "a stop string that began before the save");
+    assert_eq!(restored(&model, &save(&mut session)).finish_text().unwrap(), "ab");
 }
 
 #[test]

@@ -164,6 +164,9 @@ fn the_first_of_several_stop_strings_counts() {
         (vec!["naïve 🐍", "ïve"], "One day, a na", "ïve"),
         (vec!["", "worth"], "One day, a naïve 🐍 ate 5 € ", "worth"),
         (vec!["ay", "day, a"], "One d", "ay"),
+        // Both come with the token "worth".
+        (vec!["rth", "or"], "One day, a naïve 🐍 ate 5 € w", "or"),
+        (vec!["t", "th"], "One day, a naïve 🐍 a", "t"),
     ] {
         let mut session = prompted(&model, &[0]);
         let stop = stops.iter().map(|s| (*s).to_owned()).collect();
