@@ -143,7 +143,7 @@ fn a_stop_string_of_every_kind_at_every_place() {
             let stopping = GenerateOptions { stop: vec!["absent".into(), stop.clone()], ..options.clone() };
 
             let mut session = restored(&model, &start);
-            let tokens = take(&mut session, &stopping, usize::MAX);
+            let tokens = take(&mut session, &stopping, 60);
             assert_eq!(text_of(&tokens), expected, "{what}: text before it and nothing else");
             assert_eq!(ids_of(&tokens), recital[..needed], "{what}: ids");
             assert_eq!(tokens.last().unwrap().finish, Some(Finish::Stop(stop.clone())), "{what}");
@@ -188,7 +188,7 @@ fn the_end_of_text_token_ends_and_going_on_is_as_if_it_had_not() {
         assert_eq!(text_of(&all), "One day, a naïve 🐍 ate 5 € worth of jam. Then slept.", "{device_name}");
 
         let mut session = prompted(&model, &[0]);
-        let tokens = take(&mut session, &GenerateOptions { ignore_eos: false, ..ignoring.clone() }, usize::MAX);
+        let tokens = take(&mut session, &GenerateOptions { ignore_eos: false, ..ignoring.clone() }, 60);
         assert_eq!(ids_of(&tokens), ids_of(&all)[..end], "{device_name}");
         assert_eq!(tokens.last().unwrap().finish, Some(Finish::Eos), "{device_name}");
         assert_eq!(text_of(&tokens), "One day, a naïve 🐍 ate 5 € worth of jam.", "{device_name}");

@@ -136,8 +136,9 @@ fn base_state() -> (Model, Vec<u8>) {
     };
     let data: Vec<Vec<u8>> =
         tensors.iter().map(|(_, shape)| (0..shape.iter().product()).flat_map(|_: usize| number()).collect()).collect();
-    let entries: Vec<_> = tensors.iter().zip(&data).map(|((n, s), d)| (&n[..], ElementType::F32, &s[..], &d[..]));
-    let weights = vec![("model.safetensors".to_owned(), serialize(&entries.collect::<Vec<_>>()).into())];
+    let entries: Vec<_> =
+        tensors.iter().zip(&data).map(|((n, s), d)| (&n[..], ElementType::F32, &s[..], &d[..])).collect();
+    let weights = vec![("model.safetensors".to_owned(), serialize(&entries).into())];
     let files = ModelFiles { config: config.into(), weights, tokenizer: Some(tokenizer().into()) };
     let model = block_on(Model::from_bytes(files, &Device::cpu(), LoadOptions::default())).unwrap();
     let bound = AttentionBound::new(0.25, 2.0).unwrap();
