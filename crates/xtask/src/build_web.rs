@@ -41,7 +41,7 @@ fn compile(project: &Project) -> Result<PathBuf> {
     Ok(project.target.join(setup::WASM).join("wasm").join("taipan_wasm.wasm"))
 }
 
-/// Every browser that has WebGPU has the vector instructions; the CPU device is about three times as fast with them.
+/// Every browser that has WebGPU has the vector instructions, for which the CPU device is written.
 /// Messages of panics name source files, which must not tell where somebody keeps them.
 fn flags() -> String {
     let mut flags = vec!["-Ctarget-feature=+simd128".to_owned()];
