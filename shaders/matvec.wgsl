@@ -1,5 +1,6 @@
 // One token: y = epilogue(W · prologue(x) + bias), rows of W spread over workgroups.
-//   prologue: none, or RMSNorm over GROUPS equal groups with weight `norm` (each workgroup computes its own scale: x is small)
+//   prologue: none, or RMSNorm over GROUPS equal groups with weight `norm` (each workgroup computes its own scale: x is small);
+//             with RAGGED a group is not a whole number of eights, so each column looks its group up
 //   epilogue: STORE y = v · ADD y += v · MIX y = (1 − α)·y + α·v · SWIGLU y[j] = silu(v[2j]) · v[2j + 1] (rows interleaved)
 // A workgroup has SLOTS = WIDTH / LANES slots; a slot owns ROWS consecutive rows, its LANES lanes split the columns.
 // With ONLY_SELECTED an unselected token returns before it reads any weight.
@@ -13,6 +14,7 @@ struct Params { cols: u32, rows: u32, first_row: u32, eps: f32 }
 @group(1) @binding(3) var<storage, read> selection: array<u32>;       // if ONLY_SELECTED or MIX
 
 override GROUPS: u32 = 0u;
+override RAGGED: bool = false;
 override BIAS: bool = false;
 override EPILOGUE: u32 = 0u;
 override ONLY_SELECTED: bool = false;
@@ -30,14 +32,28 @@ var<workgroup> partial: array<vec4<f32>, WIDTH>;
 var<workgroup> square: array<f32, WIDTH>;
 var<workgroup> scales: array<f32, SCALES>;
 
-fn norm_scales(base: u32, eights: u32, lane: u32) {
-  let size = eights / SCALES; // a fused group is a whole number of eights
-  for (var g = 0u; g < SCALES; g += 1u) {
-    var sum = 0.0;
-    for (var i = lane; i < 2u * size; i += WIDTH) {
-      let v = x[base + g * 2u * size + i];
+// This lane's share of the squares of group `g`.
+fn square_sum(base: u32, g: u32, eights: u32, lane: u32) -> f32 {
+  var sum = 0.0;
+  if (RAGGED) {
+    let size = params.cols / SCALES;
+    for (var i = g * size + lane; i < (g + 1u) * size; i += WIDTH) {
+      let v = x[base + i / 4u][i % 4u];
+      sum += v * v;
+    }
+  } else {
+    let fours = 2u * (eights / SCALES);
+    for (var i = lane; i < fours; i += WIDTH) {
+      let v = x[base + g * fours + i];
       sum += dot(v, v);
     }
+  }
+  return sum;
+}
+
+fn norm_scales(base: u32, eights: u32, lane: u32) {
+  for (var g = 0u; g < SCALES; g += 1u) {
+    var sum = square_sum(base, g, eights, lane);
     square[lane] = sum;
     workgroupBarrier();
     if (lane < 8u) { // eight sums of eight
@@ -51,6 +67,16 @@ fn norm_scales(base: u32, eights: u32, lane: u32) {
     if (lane == 0u) { scales[g] = inverseSqrt(sum / f32(params.cols / SCALES) + params.eps); }
     workgroupBarrier();
   }
+}
+
+// Scales of the columns 4·four … 4·four + 3. The columns that pad a row are zero, so any scale will do for them.
+fn scale_of(four: u32, eights: u32) -> vec4<f32> {
+  if (RAGGED) {
+    let g = min((vec4(4u * four) + vec4(0u, 1u, 2u, 3u)) / (params.cols / SCALES), vec4(SCALES - 1u));
+    return vec4(scales[g.x], scales[g.y], scales[g.z], scales[g.w]);
+  }
+  if (GROUPS > 1u) { return vec4(scales[four / (2u * (eights / SCALES))]); }
+  return vec4(scales[0]);
 }
 
 fn finish(row: u32, value: vec4<f32>) {
@@ -95,10 +121,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var lo = x[base + 2u * i];
     var hi = x[base + 2u * i + 1u];
     if (GROUPS > 0u) {
-      var scale = scales[0];
-      if (GROUPS > 1u) { scale = scales[i / (eights / SCALES)]; }
-      lo *= scale * norm[2u * i];
-      hi *= scale * norm[2u * i + 1u];
+      lo *= scale_of(2u * i, eights) * norm[2u * i];
+      hi *= scale_of(2u * i + 1u, eights) * norm[2u * i + 1u];
     }
     let w0 = weight8(r0 + i);
     let w1 = weight8(r1 + i);

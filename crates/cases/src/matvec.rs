@@ -36,6 +36,11 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
             out.push(case(b, 70, 128, switches));
         }
     }
+    // Groups that are no whole eights.
+    for (cols, groups) in [(60, 3), (20, 5), (130, 2), (12, 12)] {
+        let b = Builder::new("matvec", format!("9 x {cols}, {groups} norm groups"), seed, 1, 0);
+        out.push(case(b, 9, cols, &Switches { groups, ..PLAIN }));
+    }
     // The last row of several is taken; a norm over a width that is not a multiple of four; pieces; many rows.
     let b = Builder::new("matvec", "last of 5 tokens, 9 x 30 norm", seed, 5, 0);
     out.push(case(b, 9, 30, &Switches { groups: 1, ..PLAIN }));

@@ -37,7 +37,7 @@ pub struct Norm {
     pub weight: Vector,
     /// Added to the mean square.
     pub eps: f32,
-    /// Groups that are normalised each on its own; more than one only where a group is a multiple of 8 columns.
+    /// Groups of consecutive columns that are normalised each on its own.
     pub groups: u32,
 }
 
@@ -95,6 +95,7 @@ impl Kernel for Matvec {
         Launch {
             overrides: vec![
                 ("GROUPS", groups.into()),
+                ("RAGGED", u8::from(groups > 1 && !(self.weight.cols / groups).is_multiple_of(8)).into()),
                 ("BIAS", u8::from(self.bias.is_some()).into()),
                 ("EPILOGUE", self.epilogue.switch()),
                 ("ONLY_SELECTED", u8::from(self.only_selected).into()),

@@ -28,10 +28,11 @@ impl Mamba2Layer {
         calls.push(matmul(cx, self.out_proj, self.out_bias, s.gated, s.hidden, Epilogue::Add));
     }
 
-    /// One token, in the recurrent form: three dispatches where the gated norm can be fused into out_proj.
+    /// One token, in the recurrent form: three dispatches, and a fourth where the gate comes after the norm.
     pub(super) fn decode(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
         let (s, control) = (cx.scratch, cx.common.control);
-        let gate = self.fused_norm().is_some();
+        // The norm goes in front of out_proj, so what comes before it can only be the gate, or nothing.
+        let gate = self.gate_mode != GateMode::NormBeforeGate;
         calls.push(
             Matvec {
                 weight: self.in_proj,
@@ -77,14 +78,12 @@ impl Mamba2Layer {
         );
     }
 
-    /// The gated norm as a prologue of out_proj: after the gate, and with groups that are whole eights.
+    /// The gated norm as a prologue of out_proj.
     fn fused_norm(&self) -> Option<Norm> {
-        let groups = self.mixer.groups;
-        let aligned = groups == 1 || (self.mixer.inner() / groups).is_multiple_of(8);
-        (self.gate_mode == GateMode::NormAfterGate && aligned).then_some(Norm {
+        (self.gate_mode == GateMode::NormAfterGate).then_some(Norm {
             weight: self.gated_norm,
             eps: self.gated_eps,
-            groups,
+            groups: self.mixer.groups,
         })
     }
 
