@@ -2,7 +2,8 @@
 //   prologue: none, or RMSNorm over GROUPS equal groups with weight `norm` (each workgroup computes its own scale: x is small);
 //             with RAGGED a group is not a whole number of eights, so each column looks its group up
 //   epilogue: STORE y = v · ADD y += v · MIX y = (1 − α)·y + α·v · SWIGLU y[j] = silu(v[2j]) · v[2j + 1] (rows interleaved)
-// A workgroup has SLOTS = WIDTH / LANES slots; a slot owns ROWS consecutive rows, its LANES lanes split the columns.
+// A workgroup has SLOTS = WIDTH / LANES slots; a slot owns ROWS consecutive rows, its LANES lanes split the columns. With
+// EIGHT a slot has eight rows, so that what is read of x and norm feeds twice as many products.
 // With ONLY_SELECTED an unselected token returns before it reads any weight.
 struct Params { cols: u32, rows: u32, first_row: u32, eps: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -19,7 +20,8 @@ override BIAS: bool = false;
 override EPILOGUE: u32 = 0u;
 override ONLY_SELECTED: bool = false;
 override LANES: u32 = 16u;
-const ROWS = 4u;
+override EIGHT: bool = false;
+override ROWS: u32 = select(4u, 8u, EIGHT);
 const WIDTH = 64u;
 const STORE = 0u;
 const ADD = 1u;
@@ -28,7 +30,8 @@ const SWIGLU = 3u;
 override SCALES: u32 = max(GROUPS, 1u);
 override SLOTS: u32 = WIDTH / LANES;
 
-var<workgroup> partial: array<vec4<f32>, WIDTH>;
+override PARTIALS: u32 = select(WIDTH, 2u * WIDTH, EIGHT);
+var<workgroup> partial: array<vec4<f32>, PARTIALS>;
 var<workgroup> square: array<f32, WIDTH>;
 var<workgroup> scales: array<f32, SCALES>;
 
@@ -51,36 +54,42 @@ fn square_sum(base: u32, g: u32, eights: u32, lane: u32) -> f32 {
   return sum;
 }
 
+// Scale of group `g`; every invocation comes back with it.
+fn norm_scale(base: u32, g: u32, eights: u32, lane: u32) -> f32 {
+  square[lane] = square_sum(base, g, eights, lane);
+  workgroupBarrier();
+  if (lane < 8u) { // eight sums of eight
+    var sum = 0.0;
+    for (var i = 0u; i < 8u; i += 1u) { sum += square[lane + 8u * i]; }
+    square[lane] = sum;
+  }
+  workgroupBarrier();
+  var sum = 0.0;
+  for (var i = 0u; i < 8u; i += 1u) { sum += square[i]; }
+  return inverseSqrt(sum / f32(params.cols / SCALES) + params.eps);
+}
+
 fn norm_scales(base: u32, eights: u32, lane: u32) {
   for (var g = 0u; g < SCALES; g += 1u) {
-    var sum = square_sum(base, g, eights, lane);
-    square[lane] = sum;
-    workgroupBarrier();
-    if (lane < 8u) { // eight sums of eight
-      sum = 0.0;
-      for (var i = 0u; i < 8u; i += 1u) { sum += square[lane + 8u * i]; }
-      square[lane] = sum;
-    }
-    workgroupBarrier();
-    sum = 0.0;
-    for (var i = 0u; i < 8u; i += 1u) { sum += square[i]; }
-    if (lane == 0u) { scales[g] = inverseSqrt(sum / f32(params.cols / SCALES) + params.eps); }
+    let scale = norm_scale(base, g, eights, lane);
+    if (lane == 0u) { scales[g] = scale; }
     workgroupBarrier();
   }
 }
 
 // Scales of the columns 4·four … 4·four + 3. The columns that pad a row are zero, so any scale will do for them.
-fn scale_of(four: u32, eights: u32) -> vec4<f32> {
+fn scale_of(four: u32, eights: u32, single: f32) -> vec4<f32> {
+  if (GROUPS == 1u) { return vec4(single); }
   if (RAGGED) {
     let g = min((vec4(4u * four) + vec4(0u, 1u, 2u, 3u)) / (params.cols / SCALES), vec4(SCALES - 1u));
     return vec4(scales[g.x], scales[g.y], scales[g.z], scales[g.w]);
   }
-  if (GROUPS > 1u) { return vec4(scales[four / (2u * (eights / SCALES))]); }
-  return vec4(scales[0]);
+  return vec4(scales[four / (2u * (eights / SCALES))]);
 }
 
+// Four rows of the result.
 fn finish(row: u32, value: vec4<f32>) {
-  for (var r = 0u; r < ROWS && row + r < params.rows; r += 1u) {
+  for (var r = 0u; r < 4u && row + r < params.rows; r += 1u) {
     let at = params.first_row + row + r;
     var v = value[r];
     if (BIAS) { v += bias[params.first_row + row + r]; }
@@ -101,13 +110,54 @@ fn finish_swiglu(row: u32, value: vec4<f32>) {
   if (row + 2u < params.rows) { y[at + 1u] = silu(value.z) * value.w; }
 }
 
+fn finish_four(row: u32, value: vec4<f32>) {
+  if (EPILOGUE == SWIGLU) { finish_swiglu(row, value); } else { finish(row, value); }
+}
+
+// Eight columns of four rows, times x.
+fn four_products(at: vec4<u32>, lo: vec4<f32>, hi: vec4<f32>) -> vec4<f32> {
+  let a = weight8(at.x);
+  let b = weight8(at.y);
+  let c = weight8(at.z);
+  let d = weight8(at.w);
+  return vec4(dot(a.lo, lo), dot(b.lo, lo), dot(c.lo, lo), dot(d.lo, lo))
+       + vec4(dot(a.hi, hi), dot(b.hi, hi), dot(c.hi, hi), dot(d.hi, hi));
+}
+
+// Sums over the lanes of a slot: of `sum` (first) and of `more` (second). What its first lane returns is right.
+fn slot_sums(lane: u32, sum: vec4<f32>, more: vec4<f32>) -> array<vec4<f32>, 2> {
+  var first = sum;
+  var second = more;
+  partial[lane] = first;
+  if (EIGHT) { partial[WIDTH + lane] = second; }
+  workgroupBarrier();
+  if (lane % 4u == 0u) { // fours, then fours of them
+    first += partial[lane + 1u] + partial[lane + 2u] + partial[lane + 3u];
+    partial[lane] = first;
+    if (EIGHT) {
+      second += partial[WIDTH + lane + 1u] + partial[WIDTH + lane + 2u] + partial[WIDTH + lane + 3u];
+      partial[WIDTH + lane] = second;
+    }
+  }
+  workgroupBarrier();
+  if (lane % LANES == 0u) {
+    for (var i = 4u; i < LANES; i += 4u) {
+      first += partial[lane + i];
+      if (EIGHT) { second += partial[WIDTH + lane + i]; }
+    }
+  }
+  return array(first, second);
+}
+
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
   if (ONLY_SELECTED && selection[COUNT] == 0u) { return; }
   let eights = row_stride(params.cols) / 8u;
   let base = (control[TOKENS] - 1u) * eights * 2u;
-  if (GROUPS > 0u) { norm_scales(base, eights, lane); }
+  var scale = 1.0;
+  if (GROUPS == 1u) { scale = norm_scale(base, 0u, eights, lane); }
+  if (GROUPS > 1u) { norm_scales(base, eights, lane); }
 
   let row = ((group.y * groups.x + group.x) * SLOTS + lane / LANES) * ROWS;
   let last = params.rows - 1u;
@@ -116,30 +166,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let r1 = min(row + 1u, last) * eights;
   let r2 = min(row + 2u, last) * eights;
   let r3 = min(row + 3u, last) * eights;
+  let r4 = min(row + 4u, last) * eights;
+  let r5 = min(row + 5u, last) * eights;
+  let r6 = min(row + 6u, last) * eights;
+  let r7 = min(row + 7u, last) * eights;
   var sum = vec4(0.0);
+  var more = vec4(0.0);
   for (var i = lane % LANES; i < eights; i += LANES) {
     var lo = x[base + 2u * i];
     var hi = x[base + 2u * i + 1u];
     if (GROUPS > 0u) {
-      lo *= scale_of(2u * i, eights) * norm[2u * i];
-      hi *= scale_of(2u * i + 1u, eights) * norm[2u * i + 1u];
+      lo *= scale_of(2u * i, eights, scale) * norm[2u * i];
+      hi *= scale_of(2u * i + 1u, eights, scale) * norm[2u * i + 1u];
     }
-    let w0 = weight8(r0 + i);
-    let w1 = weight8(r1 + i);
-    let w2 = weight8(r2 + i);
-    let w3 = weight8(r3 + i);
-    sum += vec4(dot(w0.lo, lo), dot(w1.lo, lo), dot(w2.lo, lo), dot(w3.lo, lo));
-    sum += vec4(dot(w0.hi, hi), dot(w1.hi, hi), dot(w2.hi, hi), dot(w3.hi, hi));
+    sum += four_products(vec4(r0, r1, r2, r3) + i, lo, hi);
+    if (EIGHT) { more += four_products(vec4(r4, r5, r6, r7) + i, lo, hi); }
   }
-  partial[lane] = sum;
-  workgroupBarrier();
-  if (lane % 4u == 0u) { // fours, then fours of them
-    sum += partial[lane + 1u] + partial[lane + 2u] + partial[lane + 3u];
-    partial[lane] = sum;
-  }
-  workgroupBarrier();
-  if (lane % LANES == 0u) {
-    for (var i = 4u; i < LANES; i += 4u) { sum += partial[lane + i]; }
-    if (EPILOGUE == SWIGLU) { finish_swiglu(row, sum); } else { finish(row, sum); }
-  }
+  let sums = slot_sums(lane, sum, more);
+  if (lane % LANES != 0u) { return; }
+  finish_four(row, sums[0]);
+  if (EIGHT) { finish_four(row + 4u, sums[1]); }
 }

@@ -1,8 +1,9 @@
 // One token through the inside of a Mamba-2 mixer: convolution, state update, gate (arXiv 2405.21060, the recurrent form).
 //   [x | B | C] = silu(conv(raw)), dt = clamp(softplus(dt_raw + dt_bias)), S ← exp(−dt·exp(A_log))·S + dt·x ⊗ B,
 //   y = S·C + D·x, and y · silu(z) with GATE.
-// A workgroup per (head, block of BLOCK rows of P); 32 lanes split N, 8 slots share the rows. The raw row of this token goes
-// into the ring slot that no workgroup reads (its age would be `taps`), each channel written by one workgroup only.
+// A workgroup per (head, block of BLOCK rows of P). 32 lanes split N by fours, 8 slots own ROWS rows each: B and C stay in
+// registers while the rows of a slot pass by. The raw row of this token goes into the ring slot that no workgroup reads (its
+// age would be `taps`), each channel written by one workgroup only.
 struct Params { heads: u32, head_dim: u32, groups: u32, d_state: u32, taps: u32, cols: u32, dt_min: f32, dt_max: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> conv: array<f32>;              // weight (channels, taps), then bias (channels)
@@ -10,20 +11,20 @@ struct Params { heads: u32, head_dim: u32, groups: u32, d_state: u32, taps: u32,
 @group(1) @binding(0) var<storage, read> projected: array<f32>;         // (1, cols): z | x | B | C | dt
 @group(1) @binding(1) var<storage, read> control: array<u32>;
 @group(1) @binding(2) var<storage, read_write> conv_state: array<f32>;  // (taps, channels)
-@group(1) @binding(3) var<storage, read_write> ssm: array<f32>;         // (H·P, N)
+@group(1) @binding(3) var<storage, read_write> ssm: array<vec4<f32>>;   // (H·P, N)
 @group(1) @binding(4) var<storage, read_write> y: array<f32>;           // (1, H·P)
 
 override GATE: bool = true;
-override D_STATE: u32 = 128u;
-const BLOCK = 32u;
+override FOURS: u32 = 32u; // a padded row of the state in fours
 const LANES = 32u;
 const SLOTS = 8u;
-const WIDTH = 256u;
-const PER_SLOT = 4u; // BLOCK / SLOTS
+const ROWS = 4u; // of a slot
+const BLOCK = 32u; // SLOTS * ROWS
+const WIDTH = 256u; // SLOTS * LANES
 
 var<workgroup> xs: array<f32, BLOCK>;
-var<workgroup> bs: array<f32, D_STATE>;
-var<workgroup> cs: array<f32, D_STATE>;
+var<workgroup> bs: array<vec4<f32>, FOURS>;
+var<workgroup> cs: array<vec4<f32>, FOURS>;
 var<workgroup> partial: array<vec4<f32>, WIDTH>; // a component per row of the slot
 
 fn inner() -> u32 { return params.heads * params.head_dim; }
@@ -44,18 +45,18 @@ fn convolve(channel: u32, owner: bool) -> f32 {
   return silu(sum);
 }
 
-// One row of the state, this lane's share of N: S ← decay·S + dt·x·B; returns its part of S·C.
-fn advance(row: u32, base: u32, decay: f32, dtx: f32, lane: u32) -> f32 {
-  if (row >= params.head_dim) { return 0.0; }
-  var at = base;
-  var sum = 0.0;
-  for (var n = lane % LANES; n < params.d_state; n += LANES) {
-    let s = decay * ssm[at] + dtx * bs[n];
-    ssm[at] = s;
-    sum += s * cs[n];
-    at += LANES;
-  }
-  return sum;
+// B or C of one padding-free column; what pads a row must be zero.
+fn column(at: u32, n: u32, owner: bool) -> f32 {
+  if (n >= params.d_state) { return 0.0; }
+  return convolve(at + n, owner);
+}
+
+// S ← decay·S + dt·x·B for four numbers of one row; returns their part of S·C.
+fn advance(at: u32, inside: bool, decay: f32, input: vec4<f32>, c: vec4<f32>) -> f32 {
+  if (!inside) { return 0.0; }
+  let s = decay * ssm[at] + input;
+  ssm[at] = s;
+  return dot(s, c);
 }
 
 @compute @workgroup_size(WIDTH)
@@ -66,9 +67,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let b_at = inner() + (head / per_group) * params.d_state;
   let c_at = b_at + params.groups * params.d_state;
   let owns_group = head % per_group == 0u && group.y == 0u;
-  for (var i = lane; i < params.d_state; i += WIDTH) {
-    bs[i] = convolve(b_at + i, owns_group);
-    cs[i] = convolve(c_at + i, owns_group);
+  for (var i = lane; i < 8u * FOURS; i += WIDTH) { // B, then C
+    let n = i % (4u * FOURS);
+    if (i < 4u * FOURS) {
+      bs[n / 4u][n % 4u] = column(b_at, n, owns_group);
+    } else {
+      cs[n / 4u][n % 4u] = column(c_at, n, owns_group);
+    }
   }
   if (lane < BLOCK && row0 + lane < params.head_dim) {
     xs[lane] = convolve(head * params.head_dim + row0 + lane, true);
@@ -78,20 +83,31 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let raw = projected[inner() + channels() + head] + per_head[head];
   let dt = clamp(softplus(raw), params.dt_min, params.dt_max);
   let decay = exp(-dt * exp(per_head[params.heads + head]));
-  let stride = row_stride(params.d_state);
-  let first = (lane / LANES) * PER_SLOT;
-  let base = (head * params.head_dim + row0 + first) * stride + lane % LANES;
-  partial[lane] = vec4(
-    advance(row0 + first, base, decay, dt * xs[first], lane),
-    advance(row0 + first + 1u, base + stride, decay, dt * xs[first + 1u], lane),
-    advance(row0 + first + 2u, base + 2u * stride, decay, dt * xs[first + 2u], lane),
-    advance(row0 + first + 3u, base + 3u * stride, decay, dt * xs[first + 3u], lane),
-  );
+  let first = (lane / LANES) * ROWS;
+  let x = dt * vec4(xs[first], xs[first + 1u], xs[first + 2u], xs[first + 3u]);
+  let inside = vec4(row0 + first) + vec4(0u, 1u, 2u, 3u) < vec4(params.head_dim);
+  let base = (head * params.head_dim + row0 + first) * FOURS;
+  var sum = vec4(0.0);
+  for (var n = lane % LANES; n < FOURS; n += LANES) {
+    let b = bs[n];
+    let c = cs[n];
+    sum += vec4(
+      advance(base + n, inside.x, decay, x.x * b, c),
+      advance(base + FOURS + n, inside.y, decay, x.y * b, c),
+      advance(base + 2u * FOURS + n, inside.z, decay, x.z * b, c),
+      advance(base + 3u * FOURS + n, inside.w, decay, x.w * b, c),
+    );
+  }
+  partial[lane] = sum;
+  workgroupBarrier();
+  if (lane % 4u == 0u) { // fours, then eight of them
+    partial[lane] = sum + partial[lane + 1u] + partial[lane + 2u] + partial[lane + 3u];
+  }
   workgroupBarrier();
   if (lane < BLOCK && row0 + lane < params.head_dim) {
     var out = per_head[2u * params.heads + head] * xs[lane];
-    let slot = lane / PER_SLOT;
-    for (var i = 0u; i < LANES; i += 1u) { out += partial[slot * LANES + i][lane % PER_SLOT]; }
+    let slot = lane / ROWS;
+    for (var i = 0u; i < LANES; i += 4u) { out += partial[slot * LANES + i][lane % ROWS]; }
     let at = head * params.head_dim + row0 + lane;
     if (GATE) { out *= silu(projected[at]); }
     y[at] = out;

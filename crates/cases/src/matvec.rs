@@ -46,6 +46,12 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
     out.push(case(b, 9, 30, &Switches { groups: 1, ..PLAIN }));
     let b = Builder::new("matvec", "90 x 40 swiglu", seed, 1, 0).split(32);
     out.push(case(b, 90, 40, &Switches { epilogue: Epilogue::Swiglu, ..PLAIN }));
+    for rows in [511, 512, 517, 1_035] {
+        let b = Builder::new("matvec", format!("{rows} x 72 norm, bias"), seed, 1, 0).format(WeightFormat::F16);
+        out.push(case(b, rows, 72, &Switches { groups: 1, bias: true, ..PLAIN }));
+    }
+    let b = Builder::new("matvec", "1030 x 16 swiglu", seed, 1, 0);
+    out.push(case(b, 1_030, 16, &Switches { epilogue: Epilogue::Swiglu, ..PLAIN }));
     let b = Builder::new("matvec", "20001 x 8", seed, 1, 0).split(7_000);
     out.push(case(b, 20_001, 8, &Switches { bias: true, ..PLAIN }));
     out

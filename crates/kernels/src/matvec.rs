@@ -73,9 +73,11 @@ static DECL: Decl = Decl {
     workgroup: [64, 1, 1],
 };
 
-/// Rows of one slot (`ROWS` of the shader) and invocations of a workgroup.
-const ROWS: u32 = 4;
+/// Invocations of a workgroup.
 const WIDTH: u32 = 64;
+
+/// From this many rows on a slot takes eight of them: before, that would leave too few workgroups.
+const MANY_ROWS: u32 = 512;
 
 impl Kernel for Matvec {
     fn decl(&self) -> &'static Decl {
@@ -90,7 +92,8 @@ impl Kernel for Matvec {
         // As many lanes as have at least two loads each, so that short rows do not leave lanes idle.
         let eights = row_stride(self.weight.cols as usize) as u32 / 8;
         let lanes = (eights / 2).next_power_of_two().clamp(4, WIDTH);
-        let rows_per_group = WIDTH / lanes * ROWS;
+        let eight = piece.rows >= MANY_ROWS;
+        let rows_per_group = WIDTH / lanes * if eight { 8 } else { 4 };
         let groups = self.norm.map_or(0, |n| n.groups);
         Launch {
             overrides: vec![
@@ -100,6 +103,7 @@ impl Kernel for Matvec {
                 ("EPILOGUE", self.epilogue.switch()),
                 ("ONLY_SELECTED", u8::from(self.only_selected).into()),
                 ("LANES", lanes.into()),
+                ("EIGHT", u8::from(eight).into()),
             ],
             params: vec![
                 ("cols", self.weight.cols.into()),

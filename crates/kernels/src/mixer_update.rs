@@ -2,7 +2,7 @@
 
 use taipan_shaders::{MIXER_UPDATE, Shared};
 
-use crate::{BufferId, Decl, Grid, Kernel, Launch, Mixer, Piece, Rows, read, weight, write};
+use crate::{BufferId, Decl, Grid, Kernel, Launch, Mixer, Piece, Rows, read, row_stride, weight, write};
 
 /// Convolution, state update and gate of one token, fused: `causal_conv1d`, `conv_append`, `selective_state_update`, `· silu(z)`.
 ///
@@ -59,7 +59,7 @@ impl Kernel for MixerUpdate {
         ];
         params.extend(m.dt_words());
         Launch {
-            overrides: vec![("GATE", u8::from(self.gate).into()), ("D_STATE", m.d_state.into())],
+            overrides: vec![("GATE", u8::from(self.gate).into()), ("FOURS", (row_stride(m.d_state as usize) as u32 / 4).into())],
             params,
             vectors: vec![Some(m.conv), Some(m.per_head)],
             buffers: vec![
