@@ -59,7 +59,10 @@ impl Kernel for MixerUpdate {
         ];
         params.extend(m.dt_words());
         Launch {
-            overrides: vec![("GATE", u8::from(self.gate).into()), ("FOURS", (row_stride(m.d_state as usize) as u32 / 4).into())],
+            overrides: vec![
+                ("GATE", u8::from(self.gate).into()),
+                ("FOURS", (row_stride(m.d_state as usize) as u32 / 4).into()),
+            ],
             params,
             vectors: vec![Some(m.conv), Some(m.per_head)],
             buffers: vec![

@@ -4,3 +4,4 @@ pub mod cpu;
 mod cpu_prefill;
 pub mod dense;
 pub mod gpu;
+pub mod packed;

@@ -1,0 +1,237 @@
+//! The inner loops of products with a panel, written once for every vector width.
+
+#[cfg(test)]
+use pulp::Scalar;
+use pulp::{Simd, WithSimd};
+
+use super::{PANEL, WORDS};
+
+/// Input rows that share one pass over a panel.
+const ROWS: usize = 6;
+
+/// A panel `[cols][PANEL]`, whatever its storage.
+pub(super) trait Panel {
+    /// Columns.
+    fn len(&self) -> usize;
+
+    /// Lanes `v` of half `h` (rows `16·h + v·lanes …`) of one column.
+    fn load<S: Simd>(&self, simd: S, column: usize, v: usize) -> [S::f32s; 2];
+}
+
+impl Panel for [[f32; PANEL]] {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(&self, _: S, column: usize, v: usize) -> [S::f32s; 2] {
+        let (vectors, _) = S::as_simd_f32s(&self[column]);
+        [vectors[v], vectors[v + WORDS / S::F32_LANES]]
+    }
+}
+
+/// A panel of f16, packed two to a word.
+#[derive(Clone, Copy)]
+pub(super) struct F16<'a>(pub(super) &'a [[u32; WORDS]]);
+
+/// A panel of bf16, packed two to a word.
+#[derive(Clone, Copy)]
+pub(super) struct Bf16<'a>(pub(super) &'a [[u32; WORDS]]);
+
+#[inline(always)]
+fn shl<S: Simd>(simd: S, x: S::u32s, by: u32) -> S::u32s {
+    simd.wrapping_dyn_shl_u32s(x, simd.splat_u32s(by))
+}
+
+/// f32 bits of f16 numbers whose 15 bits without sign stand at bits 13 to 27 and whose sign at bit 31.
+///
+/// The exponent is moved from bias 15 to bias 127. A subnormal has no implicit one: it is built with one, which is then
+/// subtracted, exactly. Multiplying by 2^112 would do as well, but costs dearly where operands are subnormal.
+#[inline(always)]
+fn widen_f16<S: Simd>(simd: S, magnitude: S::u32s, sign: S::u32s) -> S::f32s {
+    const REBIAS: u32 = 112 << 23;
+    const LEAST: u32 = 113 << 23; // 2^-14
+    let normal = simd.add_u32s(magnitude, simd.splat_u32s(REBIAS));
+    let with_one = simd.transmute_f32s_u32s(simd.add_u32s(magnitude, simd.splat_u32s(LEAST)));
+    let least = simd.splat_f32s(f32::from_bits(LEAST));
+    let subnormal = simd.transmute_u32s_f32s(simd.sub_f32s(with_one, least));
+    let is_subnormal = simd.less_than_u32s(magnitude, simd.splat_u32s(1 << 23));
+    simd.transmute_f32s_u32s(simd.or_u32s(simd.select_u32s(is_subnormal, subnormal, normal), sign))
+}
+
+impl Panel for F16<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S, column: usize, v: usize) -> [S::f32s; 2] {
+        let (words, _) = S::as_simd_u32s(&self.0[column]);
+        let word = words[v];
+        let high = simd.splat_u32s(0x8000_0000);
+        let low_magnitude = shl(simd, simd.and_u32s(word, simd.splat_u32s(0x7fff)), 13);
+        let low_sign = simd.and_u32s(shl(simd, word, 16), high);
+        let shifted = simd.wrapping_dyn_shr_u32s(word, simd.splat_u32s(3));
+        let high_magnitude = simd.and_u32s(shifted, simd.splat_u32s(0x7fff << 13));
+        let high_sign = simd.and_u32s(word, high);
+        [widen_f16(simd, low_magnitude, low_sign), widen_f16(simd, high_magnitude, high_sign)]
+    }
+}
+
+impl Panel for Bf16<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S, column: usize, v: usize) -> [S::f32s; 2] {
+        let (words, _) = S::as_simd_u32s(&self.0[column]);
+        let high = simd.and_u32s(words[v], simd.splat_u32s(0xffff_0000));
+        [simd.transmute_f32s_u32s(shl(simd, words[v], 16)), simd.transmute_f32s_u32s(high)]
+    }
+}
+
+/// Splits vectors of a panel column into steps that fit the registers, with the number of lanes known to the compiler.
+macro_rules! by_lanes {
+    ($S:ident, $body:ident($($arg:expr),*)) => {
+        match $S::F32_LANES {
+            16 => $body::<$S, _, 1>($($arg),*),
+            8 => $body::<$S, _, 2>($($arg),*),
+            4 => $body::<$S, _, 4>($($arg),*),
+            2 => $body::<$S, _, 8>($($arg),*),
+            _ => $body::<$S, _, 16>($($arg),*),
+        }
+    };
+}
+
+/// `out[PANEL] = panel · x`.
+pub(super) struct PanelTimesRow<'a, P: Panel + ?Sized> {
+    pub(super) panel: &'a P,
+    pub(super) x: &'a [f32],
+    pub(super) out: &'a mut [f32; PANEL],
+}
+
+impl<P: Panel + ?Sized> WithSimd for PanelTimesRow<'_, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        by_lanes!(S, times_row(simd, self.panel, self.x, self.out));
+    }
+}
+
+/// `N` vectors a half. Two columns at a time have sums of their own: more chains, so that the units need not wait.
+#[inline(always)]
+fn times_row<S: Simd, P: Panel + ?Sized, const N: usize>(simd: S, panel: &P, x: &[f32], out: &mut [f32; PANEL]) {
+    assert_eq!(panel.len(), x.len(), "a panel has a column per input");
+    let mut sums = [[[simd.splat_f32s(0.0); 2]; N]; 2];
+    let mut add = |chain: usize, column: usize, x: f32| {
+        let x = simd.splat_f32s(x);
+        for (v, sum) in sums[chain].iter_mut().enumerate() {
+            let [low, high] = panel.load(simd, column, v);
+            sum[0] = simd.mul_add_e_f32s(low, x, sum[0]);
+            sum[1] = simd.mul_add_e_f32s(high, x, sum[1]);
+        }
+    };
+    let (pairs, odd) = x.as_chunks::<2>();
+    for (i, pair) in pairs.iter().enumerate() {
+        add(0, 2 * i, pair[0]);
+        add(1, 2 * i + 1, pair[1]);
+    }
+    if let [last] = odd {
+        add(0, x.len() - 1, *last);
+    }
+    let (out, _) = S::as_mut_simd_f32s(out);
+    for v in 0..N {
+        out[v] = simd.add_f32s(sums[0][v][0], sums[1][v][0]);
+        out[v + N] = simd.add_f32s(sums[0][v][1], sums[1][v][1]);
+    }
+}
+
+/// Widens a panel into `out` and returns it.
+pub(super) struct Expand<'a, P: Panel> {
+    pub(super) panel: P,
+    pub(super) out: &'a mut Vec<[f32; PANEL]>,
+}
+
+impl<'a, P: Panel> WithSimd for Expand<'a, P> {
+    type Output = &'a [[f32; PANEL]];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+        self.out.resize(self.panel.len(), [0.0; PANEL]);
+        let half = WORDS / S::F32_LANES;
+        for (column, out) in self.out.iter_mut().enumerate() {
+            let (out, _) = S::as_mut_simd_f32s(out);
+            for v in 0..half {
+                [out[v], out[v + half]] = self.panel.load(simd, column, v);
+            }
+        }
+        self.out
+    }
+}
+
+/// `out[m][PANEL] = x[m, cols] · panel`.
+pub(super) struct PanelTimesRows<'a> {
+    pub(super) panel: &'a [[f32; PANEL]],
+    pub(super) x: &'a [f32],
+    pub(super) out: &'a mut [[f32; PANEL]],
+}
+
+impl WithSimd for PanelTimesRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let cols = self.panel.len();
+        let mut x = self.x.chunks(ROWS * cols);
+        for out in self.out.chunks_mut(ROWS) {
+            let x = x.next().expect("an input row per output row");
+            match out.len() {
+                1 => tile::<S, 1>(simd, self.panel, x, out),
+                2 => tile::<S, 2>(simd, self.panel, x, out),
+                3 => tile::<S, 3>(simd, self.panel, x, out),
+                4 => tile::<S, 4>(simd, self.panel, x, out),
+                5 => tile::<S, 5>(simd, self.panel, x, out),
+                _ => tile::<S, ROWS>(simd, self.panel, x, out),
+            }
+        }
+    }
+}
+
+/// `M` input rows times a panel, two vectors of its rows at a time: `2·M` sums in registers.
+#[inline(always)]
+fn tile<S: Simd, const M: usize>(simd: S, panel: &[[f32; PANEL]], x: &[f32], out: &mut [[f32; PANEL]]) {
+    let cols = panel.len();
+    let rows: [&[f32]; M] = std::array::from_fn(|t| &x[t * cols..(t + 1) * cols]);
+    for v in 0..WORDS / S::F32_LANES {
+        let mut sums = [[simd.splat_f32s(0.0); 2]; M];
+        for (column, _) in panel.iter().enumerate() {
+            let [low, high] = panel.load(simd, column, v);
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                let x = simd.splat_f32s(row[column]);
+                sum[0] = simd.mul_add_e_f32s(low, x, sum[0]);
+                sum[1] = simd.mul_add_e_f32s(high, x, sum[1]);
+            }
+        }
+        for (out, sum) in out.iter_mut().zip(sums) {
+            let (out, _) = S::as_mut_simd_f32s(out);
+            out[v] = sum[0];
+            out[v + WORDS / S::F32_LANES] = sum[1];
+        }
+    }
+}
+
+/// What a machine without vectors computes, for the tests.
+#[cfg(test)]
+pub(super) fn scalar_product(panel: &[[f32; PANEL]], x: &[f32], out: &mut [[f32; PANEL]]) {
+    PanelTimesRows { panel, x, out }.with_simd(Scalar);
+}
+
+/// A widened panel, by a machine without vectors.
+#[cfg(test)]
+pub(super) fn expanded(panel: impl Panel) -> Vec<[f32; PANEL]> {
+    let mut out = Vec::new();
+    Expand { panel, out: &mut out }.with_simd(Scalar);
+    out
+}
