@@ -6,7 +6,7 @@ use taipan_kernels::{Rows, Sample, TokenGateKv, Vector, control, sampler, select
 use taipan_reference as reference;
 use taipan_reference::{Conv, Heads, RECENT, Sampling};
 
-use super::dense;
+use super::{dense, wide};
 use crate::description::{Buffers, Part};
 
 /// A weight vector in memory.
@@ -367,7 +367,7 @@ fn mixer_update(c: &MixerUpdate, w: &Weights, m: &mut Memory) {
     let (weight, bias) = w.f32(k.conv).split_at(channels * conv.taps);
     let mut xbc = vec![0.0; channels];
     m.write(c.conv_state, |_, state| {
-        reference::causal_conv1d(&raw, &conv, weight, bias, state, first, 1, &mut xbc);
+        wide::causal_conv1d(&raw, &conv, weight, bias, state, first, 1, &mut xbc);
         reference::conv_append(&raw, &conv, first, 1, state);
     });
     let mut y = vec![0.0; inner];
@@ -375,7 +375,7 @@ fn mixer_update(c: &MixerUpdate, w: &Weights, m: &mut Memory) {
     let dt_raw = &raw[k.dt_at() as usize..];
     m.write(c.ssm, |_, ssm| {
         let heads = per_head(w.f32(k.per_head), heads);
-        reference::selective_state_update(&k.ssm(), &heads, x, &bc[..gn], &bc[gn..], dt_raw, ssm, &mut y);
+        wide::selective_state_update(&k.ssm(), &heads, x, &bc[..gn], &bc[gn..], dt_raw, ssm, &mut y);
     });
     if c.gate {
         y.iter_mut().zip(&raw).for_each(|(y, z)| *y = (f64::from(*y) * reference::silu(f64::from(*z))) as f32);

@@ -5,6 +5,7 @@ use taipan_reference as reference;
 use taipan_reference::Conv;
 
 use super::cpu::{Memory, Weights, lend, lend_words, per_head, span, weights_f32, weights_words};
+use super::wide;
 
 fn conv(mixer: &Mixer, raw: Rows) -> Conv {
     Conv {
@@ -24,7 +25,7 @@ pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
             let (first, n) = span(m, c.control);
             lend(m, c.out.buffer, |m, out| {
                 let out = &mut out[..n * conv.channels];
-                reference::causal_conv1d(m.f32(c.raw.buffer), &conv, weight, bias, m.f32(c.conv_state), first, n, out);
+                wide::causal_conv1d(m.f32(c.raw.buffer), &conv, weight, bias, m.f32(c.conv_state), first, n, out);
             });
         }
         Call::ConvAppend(c) => {
@@ -81,7 +82,7 @@ fn ssd(call: &Call, w: &Weights, m: &mut Memory) {
             let (_, n) = span(m, c.control);
             lend(m, c.states.buffer, |m, states| {
                 let (xbc, da) = (m.f32(c.xbc.buffer), m.f32(c.da.buffer));
-                reference::chunk_state(&c.mixer.ssm(), c.chunk as usize, xbc, da, n, states);
+                wide::chunk_state(&c.mixer.ssm(), c.chunk as usize, xbc, da, n, states);
             });
         }
         Call::StatePassing(c) => {
@@ -99,7 +100,7 @@ fn ssd(call: &Call, w: &Weights, m: &mut Memory) {
             lend(m, c.y.buffer, |m, y| {
                 let (xbc, da) = (m.f32(c.xbc.buffer), m.f32(c.da.buffer));
                 let (cb, states) = (m.f32(c.cb.buffer), m.f32(c.states.buffer));
-                reference::chunk_scan(&c.mixer.ssm(), c.chunk as usize, heads.d, xbc, da, cb, states, n, y);
+                wide::chunk_scan(&c.mixer.ssm(), c.chunk as usize, heads.d, xbc, da, cb, states, n, y);
             });
         }
         _ => unreachable!("{call:?} is not part of the chunked form"),

@@ -5,3 +5,4 @@ mod cpu_prefill;
 pub mod dense;
 pub mod gpu;
 pub mod packed;
+mod wide;

@@ -125,26 +125,35 @@ impl<P: Panel + ?Sized> WithSimd for PanelTimesRow<'_, P> {
 fn times_row<S: Simd, P: Panel + ?Sized, const N: usize>(simd: S, panel: &P, x: &[f32], out: &mut [f32; PANEL]) {
     assert_eq!(panel.len(), x.len(), "a panel has a column per input");
     let mut sums = [[[simd.splat_f32s(0.0); 2]; N]; 2];
-    let mut add = |chain: usize, column: usize, x: f32| {
-        let x = simd.splat_f32s(x);
-        for (v, sum) in sums[chain].iter_mut().enumerate() {
-            let [low, high] = panel.load(simd, column, v);
-            sum[0] = simd.mul_add_e_f32s(low, x, sum[0]);
-            sum[1] = simd.mul_add_e_f32s(high, x, sum[1]);
-        }
-    };
     let (pairs, odd) = x.as_chunks::<2>();
     for (i, pair) in pairs.iter().enumerate() {
-        add(0, 2 * i, pair[0]);
-        add(1, 2 * i + 1, pair[1]);
+        add_column(simd, panel, 2 * i, pair[0], &mut sums[0]);
+        add_column(simd, panel, 2 * i + 1, pair[1], &mut sums[1]);
     }
     if let [last] = odd {
-        add(0, x.len() - 1, *last);
+        add_column(simd, panel, x.len() - 1, *last, &mut sums[0]);
     }
     let (out, _) = S::as_mut_simd_f32s(out);
     for v in 0..N {
         out[v] = simd.add_f32s(sums[0][v][0], sums[1][v][0]);
         out[v + N] = simd.add_f32s(sums[0][v][1], sums[1][v][1]);
+    }
+}
+
+/// A function rather than a closure: only an inlined body is compiled for the vector width at hand.
+#[inline(always)]
+fn add_column<S: Simd, P: Panel + ?Sized, const N: usize>(
+    simd: S,
+    panel: &P,
+    column: usize,
+    x: f32,
+    sums: &mut [[S::f32s; 2]; N],
+) {
+    let x = simd.splat_f32s(x);
+    for (v, sum) in sums.iter_mut().enumerate() {
+        let [low, high] = panel.load(simd, column, v);
+        sum[0] = simd.mul_add_e_f32s(low, x, sum[0]);
+        sum[1] = simd.mul_add_e_f32s(high, x, sum[1]);
     }
 }
 
