@@ -115,7 +115,10 @@ fn by_rank(reports: &[AdapterReport]) -> Vec<usize> {
 }
 
 /// Opens the first that can be opened; the errors are those of the ones before it.
-async fn first_usable<T>(order: &[usize], open: impl AsyncFn(usize) -> Result<T, GpuError>) -> (Option<T>, Vec<GpuError>) {
+async fn first_usable<T>(
+    order: &[usize],
+    open: impl AsyncFn(usize) -> Result<T, GpuError>,
+) -> (Option<T>, Vec<GpuError>) {
     let mut unusable = Vec::new();
     for index in order {
         match open(*index).await {

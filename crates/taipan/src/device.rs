@@ -85,7 +85,10 @@ fn note(device: &Device, adapters: &[AdapterReport], unusable: &[GpuError]) -> O
     if let Some(reason) = unusable.first() {
         // A driver may say much; this is one line.
         let reason = reason.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        return Some(format!("not used: {reason}; running on {}", if device.is_cpu() { "the CPU".to_owned() } else { device.description() }));
+        return Some(format!(
+            "not used: {reason}; running on {}",
+            if device.is_cpu() { "the CPU".to_owned() } else { device.description() }
+        ));
     }
     match (device.is_cpu(), adapters.first()) {
         (false, _) => None,

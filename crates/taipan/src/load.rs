@@ -41,9 +41,6 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn open(weights: &'a Weights, recipe: &'a MatrixRecipe, dtype: WeightDtype) -> Result<Self> {
         let tensors = recipe.tensors.iter().map(|name| weights.get(name)).collect::<Result<Vec<_>>>()?;
-        for tensor in &tensors {
-            tensor.check_finite()?;
-        }
         let format = match dtype {
             WeightDtype::Auto => stored_format(&tensors),
             WeightDtype::F32 => WeightFormat::F32,
@@ -69,6 +66,10 @@ impl<'a> Source<'a> {
         };
         let start = at * self.recipe.cols;
         tensor.read_f32(start, out);
+        // Here and not over whole tensors in front, so that a large one is read once and loading can be given up soon.
+        if out.iter().fold(false, |any, x| any | !x.is_finite()) {
+            tensor.check_finite()?;
+        }
         self.round(tensor, start, out)
     }
 
