@@ -15,7 +15,7 @@ pub(crate) enum Failure {
     /// The library refused.
     Library(taipan::Error),
     /// The library refused something that its message does not name.
-    Within { what: String, error: taipan::Error },
+    Within { what: String, error: Box<taipan::Error> },
     /// A device was demanded, and there is none.
     NoGpu(taipan::Error),
     /// Input that must be text is not.
@@ -52,7 +52,11 @@ impl Failure {
     /// The library refused something about a folder, which its message may name already.
     pub(crate) fn within(folder: &Path, error: taipan::Error) -> Failure {
         let what = folder.display().to_string();
-        if error.to_string().contains(&what) { Failure::Library(error) } else { Failure::Within { what, error } }
+        if error.to_string().contains(&what) {
+            Failure::Library(error)
+        } else {
+            Failure::Within { what, error: Box::new(error) }
+        }
     }
 
     /// Standard output failed.
@@ -77,7 +81,8 @@ impl Failure {
     fn hint(&self) -> Option<String> {
         let text = match self {
             Failure::Usage { hint, .. } | Failure::Input { hint, .. } => hint,
-            Failure::Library(error) | Failure::Within { error, .. } => return error.hint(),
+            Failure::Library(error) => return error.hint(),
+            Failure::Within { error, .. } => return error.hint(),
             Failure::NoGpu(_) => "`taipan devices` lists what is there; `--device cpu` always works",
             Failure::NotUtf8 { .. } => "convert it to UTF-8, for instance with iconv",
             Failure::Case { .. } => {
@@ -92,7 +97,8 @@ impl Failure {
     fn kind(&self) -> &'static str {
         match self {
             Failure::Usage { .. } => "usage",
-            Failure::Library(error) | Failure::NoGpu(error) | Failure::Within { error, .. } => error.code(),
+            Failure::Library(error) | Failure::NoGpu(error) => error.code(),
+            Failure::Within { error, .. } => error.code(),
             Failure::NotUtf8 { .. } => "not-utf8",
             Failure::Input { .. } => "input",
             Failure::Case { .. } => "case-invalid",

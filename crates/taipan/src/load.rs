@@ -257,6 +257,37 @@ mod tests {
     }
 
     #[test]
+    fn a_weight_that_16_bits_cannot_hold_is_an_error() {
+        // The largest f32 rounds to infinity in bf16 too; what is just below half a step rounds down.
+        let largest_bf16 = f32::from_bits(0x7f7f_0000);
+        let cases = [
+            (WeightDtype::Bf16, "bf16", f32::MAX, f32::from_bits(0x7f7f_7fff), largest_bf16),
+            (WeightDtype::F16, "f16", 65_520.0, 65_519.0, 65_504.0),
+        ];
+        for (dtype, name, bad, good, rounded) in cases {
+            let mut values = [1.0f32, -2.0, 3.0, 4.0];
+            let read = |values: [f32; 4]| {
+                let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+                let file = crate::weights::serialize(&[("w", crate::ElementType::F32, &[2, 2], &bytes)]);
+                let weights = Weights::from_bytes(vec![("a.safetensors".to_owned(), file.into())])?;
+                let mut row = [0.0; 2];
+                Source::open(&weights, &recipe(2, 2), dtype)?.row(1, &mut row)?;
+                Ok(row)
+            };
+            values[3] = -bad;
+            match read(values) {
+                Err(Error::Overflow { name: tensor, file, dtype, index, value }) => {
+                    assert_eq!((tensor.as_str(), file.as_str(), dtype, index), ("w", "a.safetensors", name, 3));
+                    assert_eq!(value, -bad);
+                }
+                other => panic!("{other:?}"),
+            }
+            values[3] = -good;
+            assert_eq!(read(values).unwrap(), [3.0, -rounded]);
+        }
+    }
+
+    #[test]
     fn pieces_fit_a_dispatch() {
         // 65 535 tiles of 64 rows are what one dimension of a dispatch holds.
         let most = 65_535 * 64;
