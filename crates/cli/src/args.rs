@@ -124,9 +124,9 @@ Examples:
 
 /// Continue a prompt; text goes to standard output as it is made
 ///
-/// Stops at a stop string, at the model's end-of-text token, or at the limit of -n. Ctrl-C stops within one token, also
-/// while the model is loaded and the prompt is read, and keeps what was printed; a second Ctrl-C ends the program at
-/// once. The prompt is printed when it is read.
+/// Stops at a stop string, at the model's end-of-text token, or at the limit of -n. Ctrl-C stops within one token
+/// and keeps what was printed; it also stops loading and, on a GPU after the piece that it is at, reading the prompt. A
+/// second Ctrl-C ends the program at once. The prompt is printed when it is read.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = GENERATE_HELP)]
 #[command(group(clap::ArgGroup::new("source").args(["positional", "prompt", "file"])))]

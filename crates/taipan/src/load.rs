@@ -21,7 +21,7 @@ pub enum WeightDtype {
     F32,
     /// f16; a value that f16 cannot hold is an error.
     F16,
-    /// bf16.
+    /// bf16; a value that bf16 cannot hold is an error.
     Bf16,
 }
 
