@@ -15,7 +15,7 @@ fn main() -> Result<()> {
 
 async fn run() -> Result<()> {
     // A real GPU where there is one, else the CPU, and then a note that says so.
-    let (device, note) = Device::auto(Backends::PRIMARY).await?;
+    let (device, note) = Device::auto(Backends::PRIMARY).await;
     if let Some(note) = note {
         eprintln!("{note}");
     }

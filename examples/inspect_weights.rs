@@ -1,7 +1,7 @@
 //! What is in a checkpoint: config, tensors and what they would take, from the headers alone; then the numbers of a few
 //! tensors, read straight from the mapped file.
 
-use taipan::{Config, Footprint, LayerType, Tensor, Weights};
+use taipan::{Config, Device, Dtype, Footprint, LayerType, Tensor, Weights};
 use taipan_examples::{Result, model_dir};
 
 fn main() -> Result<()> {
@@ -15,8 +15,8 @@ fn main() -> Result<()> {
     for kind in [LayerType::Mamba2, LayerType::SelectiveAttention] {
         println!("  {:>3} {}", config.count(kind), kind.name());
     }
-    let footprint = Footprint::of(&config);
-    println!("{} parameters; a session's state is {} bytes", footprint.parameters, footprint.state_bytes);
+    let footprint = Footprint::of(&config, &Device::cpu(), Dtype::F32);
+    println!("{} parameters; a session's state is {} bytes on the CPU", footprint.parameters, footprint.state_bytes);
 
     for (name, bytes) in &headers.files {
         println!("\n{name}: {bytes} bytes");

@@ -12,7 +12,7 @@ fn main() -> Result<()> {
 }
 
 async fn run() -> Result<()> {
-    let (device, _) = Device::auto(Backends::PRIMARY).await?;
+    let (device, _) = Device::auto(Backends::PRIMARY).await;
     let model = Model::open(&model_dir(), &device, LoadOptions::default()).await?;
     let mut story = model.session(SessionOptions::default())?;
     story.prefill(&model.encode("One day, a little dog found a red ball. He")?).await?;

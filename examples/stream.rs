@@ -14,7 +14,7 @@ fn main() -> Result<()> {
 }
 
 async fn run() -> Result<()> {
-    let (device, _) = Device::auto(Backends::PRIMARY).await?;
+    let (device, _) = Device::auto(Backends::PRIMARY).await;
     let model = Model::open(&model_dir(), &device, LoadOptions::default()).await?;
     let options = GenerateOptions {
         max_tokens: Some(120),

@@ -11,6 +11,11 @@ Examples:
   taipan devices                         what --device can choose from
   taipan perplexity -f book.txt --device cpu
 
+With --json a failure is an object too: {\"error\": {\"code\", \"message\", \"hint\"}} on standard output, hint or null; \
+standard error and exit code are the same as without.
+
+An option given twice counts as given last, but for -r, of which every one counts.
+
 Exit codes: 0 success, 1 error, 2 usage, 3 no suitable GPU though one was demanded, \
 4 mismatch found by validate, 130 interrupted.";
 
@@ -19,12 +24,26 @@ Exit codes: 0 success, 1 error, 2 usage, 3 no suitable GPU though one was demand
 /// Data goes to standard output, everything else to standard error. Without -m every command takes the small model that
 /// is embedded in this program.
 #[derive(Debug, Parser)]
-#[command(name = "taipan", version, after_help = EXAMPLES, max_term_width = 120, propagate_version = true)]
+#[command(name = "taipan", version, after_help = EXAMPLES, max_term_width = 120, propagate_version = true, args_override_self = true)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Args {
+    /// Whether the result is to be JSON.
+    pub(crate) fn json(&self) -> bool {
+        match &self.command {
+            Command::Generate(args) => args.json,
+            Command::Validate(args) => args.json,
+            Command::Logits(_) => false,
+            Command::Perplexity(args) => args.json,
+            Command::Info(args) => args.json,
+            Command::Devices(args) => args.json,
+        }
+    }
 }
 
 /// Where to compute; the same in every command.
@@ -42,7 +61,7 @@ pub(crate) struct TargetArgs {
         help_heading = "Device"
     )]
     pub(crate) device: String,
-    /// Graphics interfaces to look for adapters in, separated by commas [default: all]
+    /// Graphics interfaces to look for adapters in, separated by commas [default: all but gl]
     #[arg(long, global = true, value_enum, value_delimiter = ',', value_name = "LIST", help_heading = "Device")]
     pub(crate) backend: Vec<Backend>,
 }
@@ -105,8 +124,9 @@ Examples:
 
 /// Continue a prompt; text goes to standard output as it is made
 ///
-/// Stops at a stop string, at the model's end-of-text token, or at the limit of -n. Ctrl-C stops within one token and
-/// keeps what was printed; a second Ctrl-C ends the program at once.
+/// Stops at a stop string, at the model's end-of-text token, or at the limit of -n. Ctrl-C stops within one token
+/// and keeps what was printed; it also stops loading and, on a GPU after the piece that it is at, reading the prompt. A
+/// second Ctrl-C ends the program at once. The prompt is printed when it is read.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = GENERATE_HELP)]
 #[command(group(clap::ArgGroup::new("source").args(["positional", "prompt", "file"])))]
@@ -137,7 +157,7 @@ pub(crate) struct GenerateArgs {
     /// Print speeds, dispatches and memory to standard error at the end
     #[arg(long)]
     pub(crate) show_timings: bool,
-    /// Print one JSON object at the end instead of text
+    /// Print one JSON object at the end instead of text; {"error": {"code", "message", "hint"}} on failure
     #[arg(long)]
     pub(crate) json: bool,
     // Last, because its heading holds for everything after it.
@@ -180,6 +200,8 @@ token-by-token decoding.
 With --dtype f16 or bf16 a GPU is compared with the CPU device on the same rounded weights, because the golden numbers \
 are those of the weights as they are stored.
 
+After Ctrl-C what was compared so far is printed; in JSON `interrupted` is true then, and `passed` is not.
+
 Examples:
   taipan validate cases --device cpu
   taipan validate --kernels --device gpu";
@@ -197,7 +219,7 @@ pub(crate) struct ValidateArgs {
     /// How matrices are held in memory; `auto` is as they are stored
     #[arg(long, value_enum, default_value_t = DtypeArg::Auto)]
     pub(crate) dtype: DtypeArg,
-    /// Print one JSON object instead of a table
+    /// Print one JSON object instead of a table; {"error": {"code", "message", "hint"}} on failure
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -254,7 +276,7 @@ pub(crate) struct PerplexityArgs {
     /// Reset the state every N tokens [default: never]
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<usize>,
-    /// Print one JSON object instead of a table
+    /// Print one JSON object instead of a table; {"error": {"code", "message", "hint"}} on failure
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -278,15 +300,17 @@ pub(crate) struct InfoArgs {
     /// The same as DIR
     #[arg(short, long, value_name = "DIR", conflicts_with = "dir")]
     pub(crate) model: Option<PathBuf>,
-    /// Print one JSON object instead of a table
+    /// Print one JSON object instead of a table; {"error": {"code", "message", "hint"}} on failure
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// List adapters with their features and limits, and which one `auto` takes
+/// List adapters with the limits that matter here, and which one `auto` takes
+///
+/// Of the features of an adapter none is needed or used; the JSON lists three for information.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DevicesArgs {
-    /// Print one JSON object instead of a table
+    /// Print one JSON object instead of a table; {"error": {"code", "message", "hint"}} on failure
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,7 +1,7 @@
 //! Why a command did not succeed, what it prints for that, and the exit code.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Result of everything in this program.
@@ -15,11 +15,9 @@ pub(crate) enum Failure {
     /// The library refused.
     Library(taipan::Error),
     /// The library refused something that its message does not name.
-    Within { what: String, error: taipan::Error },
+    Within { what: String, error: Box<taipan::Error> },
     /// A device was demanded, and there is none.
     NoGpu(taipan::Error),
-    /// A file could not be read.
-    Read { path: PathBuf, source: io::Error },
     /// Input that must be text is not.
     NotUtf8 { name: String, offset: u64 },
     /// Input that can be read but not used.
@@ -46,6 +44,21 @@ impl Failure {
         Failure::Usage { message: message.into(), hint: hint.into() }
     }
 
+    /// A file could not be read.
+    pub(crate) fn read(path: impl Into<PathBuf>, source: io::Error) -> Failure {
+        Failure::Library(taipan::Error::Io { action: "read", path: path.into(), source })
+    }
+
+    /// The library refused something about a folder, which its message may name already.
+    pub(crate) fn within(folder: &Path, error: taipan::Error) -> Failure {
+        let what = folder.display().to_string();
+        if error.to_string().contains(&what) {
+            Failure::Library(error)
+        } else {
+            Failure::Within { what, error: Box::new(error) }
+        }
+    }
+
     /// Standard output failed.
     pub(crate) fn stdout(source: io::Error) -> Failure {
         Failure::Stream { name: "standard output", source }
@@ -57,7 +70,6 @@ impl Failure {
             Failure::Usage { message, .. } | Failure::Input { message, .. } => message.clone(),
             Failure::Library(error) | Failure::NoGpu(error) => error.to_string(),
             Failure::Within { what, error } => format!("{what}: {error}"),
-            Failure::Read { path, source } => format!("cannot read {}: {source}", path.display()),
             Failure::NotUtf8 { name, offset } => format!("{name} is not valid UTF-8 at byte {offset}"),
             Failure::Case { path, problem } => format!("{}: {problem}", path.display()),
             Failure::Stream { name, source } => format!("{name}: {source}"),
@@ -69,9 +81,9 @@ impl Failure {
     fn hint(&self) -> Option<String> {
         let text = match self {
             Failure::Usage { hint, .. } | Failure::Input { hint, .. } => hint,
-            Failure::Library(error) | Failure::Within { error, .. } => return error.hint(),
+            Failure::Library(error) => return error.hint(),
+            Failure::Within { error, .. } => return error.hint(),
             Failure::NoGpu(_) => "`taipan devices` lists what is there; `--device cpu` always works",
-            Failure::Read { .. } => "check the path and its permissions",
             Failure::NotUtf8 { .. } => "convert it to UTF-8, for instance with iconv",
             Failure::Case { .. } => {
                 "a case is a folder with config.json, model.safetensors, golden.json and golden.safetensors"
@@ -79,6 +91,21 @@ impl Failure {
             Failure::Stream { .. } | Failure::Mismatch | Failure::Interrupted => return None,
         };
         Some(text.to_owned())
+    }
+
+    /// A stable identifier of the kind of failure, for programs; the library's own where it is the library that failed.
+    fn kind(&self) -> &'static str {
+        match self {
+            Failure::Usage { .. } => "usage",
+            Failure::Library(error) | Failure::NoGpu(error) => error.code(),
+            Failure::Within { error, .. } => error.code(),
+            Failure::NotUtf8 { .. } => "not-utf8",
+            Failure::Input { .. } => "input",
+            Failure::Case { .. } => "case-invalid",
+            Failure::Stream { .. } => "io",
+            Failure::Mismatch => "mismatch",
+            Failure::Interrupted => "interrupted",
+        }
     }
 
     fn code(&self) -> u8 {
@@ -97,19 +124,31 @@ impl Failure {
     }
 }
 
-/// Prints what there is to say about the result, and turns it into the exit code.
-pub(crate) fn exit_code(result: Result<()>) -> ExitCode {
+/// Prints what there is to say about the result, with `json` on standard output too, and turns it into the exit code.
+pub(crate) fn exit_code(result: Result<()>, json: bool) -> ExitCode {
     let failure = match result {
         Err(failure) if !failure.is_closed_pipe() => failure,
         _ => return ExitCode::SUCCESS,
     };
-    if let Some(message) = failure.message() {
+    let (message, hint) = (failure.message(), failure.hint());
+    // After a mismatch or Ctrl-C the report is there, and says so, unless nothing was done yet.
+    if json && !crate::output::has_json() {
+        let message = message.clone().unwrap_or_else(|| failure.kind().to_owned());
+        print_json_error(failure.kind(), &message, hint.as_deref());
+    }
+    if let Some(message) = message {
         crate::output::note(&format!("error: {message}"));
-        if let Some(hint) = failure.hint() {
+        if let Some(hint) = hint {
             crate::output::note(&format!("\nhint: {hint}"));
         }
     }
     ExitCode::from(failure.code())
+}
+
+/// The form that every command with `--json` gives a failure. If standard output is what failed, stderr still tells.
+pub(crate) fn print_json_error(code: &str, message: &str, hint: Option<&str>) {
+    let error = serde_json::json!({ "error": { "code": code, "message": message, "hint": hint } });
+    let _ = crate::output::json(&error);
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
-//! Ctrl-C: the first one asks, the second one insists.
+//! Ctrl-C, and being told to terminate: the first one asks, the second one insists.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use crate::failure::{Failure, Result};
 
@@ -28,4 +31,10 @@ pub(crate) fn requested() -> bool {
 /// `Interrupted` if Ctrl-C was pressed.
 pub(crate) fn check() -> Result<()> {
     if requested() { Err(Failure::Interrupted) } else { Ok(()) }
+}
+
+/// Goes on with a future until it is done or Ctrl-C is pressed: it is dropped then, at the next place where it gives way.
+pub(crate) async fn unless<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| if requested() { Poll::Ready(None) } else { future.as_mut().poll(cx).map(Some) }).await
 }

@@ -21,7 +21,21 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let args = args::Args::parse();
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => refuse(&error),
+    };
+    let json = args.json();
     let result = settings::Settings::try_from(args).and_then(|settings| pollster::block_on(commands::run(settings)));
-    failure::exit_code(result)
+    failure::exit_code(result, json)
+}
+
+/// Ends the program as clap does, with help or with what it finds wrong, of which a reader of JSON gets an object.
+fn refuse(error: &clap::Error) -> ! {
+    if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default();
+        failure::print_json_error("usage", message.strip_prefix("error: ").unwrap_or(message), Some("see --help"));
+    }
+    error.exit()
 }

@@ -1,6 +1,7 @@
 //! Printing: data to stdout, notes to stderr.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -25,12 +26,20 @@ pub(crate) fn line(line: &str) -> Result<()> {
     text(&format!("{line}\n"))
 }
 
-/// Writes one JSON value to stdout.
+static HAS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`json`] was called.
+pub(crate) fn has_json() -> bool {
+    HAS_JSON.load(Ordering::Relaxed)
+}
+
+/// Writes one JSON value to stdout; there is one in a run.
 ///
 /// # Errors
 /// As [`text`].
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     let json = serde_json::to_string_pretty(value).expect("these are plain structs with string keys");
+    HAS_JSON.store(true, Ordering::Relaxed);
     line(&json)
 }
 

@@ -16,7 +16,7 @@ use crate::{embedded, interrupt, output};
 /// `NoGpu` if an adapter was demanded and cannot be had.
 pub(crate) async fn find_device(target: &Target) -> Result<(Device, Option<String>)> {
     let select = match &target.choice {
-        Choice::Auto => return Ok(Device::auto(target.backends).await?),
+        Choice::Auto => return Ok(Device::auto(target.backends).await),
         Choice::Cpu => return Ok((Device::cpu(), None)),
         Choice::Gpu(select) => select.clone(),
     };
@@ -53,11 +53,13 @@ pub(crate) async fn open_model(target: &Target, choice: &ModelChoice) -> Result<
     let progress = Progress::new("loading", Unit::Bytes);
     let progress = Box::new(move |done, total| progress.set(done, total));
     let options = LoadOptions { dtype: choice.dtype, progress: Some(progress), ..LoadOptions::default() };
-    let model = match &choice.dir {
-        Some(dir) => Model::open(dir, &device, options).await?,
-        None => Model::from_bytes(embedded::files(), &device, options).await?,
+    let open = async {
+        match &choice.dir {
+            Some(dir) => Model::open(dir, &device, options).await,
+            None => Model::from_bytes(embedded::files(), &device, options).await,
+        }
     };
-    interrupt::check()?;
+    let model = interrupt::unless(open).await.ok_or(Failure::Interrupted)??;
     let options = SessionOptions { attention_bound: choice.bound };
     Ok(Opened { model, options, load_time: start.elapsed() })
 }

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
-use taipan::Tokenizer;
+use taipan::{Error, Model, Tokenizer};
 
 use crate::failure::{Failure, Result};
+use crate::interrupt;
 use crate::settings::PromptSource;
 
 /// Reads a prompt, exactly as it is there.
@@ -18,7 +19,7 @@ pub(crate) fn read(source: &PromptSource) -> Result<String> {
         PromptSource::Text(text) => return Ok(text.clone()),
         PromptSource::File(path) => {
             let read = std::fs::read(path);
-            let bytes = read.map_err(|source| Failure::Read { path: path.clone(), source })?;
+            let bytes = read.map_err(|source| Failure::read(path, source))?;
             (path.display().to_string(), bytes)
         }
         PromptSource::Stdin => ("standard input".to_owned(), read_stdin()?),
@@ -57,19 +58,48 @@ const BLOCK: usize = 256 << 10;
 /// On each side of a cut, so much text is encoded with and without the cut to see that it changes nothing.
 const SEEN: usize = 128;
 
-/// Places for a cut that are tried before the block is made larger.
+/// Places for a cut of each kind that are tried before the block is made larger.
 const TRIES: usize = 32;
+
+/// So much larger a block may become.
+const GROWTH: usize = 16;
+
+/// The ids of a prompt.
+///
+/// # Errors
+/// `NoTokenizer`, what the tokenizer says, and `Interrupted`: a long prompt takes a while.
+pub(crate) fn encode(model: &Model, prompt: &str) -> Result<Vec<u32>> {
+    let tokenizer = model.tokenizer().ok_or(Error::NoTokenizer)?;
+    let mut reader = TokenReader::new(prompt.as_bytes(), "the prompt".to_owned(), tokenizer, BLOCK);
+    // All of it is in memory anyway.
+    reader.most = usize::MAX;
+    let mut ids = Vec::new();
+    while let Some(piece) = reader.next_piece()? {
+        ids.extend(piece);
+    }
+    Ok(ids)
+}
+
+/// A place where a text may be cut: the left part ends at `left`, the right one begins at `right`. Between them is nothing,
+/// or a blank that the tokenizer itself puts in front of a text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Cut {
+    left: usize,
+    right: usize,
+}
 
 /// The ids of a text of any length, in memory that does not grow with it.
 ///
-/// A tokenizer takes a whole text, so the text is cut where that makes no difference: in front of a blank, and only if the
-/// text around the cut has the same ids in one piece as in two. Where no such place is found, as with a
-/// tokenizer that marks the beginning of a text, the piece grows, if need be to the whole.
+/// A tokenizer takes a whole text, so the text is cut where that makes no difference: at a blank, if the text around the
+/// cut has the same ids in one piece as in two; without one between any two characters, if all of the block has. Where no
+/// such place is found the block grows, up to a limit.
 pub(crate) struct TokenReader<'a, R> {
     reader: R,
     name: String,
     tokenizer: &'a Tokenizer,
     block: usize,
+    /// The most text that is looked at for a place to cut.
+    most: usize,
     /// Text that is not encoded yet.
     text: String,
     /// The beginning of a character whose rest is not read yet.
@@ -84,7 +114,7 @@ impl<'a> TokenReader<'a, File> {
     /// # Errors
     /// `Read`.
     pub(crate) fn open(path: &Path, tokenizer: &'a Tokenizer) -> Result<(Self, u64)> {
-        let fail = |source| Failure::Read { path: path.to_owned(), source };
+        let fail = |source| Failure::read(path, source);
         let file = File::open(path).map_err(fail)?;
         let len = file.metadata().map_err(fail)?.len();
         Ok((TokenReader::new(file, path.display().to_string(), tokenizer, BLOCK), len))
@@ -94,7 +124,8 @@ impl<'a> TokenReader<'a, File> {
 impl<'a, R: Read> TokenReader<'a, R> {
     fn new(reader: R, name: String, tokenizer: &'a Tokenizer, block: usize) -> Self {
         let (text, partial) = (String::new(), Vec::new());
-        TokenReader { reader, name, tokenizer, block, text, partial, bytes_read: 0, at_end: false }
+        let most = GROWTH * block;
+        TokenReader { reader, name, tokenizer, block, most, text, partial, bytes_read: 0, at_end: false }
     }
 
     /// Bytes of the file that were read so far; at the end, its length.
@@ -110,22 +141,33 @@ impl<'a, R: Read> TokenReader<'a, R> {
     /// The ids of the next piece; `None` at the end.
     ///
     /// # Errors
-    /// The file cannot be read or is not UTF-8, or the tokenizer fails.
+    /// The file cannot be read or is not UTF-8, the tokenizer fails, no place to cut the text is found, or `Interrupted`.
     pub(crate) fn next_piece(&mut self) -> Result<Option<Vec<u32>>> {
         let mut wanted = self.block;
         loop {
+            interrupt::check()?;
             self.fill(wanted)?;
             if self.at_end {
                 let text = std::mem::take(&mut self.text);
                 return Ok(if text.is_empty() { None } else { Some(self.tokenizer.encode(&text)?) });
             }
             if let Some(cut) = self.find_cut()? {
-                let rest = self.text.split_off(cut);
-                let piece = std::mem::replace(&mut self.text, rest);
-                return Ok(Some(self.tokenizer.encode(&piece)?));
+                let ids = self.tokenizer.encode(&self.text[..cut.left])?;
+                self.text.drain(..cut.right);
+                return Ok(Some(ids));
             }
-            wanted = 2 * self.text.len().max(wanted);
+            if self.text.len() >= self.most {
+                return Err(self.no_cut());
+            }
+            wanted = (2 * self.text.len().max(wanted)).min(self.most);
         }
+    }
+
+    fn no_cut(&self) -> Failure {
+        let (len, at) = (self.text.len(), self.bytes_encoded());
+        let message = format!("{}: no place to cut was found in {len} bytes from byte {at} on", self.name);
+        let hint = "this tokenizer takes such a text only as a whole; put blanks in it, or measure parts of it";
+        Failure::Input { message, hint: hint.to_owned() }
     }
 
     /// Reads until there is so much text, or no more.
@@ -138,7 +180,7 @@ impl<'a, R: Read> TokenReader<'a, R> {
                     other => break other,
                 }
             };
-            let count = read.map_err(|source| Failure::Read { path: self.name.clone().into(), source })?;
+            let count = read.map_err(|source| Failure::read(&self.name, source))?;
             self.at_end = count == 0;
             self.partial.extend_from_slice(&buffer[..count]);
             let valid = match std::str::from_utf8(&self.partial) {
@@ -160,22 +202,40 @@ impl<'a, R: Read> TokenReader<'a, R> {
     }
 
     /// A place late in the text where cutting it changes no id.
-    fn find_cut(&self) -> Result<Option<usize>> {
+    fn find_cut(&self) -> Result<Option<Cut>> {
         let text = &self.text;
         let end = text.floor_char_boundary(text.len().saturating_sub(SEEN));
-        let places = text[..end].char_indices().rev().filter(|(at, c)| {
+        let blanks = text[..end].char_indices().rev().filter(|(at, c)| {
             c.is_whitespace() && text[..*at].chars().next_back().is_some_and(|before| !before.is_whitespace())
         });
-        for (cut, _) in places.take(TRIES) {
-            let from = text.ceil_char_boundary(cut.saturating_sub(SEEN));
-            let to = text.floor_char_boundary(cut + SEEN);
-            let mut halves = self.tokenizer.encode(&text[from..cut])?;
-            halves.extend(self.tokenizer.encode(&text[cut..to])?);
-            if halves == self.tokenizer.encode(&text[from..to])? {
+        for (at, blank) in blanks.take(TRIES) {
+            interrupt::check()?;
+            for right in [at, at + blank.len_utf8()] {
+                let cut = Cut { left: at, right };
+                let from = text.ceil_char_boundary(at.saturating_sub(SEEN));
+                if self.agrees(from, cut, text.floor_char_boundary(at + SEEN))? {
+                    return Ok(Some(cut));
+                }
+            }
+        }
+        // Without a blank what is far away can matter, as in a long row of one letter: the whole block must agree.
+        let places = text[..end].char_indices().rev().map(|(at, _)| at).filter(|at| *at > 0);
+        for at in places.take(TRIES) {
+            interrupt::check()?;
+            let cut = Cut { left: at, right: at };
+            let from = text.ceil_char_boundary(at.saturating_sub(SEEN));
+            if self.agrees(from, cut, text.floor_char_boundary(at + SEEN))? && self.agrees(0, cut, text.len())? {
                 return Ok(Some(cut));
             }
         }
         Ok(None)
+    }
+
+    /// Whether the text `from..to` has the same ids in one piece as in two.
+    fn agrees(&self, from: usize, cut: Cut, to: usize) -> Result<bool> {
+        let mut halves = self.tokenizer.encode(&self.text[from..cut.left])?;
+        halves.extend(self.tokenizer.encode(&self.text[cut.right..to])?);
+        Ok(halves == self.tokenizer.encode(&self.text[from..to])?)
     }
 }
 
@@ -211,10 +271,50 @@ mod tests {
     }
 
     #[test]
-    fn text_without_blanks_is_one_piece() {
-        let text = "abc".repeat(3000);
-        let pieces = pieces(text.as_bytes(), 100).expect("it is text");
-        assert_eq!(pieces, [tokenizer().encode(&text).expect("it is text")]);
+    fn text_without_blanks_is_cut_where_it_changes_nothing() {
+        // The last one has tokens of many letters, so that most places would shift all that follow.
+        for text in ["abc".repeat(9000), "日本語の文字".repeat(1500), "a".repeat(20_000)] {
+            let pieces = pieces(text.as_bytes(), 1000).expect("it is text");
+            assert!(pieces.len() > 10, "{} pieces of {:?}…", pieces.len(), &text[..9]);
+            assert_eq!(pieces.concat(), tokenizer().encode(&text).expect("it is text"));
+        }
+    }
+
+    /// A tokenizer that puts a blank in front of every text, as those of the Llama family do.
+    fn prefixing() -> Tokenizer {
+        let words = ["▁", "a", "b", "▁a", "▁b", "▁ab", "ab"];
+        let vocab: serde_json::Map<_, _> = words.iter().zip(0..).map(|(w, i)| ((*w).to_owned(), i.into())).collect();
+        let json = serde_json::json!({
+            "version": "1.0", "added_tokens": [], "pre_tokenizer": null, "post_processor": null, "decoder": null,
+            "normalizer": { "type": "Sequence", "normalizers": [
+                { "type": "Prepend", "prepend": "▁" },
+                { "type": "Replace", "pattern": { "String": " " }, "content": "▁" } ] },
+            "model": { "type": "BPE", "vocab": vocab, "merges": [["▁", "a"], ["▁", "b"], ["▁a", "b"], ["a", "b"]] }
+        });
+        Tokenizer::from_bytes(json.to_string().as_bytes()).expect("it is valid")
+    }
+
+    #[test]
+    fn a_tokenizer_that_marks_the_beginning_is_cut_at_blanks_or_told_that_it_cannot_be() {
+        let tokenizer = prefixing();
+        let text = "ab b a ".repeat(500);
+        let mut reader = TokenReader::new(text.as_bytes(), "test".to_owned(), &tokenizer, 600);
+        let mut pieces = Vec::new();
+        while let Some(piece) = reader.next_piece().expect("there are blanks") {
+            pieces.push(piece);
+        }
+        assert!(pieces.len() > 3, "{} pieces", pieces.len());
+        assert_eq!(pieces.concat(), tokenizer.encode(&text).expect("it is text"));
+
+        let text = "ab".repeat(100_000);
+        let mut reader = TokenReader::new(text.as_bytes(), "test".to_owned(), &tokenizer, 600);
+        match reader.next_piece() {
+            Err(Failure::Input { message, .. }) => {
+                assert!(message.contains("no place to cut was found in "), "{message}");
+                assert!(reader.text.len() < 2 * GROWTH * 600 + (64 << 10), "{} bytes were read", reader.text.len());
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

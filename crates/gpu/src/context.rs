@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wgpu::{Adapter, Backends, Features, Instance, InstanceDescriptor, InstanceFlags, Limits};
 
+use crate::report::Shortfall;
 use crate::{AdapterReport, GpuError, Pipeline, pipeline::PipelineKey};
 
 /// Which adapter to take.
@@ -105,9 +106,47 @@ pub async fn list_adapters(backends: Backends) -> Vec<AdapterReport> {
     reports
 }
 
+/// Real adapters, the best first.
+fn by_rank(reports: &[AdapterReport]) -> Vec<usize> {
+    let mut order: Vec<_> = reports.iter().filter(|r| !r.software).map(|r| r.index).collect();
+    // A stable sort: the first of equals wins.
+    order.sort_by_key(|i| std::cmp::Reverse(reports[*i].rank()));
+    order
+}
+
+/// Opens the first that can be opened; the errors are those of the ones before it.
+async fn first_usable<T>(
+    order: &[usize],
+    open: impl AsyncFn(usize) -> Result<T, GpuError>,
+) -> (Option<T>, Vec<GpuError>) {
+    let mut unusable = Vec::new();
+    for index in order {
+        match open(*index).await {
+            Ok(device) => return (Some(device), unusable),
+            Err(error) => unusable.push(error),
+        }
+    }
+    (None, unusable)
+}
+
+/// What [`Gpu::auto`] found.
+#[derive(Debug)]
+pub struct Auto {
+    /// The best real GPU that could be opened.
+    pub gpu: Option<Gpu>,
+    /// All adapters.
+    pub adapters: Vec<AdapterReport>,
+    /// Why each better real adapter could not be used.
+    pub unusable: Vec<GpuError>,
+}
+
 fn choose(reports: &[AdapterReport], select: &Select) -> Option<usize> {
     match select {
-        Select::Any => best(reports).or((!reports.is_empty()).then_some(0)),
+        Select::Any => {
+            // Without a real one the first that has the limits; without that any, for its error.
+            let able = || reports.iter().find(|r| r.limits.shortfall().is_none()).map(|r| r.index);
+            best(reports).or_else(able).or((!reports.is_empty()).then_some(0))
+        }
         Select::Index(index) => (*index < reports.len()).then_some(*index),
         Select::Name(name) => {
             let name = name.to_lowercase();
@@ -137,8 +176,17 @@ impl Gpu {
         Self::from_adapter(&adapters[index], reports[index].clone(), request.base_tier).await
     }
 
+    /// Opens the best real adapter that can be opened, if there is one.
+    pub async fn auto(backends: Backends) -> Auto {
+        let found = adapters(backends).await;
+        let reports = reports(&found).await;
+        let open = async |i: usize| Self::from_adapter(&found[i], reports[i].clone(), false).await;
+        let (gpu, unusable) = first_usable(&by_rank(&reports), open).await;
+        Auto { gpu, adapters: reports, unusable }
+    }
+
     async fn from_adapter(adapter: &Adapter, report: AdapterReport, base_tier: bool) -> Result<Self, GpuError> {
-        let limits = wanted_limits(&report.name, &adapter.limits(), base_tier)?;
+        let limits = wanted_limits(&report, &adapter.limits(), base_tier)?;
         let features = if base_tier { Features::empty() } else { adapter.features() & Features::TIMESTAMP_QUERY };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("taipan"),
@@ -222,26 +270,13 @@ fn watch(device: &wgpu::Device) -> Arc<Mutex<Trouble>> {
 }
 
 /// WebGPU's defaults, and with them the adapter's own values of the four limits that let larger models fit.
-fn wanted_limits(adapter: &str, available: &Limits, base_tier: bool) -> Result<Limits, GpuError> {
-    let base = Limits::default();
-    let need = |limit, needed: u64, available: u64| {
-        if available >= needed {
-            return Ok(());
-        }
-        Err(GpuError::LimitTooSmall {
-            adapter: adapter.to_owned(),
-            limit,
-            what: "every kernel".to_owned(),
-            needed,
-            available,
-        })
-    };
+fn wanted_limits(report: &AdapterReport, available: &Limits, base_tier: bool) -> Result<Limits, GpuError> {
+    if let Some(Shortfall { limit, needed, available }) = report.limits.shortfall() {
+        let (adapter, what) = (report.name.clone(), "every kernel".to_owned());
+        return Err(GpuError::LimitTooSmall { adapter, limit, what, needed, available });
+    }
     let a = available;
-    need("maxStorageBuffersPerShaderStage", 8, a.max_storage_buffers_per_shader_stage.into())?;
-    need("maxComputeInvocationsPerWorkgroup", 256, a.max_compute_invocations_per_workgroup.into())?;
-    need("maxComputeWorkgroupStorageSize", 16_384, a.max_compute_workgroup_storage_size.into())?;
-    need("maxStorageBufferBindingSize", base.max_storage_buffer_binding_size, a.max_storage_buffer_binding_size)?;
-    let base = base.or_worse_values_from(available);
+    let base = Limits::default().or_worse_values_from(available);
     if base_tier {
         return Ok(base);
     }
@@ -252,4 +287,45 @@ fn wanted_limits(adapter: &str, available: &Limits, base_tier: bool) -> Result<L
         max_compute_workgroup_storage_size: a.max_compute_workgroup_storage_size,
         ..base
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::card;
+
+    fn at(index: usize, change: impl FnOnce(&mut AdapterReport)) -> AdapterReport {
+        let mut report = AdapterReport { index, ..card() };
+        change(&mut report);
+        report
+    }
+
+    #[test]
+    fn adapters_that_cannot_be_used_come_last_and_software_never() {
+        let reports = [
+            at(0, |r| r.software = true),
+            at(1, |r| r.limits.storage_buffers = 4),
+            at(2, |r| r.kind = "integrated".to_owned()),
+            at(3, |_| {}),
+            at(4, |_| {}),
+        ];
+        assert_eq!(by_rank(&reports), [3, 4, 2, 1]);
+        assert_eq!(best(&reports), Some(3));
+        // Nothing real that is able: the software adapter rather than a card that will be refused.
+        let reports = [at(0, |r| r.limits.storage_buffers = 4), at(1, |r| r.software = true)];
+        assert_eq!((best(&reports), choose(&reports, &Select::Any)), (None, Some(1)));
+    }
+
+    #[test]
+    fn the_next_one_is_tried() {
+        let open = async |i: usize| match i {
+            2 => Ok(i),
+            _ => Err(GpuError::Driver { message: format!("card {i}") }),
+        };
+        let (found, errors) = pollster::block_on(first_usable(&[7, 2, 1], open));
+        assert_eq!((found, errors.len()), (Some(2), 1));
+        assert!(errors[0].to_string().contains("card 7"));
+        let (found, errors) = pollster::block_on(first_usable(&[7, 1], open));
+        assert_eq!((found, errors.len()), (None, 2));
+    }
 }

@@ -11,7 +11,7 @@ mod memory;
 mod pipeline;
 mod report;
 
-pub use context::{Gpu, GpuRequest, Select, list_adapters};
+pub use context::{Auto, Gpu, GpuRequest, Select, list_adapters};
 pub use dispatch::{Bound, Prepared};
 pub use error::GpuError;
 pub use memory::{Buffer, Readback};

@@ -24,7 +24,7 @@ pub struct AdapterReport {
     pub kind: String,
     /// Whether it is a software implementation (llvmpipe, SwiftShader, WARP): correct, but slower than the CPU device.
     pub software: bool,
-    /// Features that matter here.
+    /// Features, for information.
     pub features: FeatureReport,
     /// Limits that matter here.
     pub limits: LimitReport,
@@ -32,7 +32,8 @@ pub struct AdapterReport {
     pub auto: bool,
 }
 
-/// Features that matter here; none is required.
+/// Features that people ask about. For information: kernels need and use none of them, so that results do not depend on
+/// what an adapter has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FeatureReport {
     /// f16 in shaders.
@@ -56,8 +57,31 @@ pub struct LimitReport {
     pub workgroup_memory_bytes: u32,
     /// Invocations of a workgroup.
     pub workgroup_invocations: u32,
-    /// Subgroup sizes, smallest and largest.
+    /// Subgroup sizes, smallest and largest, for information.
     pub subgroup_size: [u32; 2],
+}
+
+/// A limit that an adapter lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shortfall {
+    pub(crate) limit: &'static str,
+    pub(crate) needed: u64,
+    pub(crate) available: u64,
+}
+
+impl LimitReport {
+    /// The first limit below what every kernel needs, which is WebGPU's default.
+    pub(crate) fn shortfall(&self) -> Option<Shortfall> {
+        let base = Limits::default();
+        let limits = [
+            ("maxStorageBuffersPerShaderStage", 8, self.storage_buffers.into()),
+            ("maxComputeInvocationsPerWorkgroup", 256, self.workgroup_invocations.into()),
+            ("maxComputeWorkgroupStorageSize", 16_384, self.workgroup_memory_bytes.into()),
+            ("maxStorageBufferBindingSize", base.max_storage_buffer_binding_size, self.storage_binding_bytes),
+        ];
+        let short = limits.into_iter().find(|(_, needed, available)| available < needed);
+        short.map(|(limit, needed, available)| Shortfall { limit, needed, available })
+    }
 }
 
 impl AdapterReport {
@@ -91,7 +115,7 @@ impl AdapterReport {
 
     /// How much `auto` likes it; 0 is not at all.
     pub(crate) fn rank(&self) -> u32 {
-        if self.software {
+        if self.software || self.limits.shortfall().is_some() {
             return 0;
         }
         let kind = match self.kind.as_str() {
@@ -131,4 +155,26 @@ fn is_software(info: &AdapterInfo) -> bool {
     const NAMES: [&str; 5] = ["llvmpipe", "lavapipe", "swiftshader", "microsoft basic render", "softpipe"];
     let name = info.name.to_lowercase();
     info.device_type == DeviceType::Cpu || NAMES.iter().any(|n| name.contains(n))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A discrete card with WebGPU's default limits.
+    pub(crate) fn card() -> AdapterReport {
+        let info = AdapterInfo::new(DeviceType::DiscreteGpu, wgpu::Backend::Vulkan);
+        AdapterReport::new(0, &info, Features::empty(), &Limits::default())
+    }
+
+    #[test]
+    fn what_lacks_a_default_limit_is_not_liked() {
+        assert!(card().rank() > 0);
+        let mut lacking = [card(), card(), card(), card()];
+        lacking[0].limits.storage_buffers = 4;
+        lacking[1].limits.workgroup_invocations = 128;
+        lacking[2].limits.workgroup_memory_bytes = 16_383;
+        lacking[3].limits.storage_binding_bytes -= 1;
+        assert_eq!(lacking.map(|card| card.rank()), [0; 4]);
+    }
 }

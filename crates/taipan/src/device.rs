@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use taipan_gpu::{AdapterReport, Backends, Gpu, GpuRequest, list_adapters};
+use taipan_gpu::{AdapterReport, Backends, Gpu, GpuError, GpuRequest};
 
 use crate::error::{Error, Result};
 
@@ -35,22 +35,18 @@ impl Device {
         Ok(Self(Kind::Gpu(Arc::new(Gpu::open(request).await?))))
     }
 
-    /// A real GPU if there is one, else the CPU, which is faster than a software adapter. The note says so in one line
-    /// when it is not a real GPU.
-    ///
-    /// # Errors
-    /// A real GPU exists but cannot be opened.
-    pub async fn auto(backends: Backends) -> Result<(Self, Option<String>)> {
-        let adapters = list_adapters(backends).await;
-        if adapters.iter().any(|a| a.auto) {
-            let request = GpuRequest { backends, ..GpuRequest::default() };
-            return Ok((Self::gpu(&request).await?, None));
-        }
-        let note = match adapters.first() {
-            Some(a) => format!("no GPU but the software adapter {}; running on the CPU, which is faster", a.name),
-            None => "no GPU found; running on the CPU".to_owned(),
-        };
-        Ok((Self::cpu(), Some(note)))
+    /// The best real GPU that can be used, else the CPU, which is faster than a software adapter. The note says in one
+    /// line why it is not the best GPU there is, or no GPU at all.
+    #[cfg_attr(
+        target_arch = "wasm32",
+        expect(clippy::arc_with_non_send_sync, reason = "a browser's handles stay on their thread")
+    )]
+    pub async fn auto(backends: Backends) -> (Self, Option<String>) {
+        let found = Gpu::auto(backends).await;
+        let device = found.gpu.map_or(Kind::Cpu, |gpu| Kind::Gpu(Arc::new(gpu)));
+        let device = Self(device);
+        let note = note(&device, &found.adapters, &found.unusable);
+        (device, note)
     }
 
     /// One line for people.
@@ -84,17 +80,53 @@ impl Device {
     }
 }
 
-impl From<taipan_gpu::GpuError> for Error {
-    fn from(error: taipan_gpu::GpuError) -> Self {
-        use taipan_gpu::GpuError as E;
+/// Why `auto` takes what it takes, unless that is the best GPU.
+fn note(device: &Device, adapters: &[AdapterReport], unusable: &[GpuError]) -> Option<String> {
+    if let Some(reason) = unusable.first() {
+        // A driver may say much; this is one line.
+        let reason = reason.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        return Some(format!(
+            "not used: {reason}; running on {}",
+            if device.is_cpu() { "the CPU".to_owned() } else { device.description() }
+        ));
+    }
+    match (device.is_cpu(), adapters.first()) {
+        (false, _) => None,
+        (true, Some(a)) => {
+            Some(format!("no GPU but the software adapter {}; running on the CPU, which is faster", a.name))
+        }
+        (true, None) => Some("no GPU found; running on the CPU".to_owned()),
+    }
+}
+
+impl From<GpuError> for Error {
+    fn from(error: GpuError) -> Self {
+        use GpuError as E;
         match error {
             E::NoAdapter { wanted, found } => Self::NoAdapter { wanted, found },
             E::LimitTooSmall { limit, what, needed, available, .. } => {
                 Self::LimitTooSmall { limit: limit.to_owned(), needed, available, what }
             }
             E::DeviceLost { reason } => Self::DeviceLost { reason },
-            E::OutOfMemory { message } => Self::OutOfMemory { what: message, bytes: 0 },
+            E::OutOfMemory { message } => Self::OutOfMemory { what: message, bytes: None },
+            E::Driver { message } => Self::Gpu { message },
             other => Self::Gpu { message: other.to_string() },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_note_says_in_one_line_why() {
+        let cpu = Device::cpu();
+        assert_eq!(note(&cpu, &[], &[]).unwrap(), "no GPU found; running on the CPU");
+        let refused = GpuError::Driver { message: "Old Card: no memory\n  at all".to_owned() };
+        assert_eq!(
+            note(&cpu, &[], &[refused]).unwrap(),
+            "not used: GPU error: Old Card: no memory at all; running on the CPU"
+        );
     }
 }

@@ -4,11 +4,14 @@
 //! programs, `Display` is one line for a person, and [`Error::hint`] says what to do next where there is something to do.
 //! Names that come out of a file are shown escaped and shortened, because a hostile file chooses them.
 
-use std::fmt;
+mod show;
+
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::weights::WeightsProblem;
+pub(crate) use show::Name;
+use show::{Allocating, AndMore, File, List, Tokenizing};
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,7 +31,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A file that must be JSON is not.
-    #[error("{}: not valid JSON: {source}", Name(file))]
+    #[error("{}: not valid JSON: {source}", File(file))]
     Json {
         /// The file.
         file: String,
@@ -36,14 +39,18 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A required key of config.json is absent.
-    #[error("config.json: `{}` is missing", Name(key))]
+    #[error("{}: `{}` is missing", File(file), Name(key))]
     ConfigMissing {
+        /// The file.
+        file: String,
         /// The key with its section, as in `mamba2.d_state`.
         key: String,
     },
     /// A key of config.json has an impossible value.
-    #[error("config.json: `{}` is {}; allowed: {allowed}", Name(key), Name(value))]
+    #[error("{}: `{}` is {}; allowed: {allowed}", File(file), Name(key), Name(value))]
     ConfigValue {
+        /// The file.
+        file: String,
         /// The key with its section.
         key: String,
         /// The value as written in the file.
@@ -52,8 +59,10 @@ pub enum Error {
         allowed: String,
     },
     /// config.json describes an architecture this crate does not run.
-    #[error("config.json: model_type \"{}\" is not supported", Name(model_type))]
+    #[error("{}: model_type \"{}\" is not supported", File(file), Name(model_type))]
     UnsupportedModel {
+        /// The file.
+        file: String,
         /// The file's `model_type`.
         model_type: String,
     },
@@ -64,7 +73,7 @@ pub enum Error {
         dir: PathBuf,
     },
     /// A weight file or its index is malformed.
-    #[error("{}: {problem}", Name(file))]
+    #[error("{}: {problem}", File(file))]
     Weights {
         /// The file.
         file: String,
@@ -72,7 +81,7 @@ pub enum Error {
         problem: Box<WeightsProblem>,
     },
     /// An index of shards names something other than a file beside it.
-    #[error("{}: shard \"{}\" is not a plain file name", Name(file), Name(entry))]
+    #[error("{}: shard \"{}\" is not a plain file name", File(file), Name(entry))]
     ShardPath {
         /// The index file.
         file: String,
@@ -80,7 +89,7 @@ pub enum Error {
         entry: String,
     },
     /// A tensor that config.json calls for is not in the files.
-    #[error("tensor `{}` is missing from {}{}", Name(name), Name(file), AndMore(*more))]
+    #[error("tensor `{}` is missing from {}{}", Name(name), File(file), AndMore(*more))]
     TensorMissing {
         /// The tensor.
         name: String,
@@ -90,7 +99,7 @@ pub enum Error {
         more: usize,
     },
     /// The files hold a tensor that config.json does not call for.
-    #[error("{}: tensor `{}` belongs to no layer of config.json{}", Name(file), Name(name), AndMore(*more))]
+    #[error("{}: tensor `{}` belongs to no layer of config.json{}", File(file), Name(name), AndMore(*more))]
     TensorUnexpected {
         /// The tensor.
         name: String,
@@ -100,7 +109,7 @@ pub enum Error {
         more: usize,
     },
     /// A tensor's shape contradicts config.json.
-    #[error("{}: tensor `{}` has shape {found:?}, config.json asks for {expected:?}", Name(file), Name(name))]
+    #[error("{}: tensor `{}` has shape {found:?}, config.json asks for {expected:?}", File(file), Name(name))]
     TensorShape {
         /// The tensor.
         name: String,
@@ -112,7 +121,7 @@ pub enum Error {
         found: Vec<usize>,
     },
     /// A weight is stored in a type that is not a weight type.
-    #[error("{}: tensor `{}` is stored as {found}; allowed: {allowed}", Name(file), Name(name))]
+    #[error("{}: tensor `{}` is stored as {found}; allowed: {allowed}", File(file), Name(name))]
     TensorDtype {
         /// The tensor.
         name: String,
@@ -124,7 +133,7 @@ pub enum Error {
         allowed: &'static str,
     },
     /// A weight is NaN or infinite.
-    #[error("{}: tensor `{}` holds {value} at element {index}; every weight must be finite", Name(file), Name(name))]
+    #[error("{}: tensor `{}` holds {value} at element {index}; every weight must be finite", File(file), Name(name))]
     NotFinite {
         /// The tensor.
         name: String,
@@ -135,19 +144,25 @@ pub enum Error {
         /// The element.
         value: f32,
     },
-    /// A weight is too large for f16.
-    #[error("tensor `{}` holds {value} at element {index}, which f16 cannot hold", Name(name))]
-    F16Overflow {
+    /// A weight is too large for the 16-bit type that was asked for.
+    #[error("{}: tensor `{}` holds {value} at element {index}, which {dtype} cannot hold", File(file), Name(name))]
+    Overflow {
         /// The tensor.
         name: String,
+        /// The file it is in.
+        file: String,
+        /// `f16` or `bf16`.
+        dtype: &'static str,
         /// Flat, row-major index of the first such element.
         index: usize,
         /// The element.
         value: f32,
     },
     /// The tokenizer could not be read or could not encode or decode.
-    #[error("tokenizer: {}", Name(message))]
+    #[error("{}: {}", Tokenizing(file.as_deref()), Name(message))]
     Tokenizer {
+        /// The file, where it is the file that is wrong.
+        file: Option<String>,
         /// The reason.
         message: String,
     },
@@ -202,12 +217,12 @@ pub enum Error {
         reason: String,
     },
     /// An allocation failed.
-    #[error("out of memory while allocating {bytes} bytes for {what}")]
+    #[error("out of memory{}: {what}", Allocating(*bytes))]
     OutOfMemory {
-        /// What the memory was for.
+        /// What the memory was for, or what the driver says.
         what: String,
-        /// How much was asked for.
-        bytes: u64,
+        /// How much main memory was asked for; a GPU's driver does not tell.
+        bytes: Option<u64>,
     },
     /// The GPU layer reported something that is our fault or the driver's.
     #[error("GPU error: {message}")]
@@ -291,7 +306,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Error::Io { .. } => "io",
-            Error::Json { file, .. } if file == CONFIG_FILE => "config-invalid",
+            Error::Json { file, .. } if Path::new(file).ends_with(CONFIG_FILE) => "config-invalid",
             Error::Json { .. } => "json-invalid",
             Error::ConfigMissing { .. } | Error::ConfigValue { .. } => "config-invalid",
             Error::UnsupportedModel { .. } => "model-unsupported",
@@ -301,7 +316,7 @@ impl Error {
             | Error::TensorUnexpected { .. }
             | Error::TensorShape { .. }
             | Error::TensorDtype { .. } => "weights-mismatch",
-            Error::NotFinite { .. } | Error::F16Overflow { .. } => "weights-value",
+            Error::NotFinite { .. } | Error::Overflow { .. } => "weights-value",
             Error::Tokenizer { .. } => "tokenizer",
             Error::NoTokenizer => "no-tokenizer",
             Error::TokenOutOfRange { .. } => "token-out-of-range",
@@ -320,7 +335,7 @@ impl Error {
     /// The next thing to try, if there is one to name.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Error::Io { source, .. } => return io_hint(source),
+            Error::Io { action, source, .. } => return io_hint(action, source),
             Error::Json { .. } => "the file may be cut short; compare its size with the original",
             Error::ConfigMissing { .. } | Error::ConfigValue { .. } => {
                 "correct config.json, or take the one published with the weights"
@@ -338,7 +353,7 @@ impl Error {
             Error::NotFinite { .. } => {
                 "the checkpoint is damaged or its training diverged; fetch it again or use an earlier one"
             }
-            Error::F16Overflow { .. } => "load with dtype f32, or with auto to keep the stored type",
+            Error::Overflow { .. } => "load with dtype f32, or with auto to keep the stored type",
             Error::Tokenizer { .. } => {
                 "tokenizer.json must be in the Hugging Face tokenizers format and belong to this model"
             }
@@ -347,11 +362,15 @@ impl Error {
             Error::EmptyPrompt => "give at least one token; no BOS is added for you",
             Error::InvalidOption { .. } | Error::Gpu { .. } => return None,
             Error::NoAdapter { .. } => "`taipan devices` lists what is there; the CPU device always works",
-            Error::LimitTooSmall { .. } => "try f16 weights, another adapter, or the CPU device",
+            Error::LimitTooSmall { .. } => "try another adapter, or the CPU device",
             Error::DeviceLost { .. } => {
                 "open the model again; if it happens again, try another backend or the CPU device"
             }
-            Error::OutOfMemory { .. } => "close other programs, load f16 weights, or use the CPU device",
+            // Main memory holds f32 whatever the dtype.
+            Error::OutOfMemory { bytes: Some(_), .. } => "close other programs, or take a smaller model",
+            Error::OutOfMemory { bytes: None, .. } => {
+                "close other programs, load with dtype f16, or use the CPU device"
+            }
             Error::Unsupported { .. } => return None,
             Error::SavedState { problem } => return saved_state_hint(problem),
         };
@@ -362,6 +381,33 @@ impl Error {
         Error::Io { action, path: path.into(), source }
     }
 
+    /// Memory that there is not.
+    pub(crate) fn out_of_memory(what: impl Into<String>, bytes: usize) -> Error {
+        Error::OutOfMemory { what: what.into(), bytes: Some(bytes as u64) }
+    }
+
+    /// The same with the folder in front of the file's name. Whoever opens a folder calls this; what reads bytes knows
+    /// no folder.
+    #[must_use]
+    pub fn in_dir(mut self, dir: &Path) -> Error {
+        if let Error::Json { file, .. }
+        | Error::ConfigMissing { file, .. }
+        | Error::ConfigValue { file, .. }
+        | Error::UnsupportedModel { file, .. }
+        | Error::Weights { file, .. }
+        | Error::ShardPath { file, .. }
+        | Error::TensorMissing { file, .. }
+        | Error::TensorUnexpected { file, .. }
+        | Error::TensorShape { file, .. }
+        | Error::TensorDtype { file, .. }
+        | Error::NotFinite { file, .. }
+        | Error::Overflow { file, .. } = &mut self
+        {
+            *file = dir.join(&*file).display().to_string();
+        }
+        self
+    }
+
     pub(crate) fn weights(file: &str, problem: WeightsProblem) -> Error {
         Error::Weights { file: file.to_owned(), problem: Box::new(problem) }
     }
@@ -370,8 +416,16 @@ impl Error {
 /// The one config file's name; its JSON errors count as config errors.
 pub(crate) const CONFIG_FILE: &str = "config.json";
 
-fn io_hint(source: &io::Error) -> Option<String> {
+fn io_hint(action: &str, source: &io::Error) -> Option<String> {
     let text = match source.kind() {
+        io::ErrorKind::IsADirectory => "this is a folder; name a file",
+        io::ErrorKind::NotADirectory if action == "open" => {
+            "name the folder that holds config.json and the weights, not a file"
+        }
+        io::ErrorKind::NotADirectory => "a part of the path is a file, not a folder",
+        io::ErrorKind::InvalidInput if action == "open" => {
+            "a folder, a pipe or a device cannot hold weights; put a regular file there"
+        }
         io::ErrorKind::NotFound => "check the path",
         io::ErrorKind::PermissionDenied => "check the permissions of the file and its folder",
         io::ErrorKind::StorageFull => "free some space or write to another disk; nothing was left behind",
@@ -387,47 +441,6 @@ fn saved_state_hint(problem: &SavedStateProblem) -> Option<String> {
         _ => "the bytes are not what `save` returned; make the state again",
     };
     Some(text.to_owned())
-}
-
-/// Shows text that a file chose: control characters escaped (a terminal would obey them), long text cut.
-pub(crate) struct Name<T>(pub(crate) T);
-
-/// Enough for any real tensor name or path, and short enough for a line.
-const SHOWN_CHARS: usize = 160;
-
-impl<T: AsRef<str>> fmt::Display for Name<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.as_ref();
-        for (shown, c) in text.chars().enumerate() {
-            if shown == SHOWN_CHARS {
-                return f.write_str("…");
-            }
-            if must_escape(c) { write!(f, "{}", c.escape_unicode())? } else { write!(f, "{c}")? }
-        }
-        Ok(())
-    }
-}
-
-/// Control characters, and the invisible ones that reorder the text around them.
-fn must_escape(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
-struct AndMore(usize);
-
-impl fmt::Display for AndMore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 > 0 { write!(f, " (and {} more like it)", self.0) } else { Ok(()) }
-    }
-}
-
-struct List<'a>(&'a [String]);
-
-impl fmt::Display for List<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { f.write_str("none") } else { f.write_str(&self.0.join(", ")) }
-    }
 }
 
 #[cfg(test)]

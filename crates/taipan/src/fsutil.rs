@@ -59,11 +59,6 @@ impl AtomicFile {
         self.finish().map_err(|e| Error::io("write", &self.target, e))
     }
 
-    /// The destination, for messages.
-    pub fn path(&self) -> &Path {
-        &self.target
-    }
-
     fn finish(&mut self) -> io::Result<()> {
         self.writer.flush()?;
         let Some(temporary) = &self.temporary else { return Ok(()) };
@@ -94,16 +89,6 @@ impl Drop for AtomicFile {
     }
 }
 
-/// Writes a file that appears whole or not at all: `write` fills it, and only if that succeeds does it replace `path`.
-///
-/// # Errors
-/// `Io` with `path`, whatever went wrong; nothing is left behind.
-pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let mut file = AtomicFile::create(path)?;
-    write(&mut file).map_err(|e| Error::io("write", path, e))?;
-    file.commit()
-}
-
 /// Creates a new file in the folder of `target`, under a name that nobody else has.
 fn create_beside(target: &Path) -> io::Result<(PathBuf, File)> {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -127,6 +112,12 @@ fn create_beside(target: &Path) -> io::Result<(PathBuf, File)> {
 mod tests {
     use super::*;
     use crate::fsutil::test_dir::TestDir;
+
+    fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+        let mut file = AtomicFile::create(path)?;
+        write(&mut file).map_err(|e| Error::io("write", path, e))?;
+        file.commit()
+    }
 
     #[test]
     fn a_file_appears_whole() {

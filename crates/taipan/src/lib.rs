@@ -13,9 +13,11 @@ pub mod config;
 pub mod description;
 mod device;
 pub mod error;
+mod footprint;
 pub mod fsutil;
 pub mod layers;
 mod load;
+mod memory;
 mod model;
 pub mod run;
 mod session;
@@ -25,8 +27,9 @@ pub mod weights;
 pub use config::{Config, LayerType, Mamba2Config, SalConfig};
 pub use device::Device;
 pub use error::{Error, Result, SavedStateProblem};
+pub use footprint::Footprint;
 pub use load::{Progress, WeightDtype};
-pub use model::{Footprint, LoadOptions, Model, ModelFiles};
+pub use model::{LoadOptions, Model, ModelFiles};
 pub use session::{
     AttentionBound, Bytes, Finish, GateTrace, GenerateOptions, Rows, SalStats, Session, SessionOptions, Stats, Token,
 };

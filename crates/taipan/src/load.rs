@@ -6,6 +6,7 @@ use taipan_kernels::{Piece, WeightFormat, row_stride};
 
 use crate::description::{MatrixRecipe, Recipes};
 use crate::error::{Error, Result};
+use crate::memory::{give_way, zeros};
 use crate::run::cpu::{self, vector_data};
 use crate::run::gpu;
 use crate::weights::{Dtype, Tensor, Weights};
@@ -20,7 +21,7 @@ pub enum WeightDtype {
     F32,
     /// f16; a value that f16 cannot hold is an error.
     F16,
-    /// bf16.
+    /// bf16; a value that bf16 cannot hold is an error.
     Bf16,
 }
 
@@ -40,9 +41,6 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn open(weights: &'a Weights, recipe: &'a MatrixRecipe, dtype: WeightDtype) -> Result<Self> {
         let tensors = recipe.tensors.iter().map(|name| weights.get(name)).collect::<Result<Vec<_>>>()?;
-        for tensor in &tensors {
-            tensor.check_finite()?;
-        }
         let format = match dtype {
             WeightDtype::Auto => stored_format(&tensors),
             WeightDtype::F32 => WeightFormat::F32,
@@ -68,29 +66,36 @@ impl<'a> Source<'a> {
         };
         let start = at * self.recipe.cols;
         tensor.read_f32(start, out);
+        // Here and not over whole tensors in front, so that a large one is read once and loading can be given up soon.
+        if out.iter().fold(false, |any, x| any | !x.is_finite()) {
+            tensor.check_finite()?;
+        }
         self.round(tensor, start, out)
     }
 
     /// Rounds to the storage format, so that every device computes with the same weights.
     fn round(&self, tensor: &Tensor<'_>, start: usize, row: &mut [f32]) -> Result<()> {
-        match (self.format, tensor.dtype) {
-            (WeightFormat::F16, Dtype::F32 | Dtype::BF16) => {
-                for (i, x) in row.iter_mut().enumerate() {
-                    let rounded = f16::from_f32(*x);
-                    if rounded.is_infinite() {
-                        let name = tensor.info.name.clone();
-                        return Err(Error::F16Overflow { name, index: start + i, value: *x });
-                    }
-                    *x = rounded.to_f32();
-                }
-            }
-            (WeightFormat::Bf16, Dtype::F32 | Dtype::F16) => {
-                row.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32());
-            }
-            _ => {}
-        }
-        Ok(())
+        let (dtype, overflow) = match (self.format, tensor.dtype) {
+            (WeightFormat::F16, Dtype::F32 | Dtype::BF16) => ("f16", round_row(row, |x| f16::from_f32(x).to_f32())),
+            (WeightFormat::Bf16, Dtype::F32 | Dtype::F16) => ("bf16", round_row(row, |x| bf16::from_f32(x).to_f32())),
+            _ => return Ok(()),
+        };
+        let Some((i, value)) = overflow else { return Ok(()) };
+        let (name, file) = (tensor.info.name.clone(), tensor.info.file.to_string());
+        Err(Error::Overflow { name, file, dtype, index: start + i, value })
     }
+}
+
+/// Rounds finite numbers; stops at one that becomes infinite, and tells its place and value.
+fn round_row(row: &mut [f32], round: impl Fn(f32) -> f32) -> Option<(usize, f32)> {
+    for (i, x) in row.iter_mut().enumerate() {
+        let rounded = round(*x);
+        if rounded.is_infinite() {
+            return Some((i, *x));
+        }
+        *x = rounded;
+    }
+    None
 }
 
 /// The format that holds all tensors of a matrix exactly.
@@ -117,11 +122,13 @@ impl<'a> Meter<'a> {
         Self { progress, done: 0, total }
     }
 
-    fn add(&mut self, elements: usize) {
+    /// Reports progress, and lets the caller give up here.
+    async fn add(&mut self, elements: usize) {
         self.done += elements as u64;
         if let Some(progress) = self.progress {
             progress(self.done, self.total);
         }
+        give_way().await;
     }
 }
 
@@ -132,7 +139,7 @@ fn read_vector(weights: &Weights, name: &str) -> Result<Vec<f32>> {
 }
 
 /// Loads all weights for the CPU device.
-pub(crate) fn load_cpu(
+pub(crate) async fn load_cpu(
     weights: &Weights,
     recipes: &Recipes,
     dtype: WeightDtype,
@@ -142,11 +149,14 @@ pub(crate) fn load_cpu(
     let mut matrices = Vec::with_capacity(recipes.matrices.len());
     for recipe in &recipes.matrices {
         let source = Source::open(weights, recipe, dtype)?;
-        let mut data = vec![0.0; recipe.rows * recipe.cols];
-        for (row, out) in data.chunks_exact_mut(recipe.cols).enumerate() {
-            source.row(row, out)?;
+        let mut data = zeros(recipe.rows * recipe.cols, || recipe.tensors.join(" + "))?;
+        let batch = (STAGE / recipe.cols).max(1);
+        for (i, rows) in data.chunks_mut(batch * recipe.cols).enumerate() {
+            for (row, out) in rows.chunks_exact_mut(recipe.cols).enumerate() {
+                source.row(i * batch + row, out)?;
+            }
+            meter.add(rows.len()).await;
         }
-        meter.add(data.len());
         matrices.push(data);
     }
     let vectors = recipes.vectors.iter().map(|parts| vector_data(parts, |name| read_vector(weights, name)));
@@ -154,7 +164,7 @@ pub(crate) fn load_cpu(
 }
 
 /// Loads all weights to a GPU.
-pub(crate) fn load_gpu(
+pub(crate) async fn load_gpu(
     device: &Gpu,
     weights: &Weights,
     recipes: &Recipes,
@@ -166,10 +176,10 @@ pub(crate) fn load_gpu(
     for recipe in &recipes.matrices {
         let source = Source::open(weights, recipe, dtype)?;
         let row_bytes = row_stride(recipe.cols) * source.format.bytes();
-        let stored = split(recipe, row_bytes, device.max_binding())?;
+        let stored = split(recipe, source.format, device.max_binding())?;
         let mut pieces = Vec::with_capacity(stored.len());
         for piece in stored {
-            pieces.push((piece, upload(device, &source, piece, row_bytes, &mut meter)?));
+            pieces.push((piece, upload(device, &source, piece, row_bytes, &mut meter).await?));
         }
         matrices.push(gpu::MatrixBuffers { format: source.format, pieces });
     }
@@ -181,9 +191,15 @@ pub(crate) fn load_gpu(
     Ok(gpu::Weights { matrices, vectors })
 }
 
-/// Cuts a matrix into pieces of whole pairs of rows (a pair is one output of an interleaved matrix) within a limit.
-fn split(recipe: &MatrixRecipe, row_bytes: usize, limit: u64) -> Result<Vec<Piece>> {
-    let most = (limit / row_bytes as u64).min(u64::from(u32::MAX)) as usize / 2 * 2;
+/// A product over many tokens takes one row of workgroups for 64 rows of its matrix, and no device promises more than
+/// 65 535 workgroups in a row.
+const MOST_ROWS: u64 = 65_535 * 64;
+
+/// Cuts a matrix into pieces of whole pairs of rows (a pair is one output of an interleaved matrix) within the limits of
+/// a binding, given in bytes, and of a dispatch.
+pub(crate) fn split(recipe: &MatrixRecipe, format: WeightFormat, limit: u64) -> Result<Vec<Piece>> {
+    let row_bytes = row_stride(recipe.cols) * format.bytes();
+    let most = (limit / row_bytes as u64).min(MOST_ROWS) as usize / 2 * 2;
     if most == 0 {
         return Err(Error::LimitTooSmall {
             limit: "maxStorageBufferBindingSize".to_owned(),
@@ -196,7 +212,7 @@ fn split(recipe: &MatrixRecipe, row_bytes: usize, limit: u64) -> Result<Vec<Piec
     Ok(starts.map(|r| Piece { first_row: r as u32, rows: most.min(recipe.rows - r) as u32 }).collect())
 }
 
-fn upload(
+async fn upload(
     device: &Gpu,
     source: &Source<'_>,
     piece: Piece,
@@ -213,7 +229,72 @@ fn upload(
             source.row(piece.first_row as usize + first + i, &mut out[..cols])?;
         }
         gpu::write_rows(device, &buffer, (first * row_bytes) as u64, &rows[..count * stride], source.format);
-        meter.add(count * cols);
+        device.check()?;
+        meter.add(count * cols).await;
     }
     Ok(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(rows: usize, cols: usize) -> MatrixRecipe {
+        MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, rows, cols }
+    }
+
+    fn rows(rows: usize, cols: usize, format: WeightFormat, limit: u64) -> Vec<(u32, u32)> {
+        let pieces = split(&recipe(rows, cols), format, limit).unwrap();
+        pieces.iter().map(|p| (p.first_row, p.rows)).collect()
+    }
+
+    #[test]
+    fn pieces_fit_a_binding() {
+        assert_eq!(rows(10, 8, WeightFormat::F32, 320), [(0, 10)]);
+        assert_eq!(rows(10, 8, WeightFormat::F32, 319), [(0, 8), (8, 2)]);
+        assert_eq!(rows(10, 8, WeightFormat::F16, 160), [(0, 10)]);
+        assert!(matches!(split(&recipe(10, 8), WeightFormat::F32, 63), Err(Error::LimitTooSmall { needed: 64, .. })));
+    }
+
+    #[test]
+    fn a_weight_that_16_bits_cannot_hold_is_an_error() {
+        // The largest f32 rounds to infinity in bf16 too; what is just below half a step rounds down.
+        let largest_bf16 = f32::from_bits(0x7f7f_0000);
+        let cases = [
+            (WeightDtype::Bf16, "bf16", f32::MAX, f32::from_bits(0x7f7f_7fff), largest_bf16),
+            (WeightDtype::F16, "f16", 65_520.0, 65_519.0, 65_504.0),
+        ];
+        for (dtype, name, bad, good, rounded) in cases {
+            let mut values = [1.0f32, -2.0, 3.0, 4.0];
+            let read = |values: [f32; 4]| {
+                let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+                let file = crate::weights::serialize(&[("w", crate::ElementType::F32, &[2, 2], &bytes)]);
+                let weights = Weights::from_bytes(vec![("a.safetensors".to_owned(), file.into())])?;
+                let mut row = [0.0; 2];
+                Source::open(&weights, &recipe(2, 2), dtype)?.row(1, &mut row)?;
+                Ok(row)
+            };
+            values[3] = -bad;
+            match read(values) {
+                Err(Error::Overflow { name: tensor, file, dtype, index, value }) => {
+                    assert_eq!((tensor.as_str(), file.as_str(), dtype, index), ("w", "a.safetensors", name, 3));
+                    assert_eq!(value, -bad);
+                }
+                other => panic!("{other:?}"),
+            }
+            values[3] = -good;
+            assert_eq!(read(values).unwrap(), [3.0, -rounded]);
+        }
+    }
+
+    #[test]
+    fn pieces_fit_a_dispatch() {
+        // 65 535 tiles of 64 rows are what one dimension of a dispatch holds.
+        let most = 65_535 * 64;
+        assert_eq!(rows(most, 1, WeightFormat::F16, u64::MAX), [(0, most as u32)]);
+        assert_eq!(rows(most + 1, 1, WeightFormat::F16, u64::MAX), [(0, most as u32), (most as u32, 1)]);
+        for (_, rows) in rows(1 << 24, 1, WeightFormat::F16, u64::MAX) {
+            assert!(taipan_kernels::Matmul::row_tiles(rows) <= 65_535);
+        }
+    }
 }

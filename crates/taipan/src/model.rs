@@ -62,35 +62,14 @@ pub(crate) struct GpuModel {
     pub(crate) gpu: Arc<Gpu>,
     pub(crate) weight_bytes: u64,
     pub(crate) scratch: gpu::Memory,
-    pub(crate) programs: ProgramSet<gpu::Program>,
+    pub(crate) programs: Programs<gpu::Program>,
     _weights: gpu::Weights,
-}
-
-/// One thing for each program of [`Programs`].
-pub(crate) struct ProgramSet<T> {
-    pub(crate) prefill: T,
-    pub(crate) decode: T,
-    pub(crate) sample: T,
-    pub(crate) final_norm: T,
-    pub(crate) logit_tiles: Vec<T>,
-}
-
-impl<T> ProgramSet<T> {
-    pub(crate) fn map<U>(&self, f: impl Fn(&T) -> U) -> ProgramSet<U> {
-        ProgramSet {
-            prefill: f(&self.prefill),
-            decode: f(&self.decode),
-            sample: f(&self.sample),
-            final_norm: f(&self.final_norm),
-            logit_tiles: self.logit_tiles.iter().map(f).collect(),
-        }
-    }
 }
 
 /// Logits of all positions are made for so many bytes at a time.
 const LOGIT_TILE_BYTES: usize = 16 << 20;
 
-fn shape(config: &Config, options: &LoadOptions, cpu: bool) -> Result<Shape> {
+pub(crate) fn shape(config: &Config, options: &LoadOptions, cpu: bool) -> Result<Shape> {
     let invalid = |name: &str, value: usize, allowed: &str| Error::InvalidOption {
         name: name.to_owned(),
         value: value.to_string(),
@@ -126,11 +105,14 @@ impl Model {
     /// Any file that is missing, damaged or does not fit the others, and a model that does not fit the device.
     #[cfg(not(target_arch = "wasm32"))]
     pub async fn open(dir: &Path, device: &Device, options: LoadOptions) -> Result<Self> {
-        let config = read(&dir.join("config.json"))?;
+        // The weights first: that says whether this is a model folder at all.
         let weights = Weights::open(dir)?;
-        let tokenizer = dir.join("tokenizer.json");
-        let tokenizer = tokenizer.is_file().then(|| Tokenizer::from_file(&tokenizer)).transpose()?;
-        Self::build(&Config::from_json(&config)?, &weights, tokenizer, device, &options)?.ready().await
+        let config = read(&dir.join("config.json"))?;
+        let path = dir.join("tokenizer.json");
+        let exists = path.try_exists().map_err(|e| Error::io("look for", &path, e))?;
+        let tokenizer = exists.then(|| Tokenizer::from_file(&path)).transpose()?;
+        let build = async { Self::build(&Config::from_json(&config)?, &weights, tokenizer, device, &options).await };
+        build.await.map_err(|e: Error| e.in_dir(dir))?.ready().await
     }
 
     /// Opens a model from its files in memory.
@@ -141,7 +123,7 @@ impl Model {
         let config = Config::from_json(&files.config)?;
         let weights = Weights::from_bytes(files.weights)?;
         let tokenizer = files.tokenizer.map(|bytes| Tokenizer::from_bytes(&bytes)).transpose()?;
-        Self::build(&config, &weights, tokenizer, device, &options)?.ready().await
+        Self::build(&config, &weights, tokenizer, device, &options).await?.ready().await
     }
 
     /// Waits until the device has compiled and uploaded everything: a browser does so behind our back, and reports late.
@@ -156,7 +138,7 @@ impl Model {
         target_arch = "wasm32",
         expect(clippy::arc_with_non_send_sync, reason = "a browser's handles stay on their thread")
     )]
-    fn build(
+    async fn build(
         config: &Config,
         weights: &Weights,
         tokenizer: Option<Tokenizer>,
@@ -168,10 +150,10 @@ impl Model {
         let (recipes, progress) = (&description.recipes, options.progress.as_ref());
         let programs = Programs::new(&description);
         let backend = match device.as_gpu() {
-            None => Backend::Cpu { weights: load_cpu(weights, recipes, options.dtype, progress)?, programs },
+            None => Backend::Cpu { weights: load_cpu(weights, recipes, options.dtype, progress).await?, programs },
             Some(gpu) => {
                 check_buffers(gpu, &[&description.state, &description.scratch_buffers])?;
-                let weights = load_gpu(gpu, weights, recipes, options.dtype, progress)?;
+                let weights = load_gpu(gpu, weights, recipes, options.dtype, progress).await?;
                 Backend::Gpu(GpuModel::new(gpu, weights, &description, &programs)?)
             }
         };
@@ -206,7 +188,7 @@ impl Model {
     /// Hash of config and tensor headers, in hexadecimal.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        self.0.fingerprint.iter().map(|b| format!("{b:02x}")).collect()
+        hex(&self.0.fingerprint)
     }
 
     /// The ids of a text: special tokens recognised, nothing added.
@@ -224,6 +206,10 @@ impl Model {
     pub fn session(&self, options: SessionOptions) -> Result<Session> {
         Session::new(self.clone(), options)
     }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -247,58 +233,10 @@ fn check_buffers(gpu: &Gpu, sets: &[&Buffers]) -> Result<()> {
 
 impl GpuModel {
     fn new(gpu: &Arc<Gpu>, weights: gpu::Weights, d: &Description, programs: &Programs) -> Result<Self> {
-        let program = |calls: &Vec<_>| gpu::Program::new(gpu, calls, &weights);
-        let programs = ProgramSet {
-            prefill: program(&programs.prefill),
-            decode: program(&programs.decode),
-            sample: program(&programs.sample),
-            final_norm: program(&programs.final_norm),
-            logit_tiles: programs.logit_tiles.iter().map(program).collect(),
-        };
+        let programs = programs.map(|calls| gpu::Program::new(gpu, calls, &weights));
         let scratch = gpu::Memory::new(gpu, &d.scratch_buffers);
         gpu.check()?;
         Ok(Self { gpu: Arc::clone(gpu), weight_bytes: weights.bytes(), scratch, programs, _weights: weights })
-    }
-}
-
-/// What a model takes, from its config and tensor headers alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Footprint {
-    /// Parameters.
-    pub parameters: u64,
-    /// Elements of matrices, whose storage `--dtype` chooses.
-    pub matrix_elements: u64,
-    /// Bytes of everything that stays f32.
-    pub vector_bytes: u64,
-    /// Bytes of a session's state, whatever the length of its text.
-    pub state_bytes: u64,
-    /// Bytes of scratch space, shared by sessions.
-    pub scratch_bytes: u64,
-    /// The largest buffer that cannot be split, and its bytes.
-    pub largest_buffer: (String, u64),
-    /// Dispatches of one decoded token, sampling included.
-    pub decode_dispatches: usize,
-}
-
-impl Footprint {
-    /// Computes the footprint on a GPU.
-    #[must_use]
-    pub fn of(config: &Config) -> Self {
-        let shape = shape(config, &LoadOptions::default(), false).expect("the default shape is valid");
-        let d = Description::new(config, shape);
-        let matrix_elements = d.recipes.matrices.iter().map(|m| (m.rows * m.cols) as u64).sum();
-        let programs = Programs::new(&d);
-        let buffers = d.state.list().iter().chain(d.scratch_buffers.list());
-        let largest = buffers.max_by_key(|b| b.gpu_bytes()).expect("every model has buffers");
-        Self {
-            parameters: config.parameters(),
-            matrix_elements,
-            vector_bytes: 4 * (config.parameters() - matrix_elements),
-            state_bytes: d.state.bytes(),
-            scratch_bytes: d.scratch_buffers.bytes(),
-            largest_buffer: (largest.name.clone(), largest.gpu_bytes()),
-            decode_dispatches: programs.decode.len() + programs.sample.len(),
-        }
     }
 }
 

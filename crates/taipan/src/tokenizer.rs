@@ -27,7 +27,10 @@ impl Tokenizer {
     /// `Io` or `Tokenizer`.
     pub fn from_file(path: &Path) -> Result<Tokenizer> {
         let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-        Tokenizer::from_bytes(&bytes)
+        Tokenizer::from_bytes(&bytes).map_err(|e| match e {
+            Error::Tokenizer { message, .. } => Error::Tokenizer { file: Some(path.display().to_string()), message },
+            other => other,
+        })
     }
 
     /// Parses the bytes of `tokenizer.json`.
@@ -111,5 +114,5 @@ fn byte_of_char(c: char) -> Option<u8> {
 }
 
 fn error(e: tokenizers::Error) -> Error {
-    Error::Tokenizer { message: e.to_string() }
+    Error::Tokenizer { file: None, message: e.to_string() }
 }

@@ -56,6 +56,7 @@ export interface Adapter {
     kind: string;
     /** Correct, but slower than the CPU device. */
     software: boolean;
+    /** For information: nothing here needs or uses them. */
     features: { shader_f16: boolean; subgroups: boolean; timestamps: boolean };
     limits: {
         storage_buffers: number;

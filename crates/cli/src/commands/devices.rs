@@ -32,7 +32,7 @@ pub(super) async fn run(target: &Target, json: bool) -> Result<()> {
     }
     output::line(&match auto {
         Some(index) => format!("auto takes adapter {index}"),
-        None => "auto takes the CPU: there is no GPU but software ones, which are slower".to_owned(),
+        None => "auto takes the CPU: there is no real GPU that can be used, and software ones are slower".to_owned(),
     })
 }
 
@@ -43,39 +43,28 @@ fn table(adapters: &[AdapterReport]) -> String {
         "backend",
         "type",
         "driver",
-        "f16",
-        "subgroups",
-        "timestamps",
         "storage buffers",
         "of at most",
         "buffer",
         "workgroup memory",
+        "invocations",
     ];
     let rows: Vec<Vec<String>> = adapters.iter().map(row).collect();
-    output::table(&header, &[8, 9, 10, 11], &rows)
+    output::table(&header, &[5, 6, 7, 8, 9], &rows)
 }
 
 fn row(a: &AdapterReport) -> Vec<String> {
     let kind = if a.software { "software".to_owned() } else { a.kind.clone() };
-    let [min, max] = a.limits.subgroup_size;
-    let subgroups = match a.features.subgroups {
-        true if min == max => min.to_string(),
-        true => format!("{min}–{max}"),
-        false => "no".to_owned(),
-    };
-    let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
     vec![
         format!("{}{}", a.index, if a.auto { "*" } else { "" }),
         a.name.clone(),
         a.backend.clone(),
         kind,
         format!("{} {}", a.driver, a.driver_info).trim().to_owned(),
-        yes(a.features.shader_f16),
-        subgroups,
-        yes(a.features.timestamps),
         a.limits.storage_buffers.to_string(),
         output::bytes(a.limits.storage_binding_bytes),
         output::bytes(a.limits.buffer_bytes),
         output::bytes(a.limits.workgroup_memory_bytes.into()),
+        a.limits.workgroup_invocations.to_string(),
     ]
 }

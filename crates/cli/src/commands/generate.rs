@@ -6,7 +6,7 @@ use futures::StreamExt;
 use serde::Serialize;
 use taipan::{Finish, GenerateOptions, Model, Session, Stats};
 
-use super::PIECE;
+use super::piece;
 use crate::failure::{Failure, Result};
 use crate::progress::{Progress, Unit};
 use crate::settings::{Generate, PromptSource, Target};
@@ -20,19 +20,21 @@ pub(super) async fn run(target: &Target, task: Generate) -> Result<()> {
     interrupt::install();
     let opened = open_model(target, &task.model).await?;
     let model = &opened.model;
-    let ids = model.encode(&prompt)?;
+    let ids = text::encode(model, &prompt)?;
     let mut session = model.session(opened.options.clone())?;
     let mut shown = Shown { json: task.json, text: String::new(), ids: Vec::new() };
-    if task.display_prompt && !task.json {
+    let mut clock = Clock { load: opened.load_time, ..Clock::default() };
+    let was_read = prefill(&mut session, &ids, &mut clock).await?;
+    // Not before: a bar of progress takes a line of its own, and would take that of the prompt with it.
+    if was_read && task.display_prompt && !task.json {
         output::text(&prompt)?;
     }
-    let mut clock = Clock { load: opened.load_time, ..Clock::default() };
-    let ending = match prefill(&mut session, &ids, &mut clock).await? {
+    let ending = match was_read {
         false => Ending::Interrupted,
         true if task.max_tokens == Some(0) => Ending::Limit,
         true => stream(&mut session, &task, &mut shown, &mut clock).await?,
     };
-    if !task.json {
+    if was_read && !task.json {
         output::text("\n")?;
     }
     let stats = session.stats().await?;
@@ -64,11 +66,10 @@ async fn prefill(session: &mut Session, ids: &[u32], clock: &mut Clock) -> Resul
         return Err(taipan::Error::EmptyPrompt.into());
     }
     let mut done = 0;
-    for piece in ids.chunks(PIECE) {
-        if interrupt::requested() {
-            return Ok(false);
-        }
-        session.prefill(piece).await?;
+    let size = piece(session.model().device());
+    for piece in ids.chunks(size) {
+        let Some(result) = interrupt::unless(session.prefill(piece)).await else { return Ok(false) };
+        result?;
         done += piece.len();
         progress.set(done as u64, ids.len() as u64);
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
-use taipan::{Config, Footprint, Headers, LayerType, Weights};
+use taipan::{Config, Device, Dtype, Footprint, Headers, LayerType, Weights};
 
 use crate::failure::{Failure, Result};
 use crate::settings::{Info, Target};
@@ -20,9 +20,8 @@ pub(super) async fn run(target: &Target, task: Info) -> Result<()> {
         Some(dir) => read(dir)?,
         None => (Config::from_json(embedded::config())?, embedded_headers()?),
     };
-    headers.check(&config)?;
     let (device, _) = find_device(target).await?;
-    let report = Report::new(model_name(task.dir.as_ref()), &config, &headers, &Place::of(&device));
+    let report = Report::new(model_name(task.dir.as_ref()), &config, &headers, &device);
     if task.json { output::json(&report) } else { output::line(&report.table(&config)) }
 }
 
@@ -30,8 +29,10 @@ fn read(dir: &Path) -> Result<(Config, Headers)> {
     // The headers first: they say whether this is a model folder at all.
     let headers = Weights::open_headers(dir)?;
     let path = dir.join("config.json");
-    let config = std::fs::read(&path).map_err(|source| Failure::Read { path, source })?;
-    Ok((Config::from_json(&config)?, headers))
+    let config = std::fs::read(&path).map_err(|source| Failure::read(path, source))?;
+    let config = Config::from_json(&config).map_err(|e| e.in_dir(dir))?;
+    headers.check(&config).map_err(|e| e.in_dir(dir))?;
+    Ok((config, headers))
 }
 
 fn embedded_headers() -> Result<Headers> {
@@ -77,8 +78,11 @@ struct Size {
 }
 
 impl Report {
-    fn new(model: String, config: &Config, headers: &Headers, place: &Place) -> Report {
-        let footprint = Footprint::of(config);
+    fn new(model: String, config: &Config, headers: &Headers, device: &Device) -> Report {
+        // Only weights and dispatches depend on the type of the matrices; the embedding's is as good as any.
+        let stored = headers.get("embedding.weight").ok().and_then(|t| t.dtype().ok()).unwrap_or(Dtype::F32);
+        let footprint = Footprint::of(config, device, stored);
+        let place = Place::of(device);
         let canonical = serde_json::from_str(&config.to_canonical_json());
         let kinds = [LayerType::Mamba2, LayerType::SelectiveAttention];
         let mut stored_bytes = BTreeMap::new();
@@ -96,8 +100,8 @@ impl Report {
             scratch_bytes: footprint.scratch_bytes,
             largest_buffer: Largest { name: footprint.largest_buffer.0.clone(), bytes: footprint.largest_buffer.1 },
             decode_dispatches: footprint.decode_dispatches,
-            device: place.description.clone(),
-            sizes: sizes(&footprint, headers, place),
+            sizes: sizes(config, device, stored, &place),
+            device: place.description,
         }
     }
 
@@ -120,9 +124,11 @@ impl Report {
             ("state per session", format!("{}, whatever the length of the text", output::bytes(self.state_bytes))),
             ("scratch", output::bytes(self.scratch_bytes)),
             ("largest buffer", format!("{} ({})", output::bytes(self.largest_buffer.bytes), self.largest_buffer.name)),
-            ("dispatches", format!("{} per decoded token on a GPU", self.decode_dispatches)),
-            ("device", self.device.clone()),
         ]);
+        if self.decode_dispatches > 0 {
+            rows.push(("dispatches", format!("{} per decoded token", self.decode_dispatches)));
+        }
+        rows.push(("device", self.device.clone()));
         format!("{}\n\n{}", output::pairs(&rows), self.size_table())
     }
 
@@ -163,13 +169,22 @@ fn attention_row(config: &Config) -> Option<(&'static str, String)> {
 }
 
 /// The three ways to hold the matrices.
-fn sizes(footprint: &Footprint, headers: &Headers, place: &Place) -> Vec<Size> {
-    let stored = headers.get("embedding.weight").map_or("", |tensor| tensor.element.name());
-    let size = |(dtype, bytes): &(&'static str, u64)| {
-        let weight_bytes = footprint.matrix_elements * bytes + footprint.vector_bytes;
+fn sizes(config: &Config, device: &Device, stored: Dtype, place: &Place) -> Vec<Size> {
+    let size = |dtype: Dtype| {
+        let footprint = Footprint::of(config, device, dtype);
+        let weight_bytes = footprint.weight_bytes;
         let total_bytes = weight_bytes + footprint.state_bytes + footprint.scratch_bytes;
         let fit = place.fit(total_bytes, &footprint.largest_buffer);
-        Size { dtype, stored: stored.eq_ignore_ascii_case(dtype), weight_bytes, total_bytes, fit }
+        Size { dtype: name(dtype), stored: stored == dtype, weight_bytes, total_bytes, fit }
     };
-    [("f32", 4), ("f16", 2), ("bf16", 2)].iter().map(size).collect()
+    [Dtype::F32, Dtype::F16, Dtype::BF16].map(size).into()
+}
+
+/// As `--dtype` spells it.
+fn name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F32 => "f32",
+        Dtype::F16 => "f16",
+        Dtype::BF16 => "bf16",
+    }
 }

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use taipan::fsutil::AtomicFile;
 use taipan::{ElementType, Error, LayerType, Model, Session, weights};
 
-use super::PIECE;
-use crate::failure::Result;
+use super::piece;
+use crate::failure::{Failure, Result};
 use crate::progress::{Progress, Unit};
 use crate::settings::{Logits, LogitsInput, Target};
 use crate::target::open_model;
@@ -23,7 +23,7 @@ pub(super) async fn run(target: &Target, task: Logits) -> Result<()> {
     let mut file = AtomicFile::create(&task.output)?;
     let opened = open_model(target, &task.model).await?;
     let ids = match (text, task.input) {
-        (Some(text), _) => opened.model.encode(&text)?,
+        (Some(text), _) => text::encode(&opened.model, &text)?,
         (None, LogitsInput::Ids(ids)) => ids,
         (None, LogitsInput::Text(_)) => unreachable!("the text was read above"),
     };
@@ -63,9 +63,10 @@ async fn write_logits(
     let progress = Progress::new("reading", Unit::Tokens);
     let mut gates = Gates::default();
     let mut done = 0;
-    for piece in ids.chunks(PIECE) {
-        interrupt::check()?;
-        session.prefill_rows(piece, |rows| write(rows.logits)).await?;
+    let size = piece(session.model().device());
+    for piece in ids.chunks(size) {
+        let rows = session.prefill_rows(piece, |rows| write(rows.logits));
+        interrupt::unless(rows).await.ok_or(Failure::Interrupted)??;
         gates.add(session.gates());
         done += piece.len();
         progress.set(done as u64, ids.len() as u64);

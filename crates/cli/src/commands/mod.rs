@@ -7,12 +7,17 @@ mod logits;
 mod perplexity;
 mod validate;
 
+use taipan::Device;
+
 use crate::failure::Result;
 use crate::settings::{Settings, Task};
 
-/// A prompt runs in pieces of so many tokens, so that Ctrl-C is heard between them. It is a multiple of the library's own
-/// segments, so cutting the prompt here changes no bit of the result.
-const PIECE: usize = 512;
+/// A prompt runs in pieces of so many tokens. The CPU gives way to Ctrl-C within a piece; a GPU does a piece as a whole,
+/// which takes a software adapter seconds where a piece is long. Both are multiples of the library's chunks, and the
+/// same in every run, so that the same prompt gives the same result.
+fn piece(device: &Device) -> usize {
+    if device.adapter().is_some_and(|adapter| adapter.software) { 64 } else { 512 }
+}
 
 /// Does what was asked for.
 ///

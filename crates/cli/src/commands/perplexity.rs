@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 use taipan::{Error, Model, Session};
 
-use super::PIECE;
+use super::piece;
 use crate::failure::{Failure, Result};
 use crate::progress::{Progress, Unit};
 use crate::settings::{Perplexity, Target};
@@ -35,23 +35,32 @@ pub(super) async fn run(target: &Target, task: Perplexity) -> Result<()> {
 /// Reads the text window by window.
 async fn measure(opened: &Opened, context: Option<usize>, feed: &mut Feed<'_>, file_bytes: u64) -> Result<Score> {
     let progress = Progress::new("reading", Unit::Bytes);
+    let size = piece(opened.model.device());
     let mut score = Score::default();
     loop {
         let mut session = opened.model.session(opened.options.clone())?;
         let mut room = context.unwrap_or(usize::MAX);
         let mut at_end = false;
         while room > 0 && !at_end {
-            let (ids, next) = feed.next(room.min(PIECE))?;
+            let (ids, next) = match feed.next(room.min(size)) {
+                Err(Failure::Interrupted) => {
+                    score.interrupted = true;
+                    at_end = true;
+                    break;
+                }
+                other => other?,
+            };
             room -= ids.len();
             at_end = next.is_none();
             if ids.is_empty() {
                 break;
             }
             // The first token of the next window is not predicted from this one.
-            score.add(&mut session, &ids, next.filter(|_| room > 0)).await?;
-            progress.set(feed.bytes_done(), file_bytes);
-            score.interrupted = interrupt::requested() && !at_end;
+            let added = interrupt::unless(score.add(&mut session, &ids, next.filter(|_| room > 0))).await;
+            score.interrupted = added.is_none();
             at_end |= score.interrupted;
+            added.transpose()?;
+            progress.set(feed.bytes_done(), file_bytes);
         }
         score.count_gates(&mut session).await?;
         if at_end {
@@ -107,25 +116,21 @@ struct Score {
 }
 
 impl Score {
-    /// Feeds ids; each is predicted from those before it, and `next` from all of them.
+    /// Feeds ids; each is predicted from those before it, and `next` from all of them. Given up half-way, it has counted
+    /// what the session consumed.
     async fn add(&mut self, session: &mut Session, ids: &[u32], next: Option<u32>) -> Result<()> {
         let vocab = session.model().config().vocab_size;
-        let (mut nats, mut predicted) = (0.0, 0);
-        session
-            .prefill_rows(ids, |rows| {
-                for (i, logits) in rows.logits.chunks_exact(vocab).enumerate() {
-                    let Some(target) = ids.get(rows.first + i + 1).copied().or(next) else { continue };
-                    let logit = *logits.get(target as usize).ok_or(Error::TokenOutOfRange { id: target, vocab })?;
-                    nats += log_sum_exp(logits) - f64::from(logit);
-                    predicted += 1;
-                }
-                Ok(())
-            })
-            .await?;
-        self.nats += nats;
-        self.predicted += predicted;
-        self.tokens += ids.len() as u64;
-        Ok(())
+        let count = |rows: taipan::Rows<'_>| {
+            for (i, logits) in rows.logits.chunks_exact(vocab).enumerate() {
+                self.tokens += 1;
+                let Some(target) = ids.get(rows.first + i + 1).copied().or(next) else { continue };
+                let logit = *logits.get(target as usize).ok_or(Error::TokenOutOfRange { id: target, vocab })?;
+                self.nats += log_sum_exp(logits) - f64::from(logit);
+                self.predicted += 1;
+            }
+            Ok(())
+        };
+        Ok(session.prefill_rows(ids, count).await?)
     }
 
     async fn count_gates(&mut self, session: &mut Session) -> Result<()> {
@@ -176,6 +181,9 @@ struct Report {
 impl Report {
     fn new(task: &Perplexity, model: &Model, score: &Score, feed: &Feed<'_>, start: Instant) -> Result<Report> {
         let nll_mean = score.nats / score.predicted as f64;
+        if score.predicted == 0 && score.interrupted {
+            return Err(Failure::Interrupted);
+        }
         if score.predicted == 0 {
             let message =
                 format!("{} has {} tokens, of which none can be predicted", task.file.display(), score.tokens);

@@ -87,9 +87,8 @@ async fn cases(device: &Device, dirs: &[PathBuf], dtype: WeightDtype, json: bool
     let mut report = Report { device: device_name, against, tolerances, outcomes, interrupted: false };
     for (i, folder) in folders.iter().enumerate() {
         progress.set(i as u64, folders.len() as u64);
-        let outcomes = run_case(folder, device, dtype, against, &tolerances).await?;
-        report.outcomes.extend(outcomes);
-        report.interrupted = interrupt::requested();
+        let complete = run_case(folder, device, dtype, against, &tolerances, &mut report.outcomes).await?;
+        report.interrupted = !complete;
         if report.interrupted {
             break;
         }
@@ -100,45 +99,51 @@ async fn cases(device: &Device, dirs: &[PathBuf], dtype: WeightDtype, json: bool
     } else {
         report.print_table()?
     }
-    match (report.passed(), report.interrupted) {
-        (false, _) => Err(Failure::Mismatch),
-        (true, true) => Err(Failure::Interrupted),
-        (true, false) => Ok(()),
+    match (report.differs(), report.interrupted) {
+        (true, _) => Err(Failure::Mismatch),
+        (false, true) => Err(Failure::Interrupted),
+        (false, false) => Ok(()),
     }
 }
 
-/// All prompts of a case; fewer if Ctrl-C is pressed.
+/// Compares all prompts of a case; false if Ctrl-C was pressed before the last.
 async fn run_case(
     folder: &Path,
     device: &Device,
     dtype: WeightDtype,
     against: Against,
     tolerances: &Tolerances,
-) -> Result<Vec<Outcome>> {
-    let within = |error| Failure::Within { what: folder.display().to_string(), error };
+    outcomes: &mut Vec<Outcome>,
+) -> Result<bool> {
+    let within = |error| Failure::within(folder, error);
     let case = Case::read(folder)?;
     let options = || LoadOptions { dtype, ..LoadOptions::default() };
-    let model = Model::open(folder, device, options()).await.map_err(within)?;
+    let cpu = Device::cpu();
+    let Some(model) = interrupt::unless(Model::open(folder, device, options())).await else { return Ok(false) };
+    let model = model.map_err(within)?;
     case.check(&model)?;
     let session = SessionOptions { attention_bound: case.bound };
     let oracle = match against {
         Against::Golden => None,
-        Against::Cpu => Some(Model::open(folder, &Device::cpu(), options()).await.map_err(within)?),
-    };
-    let mut outcomes = Vec::new();
-    for prompt in &case.prompts {
-        let expected = match &oracle {
-            None => prompt.expected.clone(),
-            Some(oracle) => reference::compute(oracle, &session, prompt).await.map_err(within)?,
-        };
-        let checks = checks::run(&model, &session, &prompt.ids, &expected, tolerances).await.map_err(within)?;
-        let Some(checks) = checks else { break };
-        outcomes.push(Outcome { case: case.name.clone(), prompt: prompt.name.clone(), checks });
-        if interrupt::requested() {
-            break;
+        Against::Cpu => {
+            let oracle = interrupt::unless(Model::open(folder, &cpu, options())).await;
+            let Some(oracle) = oracle else { return Ok(false) };
+            Some(oracle.map_err(within)?)
         }
+    };
+    for prompt in &case.prompts {
+        let compare = async {
+            let expected = match &oracle {
+                None => prompt.expected.clone(),
+                Some(oracle) => reference::compute(oracle, &session, prompt).await?,
+            };
+            checks::run(&model, &session, &prompt.ids, &expected, tolerances).await
+        };
+        let Some(checks) = interrupt::unless(compare).await else { return Ok(false) };
+        let Some(checks) = checks.map_err(within)? else { return Ok(false) };
+        outcomes.push(Outcome { case: case.name.clone(), prompt: prompt.name.clone(), checks });
     }
-    Ok(outcomes)
+    Ok(true)
 }
 
 /// The case folders among or in `dirs`, by name.
@@ -150,7 +155,7 @@ fn find_cases(dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
             found.push(dir.clone());
             continue;
         }
-        let fail = |source| Failure::Read { path: dir.clone(), source };
+        let fail = |source| Failure::read(dir, source);
         let mut inside = Vec::new();
         for entry in std::fs::read_dir(dir).map_err(fail)? {
             let path = entry.map_err(fail)?.path();
@@ -181,8 +186,13 @@ struct Report {
 }
 
 impl Report {
+    fn differs(&self) -> bool {
+        !self.outcomes.iter().all(Outcome::passed)
+    }
+
+    /// Whether everything was compared and agrees.
     fn passed(&self) -> bool {
-        self.outcomes.iter().all(Outcome::passed)
+        !self.differs() && !self.interrupted && !self.outcomes.is_empty()
     }
 
     fn print_json(&self) -> Result<()> {

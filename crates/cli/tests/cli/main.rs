@@ -8,6 +8,8 @@ mod generate;
 mod golden;
 mod interrupt;
 mod logits;
+mod memory;
 mod perplexity;
+mod terminal;
 mod usage;
 mod validate;

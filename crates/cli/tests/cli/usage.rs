@@ -1,6 +1,6 @@
 //! Help, and command lines that make no sense.
 
-use crate::common::{Folder, taipan};
+use crate::common::{Folder, on_cpu, taipan, write_tiny};
 
 const COMMANDS: [&str; 6] = ["generate", "validate", "logits", "perplexity", "info", "devices"];
 
@@ -127,4 +127,91 @@ fn a_model_that_is_not_there_is_an_error() {
     assert!(folder.list().is_empty(), "{:?}", folder.list());
     let run = taipan(["info", folder.path().to_str().expect("UTF-8")]);
     run.fails(1, &["neither model.safetensors nor model.safetensors.index.json", "hint: "]);
+}
+
+#[test]
+fn a_failure_is_an_object_where_the_result_would_be_one() {
+    let folder = Folder::new();
+    let nothing = folder.at("nothing");
+    for (line, exit, code, hint) in [
+        (format!("generate --json -m {nothing} a"), 1, "io", true),
+        (format!("validate --json {nothing}"), 1, "io", true),
+        (format!("perplexity --json -f {nothing}"), 1, "io", true),
+        (format!("info --json {nothing}"), 1, "io", true),
+        ("devices --json --device 99".to_owned(), 3, "no-adapter", true),
+        ("generate --json --temp -1 a".to_owned(), 2, "usage", true),
+        ("validate --json".to_owned(), 2, "usage", true),
+        ("info --json --frobnicate".to_owned(), 2, "usage", true),
+    ] {
+        let run = taipan(line.split_whitespace()).expect(exit);
+        let error = &run.json()["error"];
+        assert_eq!((error["code"].as_str(), error["hint"].is_string()), (Some(code), hint), "{run:#?}");
+        let message = error["message"].as_str().expect("text");
+        assert!(!message.is_empty() && run.stderr.contains(message), "{run:#?}");
+    }
+    assert_eq!(taipan(["info", &nothing]).expect(1).stdout, "");
+    for command in ["generate", "validate", "perplexity", "info", "devices"] {
+        let help = taipan([command, "--help"]).ok().stdout;
+        assert!(help.contains(r#"{"error": {"code", "message","#), "{help}");
+    }
+}
+
+#[test]
+fn an_option_given_twice_counts_as_given_last() {
+    let run = |line: &str| on_cpu(&format!("generate --json --temp 0 {line} Once")).ok().json();
+    assert_eq!(run("-n 2 -n 3")["ids"].as_array().expect("a list").len(), 3);
+    assert_eq!(run("-n 1 -s 5 --seed 6 --ignore-eos --ignore-eos")["seed"], 6);
+    let twice =
+        taipan(["generate", "--json", "-n", "1", "-p", "a b c", "-p", "Once", "--device", "gpu", "--device", "cpu"]);
+    let json = twice.ok().json();
+    assert_eq!((&json["prompt"], &json["device"]), (&"Once".into(), &"CPU".into()));
+    // Every stop string counts.
+    let text = run("-n 30")["text"].as_str().expect("text").to_owned();
+    let word = text.split_whitespace().nth(5).expect("there are words");
+    for stops in [format!("-r {word} -r QQQ"), format!("-r QQQ -r {word}")] {
+        assert_eq!(run(&format!("-n 30 {stops}"))["stop"], word);
+    }
+}
+
+#[test]
+fn errors_name_the_file_with_its_folder_and_what_to_do() {
+    let folder = Folder::new();
+    let at = |name: &str| folder.at(&format!("m/{name}"));
+    let model = || {
+        let _ = std::fs::remove_dir_all(folder.at("m"));
+        write_tiny(folder.at("m").as_ref());
+        folder.at("m")
+    };
+    let logits = |dir: &str| on_cpu(&format!("logits -m {dir} --ids 1 -o {}", folder.at("out")));
+    let info = |dir: &str| on_cpu(&format!("info {dir}"));
+    let replace = |name: &str, bytes: &str| {
+        let dir = model();
+        std::fs::write(at(name), bytes).expect("the test folder is writable");
+        dir
+    };
+    type Way<'a> = &'a dyn Fn(&str) -> crate::common::Run;
+    for run in [&logits as Way<'_>, &info] {
+        let dir = replace("config.json", "{\"model_type\": ");
+        run(&dir).fails(1, &[&format!("{}: not valid JSON", at("config.json")), "hint: "]);
+        let dir = replace("config.json", "{\"model_type\": \"taipan\"}");
+        run(&dir).fails(1, &[&format!("{}: `vocab_size` is missing", at("config.json")), "hint: "]);
+        let dir = replace("model.safetensors", "12345678{}");
+        run(&dir).fails(1, &[&format!("{}: the header", at("model.safetensors")), "hint: "]);
+        for name in ["config.json", "model.safetensors"] {
+            let dir = model();
+            std::fs::remove_file(at(name)).expect("it is there");
+            std::fs::create_dir(at(name)).expect("the test folder is writable");
+            run(&dir).fails(1, &[&at(name), "hint: "]);
+        }
+        let file = format!("{}/config.json", model());
+        run(&file).fails(1, &[&file, "hint: name the folder that holds config.json"]);
+    }
+    let dir = replace("tokenizer.json", "{}");
+    logits(&dir).fails(1, &[&at("tokenizer.json"), "hint: "]);
+    let dir = model();
+    std::fs::create_dir(at("tokenizer.json")).expect("the test folder is writable");
+    logits(&dir).fails(1, &[&at("tokenizer.json"), "hint: this is a folder"]);
+    let dir = model();
+    on_cpu(&format!("logits -m {dir} --ids 1 -o {dir}")).fails(1, &["cannot write", &dir, "hint: this is a folder"]);
+    on_cpu(&format!("generate -f {dir}")).fails(1, &["cannot read", &dir, "hint: this is a folder"]);
 }

@@ -13,6 +13,8 @@ const MAX_WIDTH: usize = 1 << 16;
 const MAX_LAYERS: usize = 1024;
 const MAX_WINDOW: usize = 1 << 20;
 const MAX_INTERMEDIATE: usize = 1 << 20;
+/// Channels of an attention head: what the kernel's workgroup memory holds.
+const MAX_ATTENTION_HEAD: usize = 256;
 /// A single tensor or state buffer stays below 4 GiB of f32, so its byte count fits a 32-bit `usize` as well.
 pub(super) const MAX_ELEMENTS: u64 = (1 << 30) - 1;
 
@@ -48,7 +50,7 @@ pub(super) fn config(bytes: &[u8]) -> Result<Config> {
 fn model_type(root: &Section<'_>) -> Result<()> {
     match root.required("model_type")? {
         Value::String(t) if t == "taipan" => Ok(()),
-        Value::String(t) => Err(Error::UnsupportedModel { model_type: t.clone() }),
+        Value::String(t) => Err(Error::UnsupportedModel { file: CONFIG_FILE.to_owned(), model_type: t.clone() }),
         other => Err(invalid("model_type", other, "a string")),
     }
 }
@@ -81,7 +83,7 @@ fn section<T>(
     match root.map.get(name) {
         Some(Value::Object(map)) => parse(&Section { name, map }).map(Some),
         None | Some(Value::Null) if !required => Ok(None),
-        None => Err(Error::ConfigMissing { key: name.to_owned() }),
+        None => Err(missing(name.to_owned())),
         Some(other) => Err(invalid(name, other, "an object")),
     }
 }
@@ -139,7 +141,7 @@ fn attention(s: &Section<'_>) -> Result<SalConfig> {
         let found = num_key_value_heads.to_string();
         return Err(invalid_text(&s.path("num_key_value_heads"), found, &allowed));
     }
-    let head_dim = s.size("head_dim", 1..=1024)?;
+    let head_dim = s.size("head_dim", 1..=MAX_ATTENTION_HEAD)?;
     let rope_theta = s.optional_f64("rope_theta", |t| t > 0.0, "null or a positive number")?;
     if rope_theta.is_some() && !head_dim.is_multiple_of(2) {
         let allowed = "an even number, because rope_theta is set";
@@ -222,7 +224,7 @@ impl<'a> Section<'a> {
     }
 
     fn required(&self, key: &str) -> Result<&'a Value> {
-        self.map.get(key).ok_or_else(|| Error::ConfigMissing { key: self.path(key) })
+        self.map.get(key).ok_or_else(|| missing(self.path(key)))
     }
 
     /// The value of an optional key; null counts as absent.
@@ -277,10 +279,14 @@ fn finite(value: &Value) -> Option<f32> {
     value.as_f64().map(|n| n as f32).filter(|n| n.is_finite())
 }
 
+fn missing(key: String) -> Error {
+    Error::ConfigMissing { file: CONFIG_FILE.to_owned(), key }
+}
+
 fn invalid(key: &str, value: &Value, allowed: &str) -> Error {
     invalid_text(key, value.to_string(), allowed)
 }
 
 fn invalid_text(key: &str, value: String, allowed: &str) -> Error {
-    Error::ConfigValue { key: key.to_owned(), value, allowed: allowed.to_owned() }
+    Error::ConfigValue { file: CONFIG_FILE.to_owned(), key: key.to_owned(), value, allowed: allowed.to_owned() }
 }

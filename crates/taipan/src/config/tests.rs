@@ -104,7 +104,7 @@ fn every_other_key_is_required() {
     ] {
         let expected = pointer[1..].replace('/', ".");
         match parse(&without(pointer)) {
-            Err(Error::ConfigMissing { key }) => assert_eq!(key, expected),
+            Err(Error::ConfigMissing { key, .. }) => assert_eq!(key, expected),
             other => panic!("{pointer}: {other:?}"),
         }
     }
@@ -184,6 +184,16 @@ fn impossible_values_name_the_key() {
 }
 
 #[test]
+fn an_attention_head_has_as_many_channels_as_the_kernel_holds() {
+    let head = |n: usize| parse(&with("/selective_attention/head_dim", json!(n)));
+    assert_eq!(head(256).unwrap().selective_attention.unwrap().head_dim, 256);
+    assert_eq!(
+        head(257).unwrap_err().to_string(),
+        "config.json: `selective_attention.head_dim` is 257; allowed: an integer from 1 to 256"
+    );
+}
+
+#[test]
 fn sizes_fine_alone_and_absurd_together_are_refused() {
     let mut config = with("/vocab_size", json!(1 << 24));
     config["hidden_size"] = json!(1 << 16);
@@ -192,7 +202,7 @@ fn sizes_fine_alone_and_absurd_together_are_refused() {
     let mut config = with("/selective_attention/window", json!(1 << 20));
     config["selective_attention"]["num_heads"] = json!(1024);
     config["selective_attention"]["num_key_value_heads"] = json!(1024);
-    config["selective_attention"]["head_dim"] = json!(1024);
+    config["selective_attention"]["head_dim"] = json!(256);
     let error = parse(&config).unwrap_err();
     assert!(error.to_string().contains("window"), "{error}");
 }

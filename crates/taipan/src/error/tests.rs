@@ -20,9 +20,9 @@ fn samples() -> Vec<(Error, &'static str, &'static str, &'static str)> {
             "name a folder that holds config.json and safetensors weights; other formats must be converted first",
         ),
         (
-            Error::F16Overflow { name: owned("w"), index: 3, value: 1e6 },
+            Error::Overflow { name: owned("w"), file: owned("a.safetensors"), dtype: "f16", index: 3, value: 1e6 },
             "weights-value",
-            "tensor `w` holds 1000000 at element 3, which f16 cannot hold",
+            "a.safetensors: tensor `w` holds 1000000 at element 3, which f16 cannot hold",
             "load with dtype f32, or with auto to keep the stored type",
         ),
         (
@@ -70,7 +70,7 @@ fn samples() -> Vec<(Error, &'static str, &'static str, &'static str)> {
             },
             "limit-too-small",
             "embedding.weight needs maxBufferSize of 300, the device offers 200",
-            "try f16 weights, another adapter, or the CPU device",
+            "try another adapter, or the CPU device",
         ),
         (
             Error::DeviceLost { reason: owned("driver reset") },
@@ -79,10 +79,47 @@ fn samples() -> Vec<(Error, &'static str, &'static str, &'static str)> {
             "open the model again; if it happens again, try another backend or the CPU device",
         ),
         (
-            Error::OutOfMemory { what: owned("the window"), bytes: 1 << 20 },
+            Error::OutOfMemory { what: owned("the window"), bytes: Some(1 << 20) },
             "out-of-memory",
-            "out of memory while allocating 1048576 bytes for the window",
-            "close other programs, load f16 weights, or use the CPU device",
+            "out of memory while allocating 1048576 bytes: the window",
+            "close other programs, or take a smaller model",
+        ),
+        (
+            Error::from(taipan_gpu::GpuError::OutOfMemory { message: owned("no memory left") }),
+            "out-of-memory",
+            "out of memory: no memory left",
+            "close other programs, load with dtype f16, or use the CPU device",
+        ),
+        (Error::from(taipan_gpu::GpuError::Driver { message: owned("refused") }), "gpu", "GPU error: refused", ""),
+        (
+            Error::io("write", "out", io::ErrorKind::IsADirectory.into()),
+            "io",
+            "cannot write out: is a directory",
+            "this is a folder; name a file",
+        ),
+        (
+            Error::io("open", "config.json", io::ErrorKind::NotADirectory.into()),
+            "io",
+            "cannot open config.json: not a directory",
+            "name the folder that holds config.json and the weights, not a file",
+        ),
+        (
+            Error::io("write", "file/out", io::ErrorKind::NotADirectory.into()),
+            "io",
+            "cannot write file/out: not a directory",
+            "a part of the path is a file, not a folder",
+        ),
+        (
+            Error::Tokenizer { file: Some(owned("m/tokenizer.json")), message: owned("EOF") },
+            "tokenizer",
+            "m/tokenizer.json: not a tokenizer: EOF",
+            "tokenizer.json must be in the Hugging Face tokenizers format and belong to this model",
+        ),
+        (
+            Error::ConfigMissing { file: owned("config.json"), key: owned("mamba2") }.in_dir("m".as_ref()),
+            "config-invalid",
+            "m/config.json: `mamba2` is missing",
+            "correct config.json, or take the one published with the weights",
         ),
         (
             Error::SavedState { problem: SavedStateProblem::Version { found: 2, expected: 1 } },
@@ -129,4 +166,11 @@ fn names_are_shown_harmlessly() {
     assert_eq!(Name("a\nb\u{1b}[31m\u{202e}").to_string(), "a\\u{a}b\\u{1b}[31m\\u{202e}");
     assert_eq!(Name("x".repeat(160)).to_string(), "x".repeat(160));
     assert_eq!(Name("x".repeat(161)).to_string(), "x".repeat(160) + "…");
+}
+
+#[test]
+fn the_end_of_a_long_path_is_shown() {
+    let path = format!("{}/config.json", "folder/".repeat(100));
+    let error = Error::ConfigMissing { file: path.clone(), key: owned("mamba2") };
+    assert_eq!(error.to_string(), format!("{path}: `mamba2` is missing"));
 }

@@ -31,19 +31,33 @@ fn matmul(cx: &Context<'_>, weight: Matrix, bias: Option<Vector>, x: Rows, y: Ro
     Matmul { weight, bias, x, y, epilogue, over, control: cx.common.control, selected: None }.into()
 }
 
-/// The programs of a model. Each is flat data, the same for every device.
+/// The programs of a model: flat data, the same for every device, or what a device makes of each.
 #[derive(Clone, Debug)]
-pub struct Programs {
+pub struct Programs<P = Vec<Call>> {
     /// A segment through all layers; ends with the logits of its last token.
-    pub prefill: Vec<Call>,
+    pub prefill: P,
     /// One token through all layers; ends with its logits.
-    pub decode: Vec<Call>,
+    pub decode: P,
     /// The next token from the logits.
-    pub sample: Vec<Call>,
+    pub sample: P,
     /// After `prefill`: final norm of all tokens of the segment.
-    pub final_norm: Vec<Call>,
+    pub final_norm: P,
     /// After `final_norm`: logits of one tile of tokens, a program per tile.
-    pub logit_tiles: Vec<Vec<Call>>,
+    pub logit_tiles: Vec<P>,
+}
+
+impl<P> Programs<P> {
+    /// Something else of each program.
+    #[must_use]
+    pub fn map<Q>(&self, f: impl Fn(&P) -> Q) -> Programs<Q> {
+        Programs {
+            prefill: f(&self.prefill),
+            decode: f(&self.decode),
+            sample: f(&self.sample),
+            final_norm: f(&self.final_norm),
+            logit_tiles: self.logit_tiles.iter().map(f).collect(),
+        }
+    }
 }
 
 impl Programs {

@@ -8,6 +8,8 @@ use taipan_reference::{Conv, Heads, RECENT, Sampling};
 
 use super::{dense, wide};
 use crate::description::{Buffers, Part};
+use crate::error::Result;
+use crate::memory::{copy, give_way, zeros};
 
 /// A weight vector in memory.
 #[derive(Clone, Debug)]
@@ -84,12 +86,23 @@ pub enum Data {
 
 impl Data {
     /// Zeros of a description.
-    #[must_use]
-    pub fn zeros(desc: &BufferDesc) -> Self {
-        match desc.element {
-            Element::F32 => Self::F32(vec![0.0; desc.len()]),
-            Element::U32 => Self::U32(vec![0; desc.len()]),
-        }
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub fn zeros(desc: &BufferDesc) -> Result<Self> {
+        let what = || format!("buffer `{}`", desc.name);
+        Ok(match desc.element {
+            Element::F32 => Self::F32(zeros(desc.len(), what)?),
+            Element::U32 => Self::U32(zeros(desc.len(), what)?),
+        })
+    }
+
+    fn try_clone(&self) -> Result<Self> {
+        let what = || "a copy of a session's state".to_owned();
+        Ok(match self {
+            Self::F32(v) => Self::F32(copy(v, what)?),
+            Self::U32(v) => Self::U32(copy(v, what)?),
+        })
     }
 
     /// The elements' bits.
@@ -111,7 +124,7 @@ impl Data {
 }
 
 /// State and scratch of one session.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Memory {
     /// Session state.
     pub state: Vec<Data>,
@@ -120,11 +133,27 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Zeroed memory.
+    /// Zeroed memory, for sets of buffers that are known to be small.
+    ///
+    /// # Panics
+    /// If there is not enough.
     #[must_use]
     pub fn new(state: &Buffers, scratch: &Buffers) -> Self {
-        let zeros = |b: &Buffers| b.list().iter().map(Data::zeros).collect();
-        Self { state: zeros(state), scratch: zeros(scratch) }
+        Self::try_new(state, scratch).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Zeroed memory.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub fn try_new(state: &Buffers, scratch: &Buffers) -> Result<Self> {
+        let zeros = |b: &Buffers| b.list().iter().map(Data::zeros).collect::<Result<Vec<_>>>();
+        Ok(Self { state: zeros(state)?, scratch: zeros(scratch)? })
+    }
+
+    /// A copy of the state.
+    pub(crate) fn copy_state(&self) -> Result<Vec<Data>> {
+        self.state.iter().map(Data::try_clone).collect()
     }
 
     fn slot(&mut self, id: BufferId) -> &mut Data {
@@ -205,6 +234,14 @@ impl Memory {
 pub fn run(calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
     for call in calls {
         step(call, w, m, n);
+    }
+}
+
+/// As [`run`], but gives way after every call: dropped there, it leaves the memory as it is between two calls.
+pub(crate) async fn run_giving_way(calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
+    for call in calls {
+        step(call, w, m, n);
+        give_way().await;
     }
 }
 

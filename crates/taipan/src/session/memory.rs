@@ -1,12 +1,12 @@
 //! A session's memory and the two ways to run a program on it.
 
 use taipan_gpu::{Buffer, Readback};
-use taipan_kernels::{BufferDesc, BufferId, Call};
+use taipan_kernels::{BufferDesc, BufferId};
 
 use crate::description::Description;
 use crate::error::Result;
 use crate::layers::Programs;
-use crate::model::{Backend, GpuModel, Inner, ProgramSet};
+use crate::model::{Backend, GpuModel, Inner};
 use crate::run::{cpu, gpu};
 
 /// Which program to run.
@@ -19,20 +19,8 @@ pub(super) enum Run {
     LogitTile(usize),
 }
 
-impl<T> ProgramSet<T> {
-    fn get(&self, run: Run) -> &T {
-        match run {
-            Run::Prefill => &self.prefill,
-            Run::Decode => &self.decode,
-            Run::Sample => &self.sample,
-            Run::FinalNorm => &self.final_norm,
-            Run::LogitTile(i) => &self.logit_tiles[i],
-        }
-    }
-}
-
-impl Programs {
-    fn get(&self, run: Run) -> &[Call] {
+impl<P> Programs<P> {
+    fn get(&self, run: Run) -> &P {
         match run {
             Run::Prefill => &self.prefill,
             Run::Decode => &self.decode,
@@ -51,7 +39,7 @@ pub(super) enum Memory {
 
 pub(super) struct GpuMemory {
     state: gpu::Memory,
-    bound: ProgramSet<gpu::BoundProgram>,
+    bound: Programs<gpu::BoundProgram>,
     /// The sampled id comes back through this; missing after a fetch that was dropped half-way.
     readback: Option<Readback>,
 }
@@ -67,7 +55,7 @@ impl Memory {
     pub(super) fn new(model: &Inner) -> Result<Self> {
         let d = &model.description;
         Ok(match &model.backend {
-            Backend::Cpu { .. } => Self::Cpu(cpu::Memory::new(&d.state, &d.scratch_buffers)),
+            Backend::Cpu { .. } => Self::Cpu(cpu::Memory::try_new(&d.state, &d.scratch_buffers)?),
             Backend::Gpu(m) => {
                 let state = gpu::Memory::new(&m.gpu, &d.state);
                 let bound = m.programs.map(|p| p.bind(&m.gpu, &state, &m.scratch));
@@ -109,20 +97,20 @@ impl Memory {
         }
     }
 
-    /// Runs programs one after another on a segment of `tokens` tokens, in one submission.
-    pub(super) fn run(&mut self, model: &Inner, runs: &[Run], tokens: usize) -> Result<()> {
+    /// Runs programs one after another on one token, in one submission.
+    pub(super) fn run(&mut self, model: &Inner, runs: &[Run]) -> Result<()> {
         match (self, &model.backend) {
             (Self::Gpu(g), Backend::Gpu(m)) => {
                 let mut encoder = m.gpu.encoder();
                 for run in runs {
-                    m.programs.get(*run).encode(g.bound.get(*run), &mut encoder, tokens);
+                    m.programs.get(*run).encode(g.bound.get(*run), &mut encoder, 1);
                 }
                 m.gpu.submit(encoder);
                 Ok(m.gpu.check()?)
             }
             (Self::Cpu(c), Backend::Cpu { weights, programs }) => {
                 for run in runs {
-                    cpu::run(programs.get(*run), weights, c, tokens);
+                    cpu::run(programs.get(*run), weights, c, 1);
                 }
                 Ok(())
             }
@@ -131,7 +119,8 @@ impl Memory {
     }
 
     /// Runs programs one after another on a segment of `tokens` tokens and returns the dense form of buffers as they are
-    /// after each. One submission: after it, another session may use the same scratch space.
+    /// after each. One submission: after it, another session may use the same scratch space. The CPU gives way after
+    /// every call.
     pub(super) async fn run_and_read(
         &mut self,
         model: &Inner,
@@ -157,7 +146,7 @@ impl Memory {
             }
             (Self::Cpu(c), Backend::Cpu { weights, programs }) => {
                 for (run, ids) in steps {
-                    cpu::run(programs.get(*run), weights, c, tokens);
+                    cpu::run_giving_way(programs.get(*run), weights, c, tokens).await;
                     read.extend(ids.iter().map(|id| c.get(*id).to_words()));
                 }
             }
@@ -180,7 +169,7 @@ impl Memory {
                 m.gpu.submit(encoder);
                 Ok(m.gpu.check()?)
             }
-            _ => self.run(model, runs, 1),
+            _ => self.run(model, runs),
         }
     }
 
@@ -205,6 +194,22 @@ impl Memory {
         self.read_dense(model, control).await.map(|_| ())
     }
 
+    /// A copy of the state on the CPU, for [`Memory::put_state`]; a GPU's work is submitted whole and needs none.
+    pub(super) fn copy_state(&self) -> Result<Option<Vec<cpu::Data>>> {
+        match self {
+            Self::Cpu(c) => c.copy_state().map(Some),
+            Self::Gpu(_) => Ok(None),
+        }
+    }
+
+    /// Replaces the state on the CPU.
+    pub(super) fn put_state(&mut self, state: Vec<cpu::Data>) {
+        match self {
+            Self::Cpu(c) => c.state = state,
+            Self::Gpu(_) => unreachable!("{MISMATCH}"),
+        }
+    }
+
     /// A copy of a session's state in new memory.
     pub(super) fn fork(&self, model: &Inner) -> Result<Self> {
         match (self, &model.backend) {
@@ -219,7 +224,11 @@ impl Memory {
                 m.gpu.check()?;
                 Ok(copy)
             }
-            (Self::Cpu(c), _) => Ok(Self::Cpu(c.clone())),
+            (Self::Cpu(c), _) => {
+                let mut copy = Self::new(model)?;
+                copy.put_state(c.copy_state()?);
+                Ok(copy)
+            }
             _ => unreachable!("{MISMATCH}"),
         }
     }

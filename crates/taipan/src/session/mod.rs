@@ -4,6 +4,7 @@ mod bound;
 mod generate;
 mod memory;
 mod save;
+mod segment;
 
 pub use bound::AttentionBound;
 pub use generate::{Finish, GenerateOptions, Token};
@@ -154,6 +155,9 @@ impl Session {
 
     /// Feeds a prompt, or more of the text. Runs in segments: memory does not grow with the prompt.
     ///
+    /// The future may be dropped while it runs. Whole segments are then consumed, and [`Session::position`] tells how many
+    /// tokens that is.
+    ///
     /// # Errors
     /// `EmptyPrompt`, `TokenOutOfRange` (nothing is consumed then), or a device error.
     pub async fn prefill(&mut self, ids: &[u32]) -> Result<()> {
@@ -190,7 +194,7 @@ impl Session {
             total += new;
             // With segments of one token the pending one goes alone.
             for part in segment.chunks(size) {
-                self.run_segment(part)?;
+                self.run_segment(part, &[(Run::Prefill, Vec::new())]).await?;
             }
             // Let the device keep up: its queue would otherwise grow with the prompt.
             if self.model.0.device.as_gpu().is_some() {
@@ -218,13 +222,6 @@ impl Session {
             self.memory.write(&model, model.description.common.control, control::TOKENS, &[n as u32]);
             self.tokens_word = n;
         }
-    }
-
-    /// One segment through the layers, and the logits of its last token.
-    fn run_segment(&mut self, ids: &[u32]) -> Result<()> {
-        self.stage_segment(ids)?;
-        let model = self.model.0.clone();
-        self.memory.run(&model, &[Run::Prefill], ids.len())
     }
 
     /// Puts a segment where the prefill program reads it. From here on it counts as consumed.
@@ -261,12 +258,11 @@ impl Session {
         // needs to be efficient.
         let size = d.shape.segment.min(d.shape.logit_rows.max(64));
         for (i, segment) in ids.chunks(size).enumerate() {
-            self.stage_segment(segment)?;
             let tiles = segment.len().div_ceil(d.shape.logit_rows);
             let gates = d.sals().map(|layer| layer.selection).collect();
             let mut steps = vec![(Run::Prefill, gates), (Run::FinalNorm, Vec::new())];
             steps.extend((0..tiles).map(|tile| (Run::LogitTile(tile), vec![d.scratch.logits.buffer])));
-            let read = self.memory.run_and_read(&model, &steps, segment.len()).await?;
+            let read = self.run_segment(segment, &steps).await?;
             let (gates, logits) = read.split_at(layers);
             self.record_gates(&model, gates, segment.len());
             for (tile, rows) in segment.chunks(d.shape.logit_rows).enumerate() {
@@ -339,7 +335,7 @@ impl Session {
     fn consume(&mut self, id: u32) -> Result<()> {
         self.stage(id)?;
         let model = self.model.0.clone();
-        self.memory.run(&model, &[Run::Decode], 1)
+        self.memory.run(&model, &[Run::Decode])
     }
 
     /// Another session with the same state; both go on independently.

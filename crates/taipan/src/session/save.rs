@@ -11,7 +11,7 @@ use taipan_reference::sal;
 use super::{AttentionBound, Session};
 use crate::description::{Description, Layer};
 use crate::error::{Error, Result, SavedStateProblem};
-use crate::model::Inner;
+use crate::model::{Inner, hex};
 use crate::tokenizer::TextDecoder;
 
 const MAGIC: &[u8; 8] = b"TAIPANST";
@@ -90,10 +90,6 @@ fn checksum(bytes: &[u8]) -> u64 {
 
 fn problem(problem: SavedStateProblem) -> Error {
     Error::SavedState { problem }
-}
-
-fn hex(fingerprint: &[u8]) -> String {
-    fingerprint.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl Session {

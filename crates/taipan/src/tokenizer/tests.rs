@@ -162,6 +162,10 @@ fn bad_files_are_typed_errors() {
         assert_eq!(error.code(), "tokenizer");
         assert!(error.hint().is_some());
     }
+    let dir = crate::fsutil::test_dir::TestDir::new();
+    let file = dir.write("tokenizer.json", "{}");
+    let error = Tokenizer::from_file(&file).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("{}: not a tokenizer: ", file.display())), "{error}");
     let error = Tokenizer::from_file(Path::new("no/such/tokenizer.json")).unwrap_err();
     assert_eq!((error.code(), error.hint().as_deref()), ("io", Some("check the path")));
 }

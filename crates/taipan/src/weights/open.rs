@@ -21,13 +21,16 @@ impl Weights {
     /// # Errors
     /// `NoWeights`, `Io`, `Weights` or `ShardPath`.
     pub fn open(dir: &Path) -> Result<Weights> {
-        let found = Found::look(dir)?;
-        let mut parts = Parts::default();
-        let mut data = Vec::new();
-        for path in &found.paths {
-            data.push(parts.map(path)?);
-        }
-        Ok(Weights { headers: parts.finish(found.index.as_ref())?, data })
+        let open = || -> Result<Weights> {
+            let found = Found::look(dir)?;
+            let mut parts = Parts::default();
+            let mut data = Vec::new();
+            for path in &found.paths {
+                data.push(parts.map(path)?);
+            }
+            Ok(Weights { headers: parts.finish(found.index.as_ref())?, data })
+        };
+        open().map_err(|e| e.in_dir(dir))
     }
 
     /// Opens one safetensors file, whatever its name.
@@ -35,9 +38,12 @@ impl Weights {
     /// # Errors
     /// `Io` or `Weights`.
     pub fn open_file(path: &Path) -> Result<Weights> {
-        let mut parts = Parts::default();
-        let data = vec![parts.map(path)?];
-        Ok(Weights { headers: parts.finish(None)?, data })
+        let open = || -> Result<Weights> {
+            let mut parts = Parts::default();
+            let data = vec![parts.map(path)?];
+            Ok(Weights { headers: parts.finish(None)?, data })
+        };
+        open().map_err(|e| e.in_dir(path.parent().unwrap_or(path)))
     }
 
     /// Takes files that are already in memory, as pairs of name and contents. A file whose name ends in
@@ -70,12 +76,15 @@ impl Weights {
     /// # Errors
     /// As [`Weights::open`].
     pub fn open_headers(dir: &Path) -> Result<Headers> {
-        let found = Found::look(dir)?;
-        let mut parts = Parts::default();
-        for path in &found.paths {
-            parts.read(path)?;
-        }
-        parts.finish(found.index.as_ref())
+        let open = || -> Result<Headers> {
+            let found = Found::look(dir)?;
+            let mut parts = Parts::default();
+            for path in &found.paths {
+                parts.read(path)?;
+            }
+            parts.finish(found.index.as_ref())
+        };
+        open().map_err(|e| e.in_dir(dir))
     }
 }
 

@@ -72,7 +72,7 @@ impl Case {
     /// A file is missing or malformed, or there is nothing in it to compare.
     pub(super) fn read(folder: &Path) -> Result<Case> {
         let path = folder.join(META);
-        let bytes = std::fs::read(&path).map_err(|source| Failure::Read { path: path.clone(), source })?;
+        let bytes = std::fs::read(&path).map_err(|source| Failure::read(&path, source))?;
         let bad = |problem: String| Failure::Case { path: path.clone(), problem };
         let meta: Meta = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
         if meta.prompts.is_empty() {
@@ -81,8 +81,7 @@ impl Case {
         let bound = meta.options.attention_bound.map(|b| AttentionBound::new(b.attention_budget, b.burst)).transpose();
         let bound = bound.map_err(|e| bad(e.to_string()))?;
         let path = folder.join(NUMBERS);
-        let within = |error| Failure::Within { what: folder.display().to_string(), error };
-        let numbers = Weights::open_file(&path).map_err(within)?;
+        let numbers = Weights::open_file(&path)?;
         let mut prompts = Vec::new();
         for (name, prompt) in meta.prompts {
             let prompt = read_prompt(&numbers, name, prompt);

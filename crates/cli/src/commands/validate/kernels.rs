@@ -16,15 +16,15 @@ pub(super) async fn run(device: &Device, json: bool) -> Result<()> {
     let progress = Progress::new("validating", Unit::Cases);
     let mut reports = Vec::new();
     for (i, case) in cases.iter().enumerate() {
-        if interrupt::requested() {
-            break;
-        }
         progress.set(i as u64, cases.len() as u64);
-        reports.push(taipan_cases::run(case, device).await?);
+        let Some(report) = interrupt::unless(taipan_cases::run(case, device)).await else { break };
+        reports.push(report?);
     }
     drop(progress);
     let interrupted = reports.len() < cases.len();
-    let passed = reports.iter().all(passes);
+    let differs = !reports.iter().all(passes);
+    // No case at all would be a list that was lost, not a success.
+    let passed = !differs && !interrupted && !reports.is_empty();
     if json {
         output::json(&serde_json::json!({
             "device": device.description(),
@@ -35,12 +35,10 @@ pub(super) async fn run(device: &Device, json: bool) -> Result<()> {
     } else {
         print_table(device, &reports, cases.len())?;
     }
-    match (passed, interrupted) {
-        (false, _) => Err(Failure::Mismatch),
-        (true, true) => Err(Failure::Interrupted),
-        // No case at all would be a list that was lost, not a success.
-        (true, false) if reports.is_empty() => Err(Failure::Mismatch),
-        (true, false) => Ok(()),
+    match (passed, interrupted && !differs) {
+        (true, _) => Ok(()),
+        (false, true) => Err(Failure::Interrupted),
+        (false, false) => Err(Failure::Mismatch),
     }
 }
 

@@ -1,0 +1,101 @@
+//! What a model takes, before any weight is read.
+
+use std::collections::HashMap;
+
+use taipan_kernels::{BufferDesc, Call, Kernel, WeightFormat, row_stride};
+
+use crate::description::{Buffers, Description, MatrixRecipe, Part};
+use crate::layers::Programs;
+use crate::load::split;
+use crate::model::{dense_bytes, shape};
+use crate::{Config, Device, Dtype, LoadOptions};
+
+/// What a model takes on a device, from its config alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    /// Parameters.
+    pub parameters: u64,
+    /// Bytes of the weights: on the CPU f32 whatever their storage, on a GPU with the padding of their rows.
+    pub weight_bytes: u64,
+    /// Bytes of a session's state, whatever the length of its text.
+    pub state_bytes: u64,
+    /// Bytes of scratch space: on a GPU shared by sessions, on the CPU of one session.
+    pub scratch_bytes: u64,
+    /// The largest buffer that cannot be split, and its bytes.
+    pub largest_buffer: (String, u64),
+    /// Dispatches of one decoded token, sampling included; 0 on the CPU.
+    pub decode_dispatches: usize,
+}
+
+impl Footprint {
+    /// Computes the footprint with matrices of one type and default options: what [`crate::Stats`] will say.
+    #[must_use]
+    pub fn of(config: &Config, device: &Device, dtype: Dtype) -> Self {
+        let shape = shape(config, &LoadOptions::default(), device.is_cpu()).expect("the default shape is valid");
+        let d = Description::new(config, shape);
+        let format = match dtype {
+            Dtype::F32 => WeightFormat::F32,
+            Dtype::F16 => WeightFormat::F16,
+            Dtype::BF16 => WeightFormat::Bf16,
+        };
+        let limit = device.as_gpu().map(|gpu| gpu.max_binding());
+        let bytes = |buffers: &Buffers| if limit.is_some() { buffers.bytes() } else { dense_bytes(buffers) };
+        let one = |b: &BufferDesc| if limit.is_some() { b.gpu_bytes() } else { 4 * b.len() as u64 };
+        let buffers = d.state.list().iter().chain(d.scratch_buffers.list());
+        let largest = buffers.max_by_key(|b| one(b)).expect("every model has buffers");
+        let matrices = d.recipes.matrices.iter().map(|m| match limit {
+            Some(_) => (m.rows * row_stride(m.cols) * format.bytes()) as u64,
+            None => 4 * (m.rows * m.cols) as u64,
+        });
+        let vectors = vector_lengths(config, &d).map(|n| 4 * if limit.is_some() { row_stride(n) } else { n } as u64);
+        Self {
+            parameters: config.parameters(),
+            weight_bytes: matrices.sum::<u64>() + vectors.sum::<u64>(),
+            state_bytes: bytes(&d.state),
+            scratch_bytes: bytes(&d.scratch_buffers),
+            largest_buffer: (largest.name.clone(), one(largest)),
+            decode_dispatches: limit.map_or(0, |limit| dispatches(&d, format, limit)),
+        }
+    }
+}
+
+/// Elements of every vector that a model holds, those included that no checkpoint stores.
+fn vector_lengths<'a>(config: &Config, d: &'a Description) -> impl Iterator<Item = usize> + 'a {
+    let elements = |(name, shape): (String, Vec<usize>)| (name, shape.iter().product::<usize>());
+    let tensors: HashMap<_, _> = config.expected_tensors().into_iter().map(elements).collect();
+    d.recipes.vectors.iter().map(move |parts| {
+        let len = |part: &Part| match part {
+            Part::Tensor(name) => tensors[name],
+            Part::Zeros(n) => *n,
+            Part::Words(words) => words.len(),
+        };
+        parts.iter().map(len).sum()
+    })
+}
+
+/// A call is one dispatch, or one for each piece of its matrix.
+fn dispatches(d: &Description, format: WeightFormat, limit: u64) -> usize {
+    // A matrix that cannot be split at all is refused when the model is opened.
+    let pieces = |recipe: &MatrixRecipe| split(recipe, format, limit).map_or(1, |pieces| pieces.len());
+    let count = |call: &Call| call.matrix().map_or(1, |m| pieces(&d.recipes.matrices[m.id as usize]));
+    let programs = Programs::new(d);
+    programs.decode.iter().chain(&programs.sample).map(count).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_matrix_is_several_dispatches() {
+        let config = Config::from_json(include_bytes!("../../cli/model/config.json")).unwrap();
+        let shape = shape(&config, &LoadOptions::default(), false).unwrap();
+        let d = Description::new(&config, shape);
+        let whole = dispatches(&d, WeightFormat::F32, u64::MAX);
+        let embedding = (config.vocab_size * row_stride(config.hidden_size) * 4) as u64;
+        // The embedding is the largest matrix; it is read to embed a token and to score the next one.
+        assert_eq!(dispatches(&d, WeightFormat::F32, embedding), whole);
+        assert_eq!(dispatches(&d, WeightFormat::F32, embedding - 1), whole + 2);
+        assert_eq!(dispatches(&d, WeightFormat::F16, embedding / 2), whole);
+    }
+}

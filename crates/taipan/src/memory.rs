@@ -1,0 +1,60 @@
+//! Main memory that may not be there, and waiting that lets others go on.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use crate::error::{Error, Result};
+
+/// So many zeros. A model chooses how many, so this must not abort the process where there are fewer.
+pub(crate) fn zeros<T: Default + Clone>(len: usize, what: impl FnOnce() -> String) -> Result<Vec<T>> {
+    let mut out = Vec::new();
+    if out.try_reserve_exact(len).is_err() {
+        return Err(Error::out_of_memory(what(), len.saturating_mul(size_of::<T>())));
+    }
+    out.resize(len, T::default());
+    Ok(out)
+}
+
+/// A copy, under the same condition.
+pub(crate) fn copy<T: Copy>(from: &[T], what: impl FnOnce() -> String) -> Result<Vec<T>> {
+    let mut out = Vec::new();
+    if out.try_reserve_exact(from.len()).is_err() {
+        return Err(Error::out_of_memory(what(), size_of_val(from)));
+    }
+    out.extend_from_slice(from);
+    Ok(out)
+}
+
+/// Is pending once. A future that computes for long awaits this now and then, so that whoever polls it can turn to other
+/// work, or drop it.
+pub(crate) async fn give_way() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if waited {
+            return Poll::Ready(());
+        }
+        waited = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_had_is_an_error() {
+        for len in [usize::MAX, isize::MAX as usize / 4] {
+            match zeros::<f32>(len, || "the window".to_owned()).unwrap_err() {
+                Error::OutOfMemory { what, bytes: Some(bytes) } => {
+                    assert_eq!((what.as_str(), bytes), ("the window", len.saturating_mul(4) as u64));
+                }
+                error => panic!("{error}"),
+            }
+        }
+        assert_eq!(zeros::<u32>(3, String::new).unwrap(), [0; 3]);
+        assert_eq!(copy(&[1, 2], String::new).unwrap(), [1, 2]);
+    }
+}
