@@ -5,6 +5,7 @@
 #[cfg(target_arch = "wasm32")]
 mod browser;
 mod context;
+mod counts;
 mod dispatch;
 mod error;
 mod memory;
@@ -12,6 +13,7 @@ mod pipeline;
 mod report;
 
 pub use context::{Gpu, GpuRequest, Select, list_adapters};
+pub use counts::Counts;
 pub use dispatch::{Bound, Prepared};
 pub use error::GpuError;
 pub use memory::{Buffer, Readback};

@@ -301,8 +301,3 @@ impl Footprint {
         }
     }
 }
-
-/// Bytes of buffers as the CPU device keeps them.
-pub(crate) fn dense_bytes(buffers: &Buffers) -> u64 {
-    buffers.list().iter().map(|b| (b.len() * size_of::<u32>()) as u64).sum()
-}

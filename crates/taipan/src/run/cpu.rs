@@ -32,10 +32,10 @@ impl Weights {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let vectors = self.vectors.iter().map(|v| match v {
-            VectorData::F32(v) => v.len(),
-            VectorData::U32(v) => v.len(),
+            VectorData::F32(v) => v.capacity(),
+            VectorData::U32(v) => v.capacity(),
         });
-        4 * (self.matrices.iter().map(Vec::len).sum::<usize>() + vectors.sum::<usize>()) as u64
+        4 * (self.matrices.iter().map(Vec::capacity).sum::<usize>() + vectors.sum::<usize>()) as u64
     }
 
     fn f32(&self, v: Vector) -> &[f32] {
@@ -90,6 +90,16 @@ impl Data {
             Element::F32 => Self::F32(vec![0.0; desc.len()]),
             Element::U32 => Self::U32(vec![0; desc.len()]),
         }
+    }
+
+    /// Bytes allocated for it, whether or not elements lie in them.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let elements = match self {
+            Self::F32(v) => v.capacity(),
+            Self::U32(v) => v.capacity(),
+        };
+        (elements * size_of::<u32>()) as u64
     }
 
     /// The elements' bits.

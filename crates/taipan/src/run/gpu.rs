@@ -94,6 +94,12 @@ impl Memory {
         Self(buffers.list().iter().map(|desc| gpu.buffer_for(desc)).collect())
     }
 
+    /// Bytes on the device.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.iter().map(Buffer::bytes).sum()
+    }
+
     /// The buffers in the order of their ids.
     #[must_use]
     pub fn list(&self) -> &[Buffer] {

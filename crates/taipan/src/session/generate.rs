@@ -5,6 +5,7 @@ use futures::stream::unfold;
 use taipan_kernels::sampler;
 use taipan_reference::{RECENT, Sampling};
 
+use super::counted::counted;
 use super::{Run, Session};
 use crate::error::{Error, Result};
 
@@ -100,6 +101,17 @@ impl Session {
         self.memory.write(&model, model.description.common.options, 0, &words);
     }
 
+    /// The next token, and what it cost, where it is one in a row: the first has nothing to consume.
+    async fn next_counted(&mut self) -> Result<u32> {
+        let model = self.model.0.clone();
+        let (Some(gpu), Some(_)) = (model.device.as_gpu(), self.pending) else {
+            return self.next_id().await;
+        };
+        let (id, counts) = counted(gpu, self.next_id()).await;
+        self.decoded.add(counts);
+        id
+    }
+
     /// Samples one token after consuming the pending one, in one submission. Dropped while it waits, the pending token
     /// counts as consumed and the sampled one as never made.
     async fn next_id(&mut self) -> Result<u32> {
@@ -155,7 +167,7 @@ impl Generation<'_> {
             self.session.write_options(&self.options.sampling);
             self.started = true;
         }
-        let id = self.session.next_id().await?;
+        let id = self.session.next_counted().await?;
         self.made += 1;
         self.deliver(id)
     }
