@@ -173,11 +173,6 @@ impl Stamp {
 
 /// The web build is a product, so its target is required, unlike the foreign systems.
 fn wasm_target() -> Result<()> {
-    // A site that cannot reach rustup's server may keep a script beside its checkouts that installs the target.
-    let site = Path::new("../shared/bin/wasm32-target");
-    if !has_target(WASM) && site.is_file() {
-        run(Command::new("bash").arg(site))?;
-    }
     ensure!(add_target(WASM), "missing: the target {WASM}\n\nhint: rustup target add {WASM}");
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! The CPU device: every call through its twin in `taipan-reference`, fused kernels as compositions, matrix products
-//! through [`super::dense`].
+//! through [`super::dense`], or through their plain twins where the CPU is the oracle.
 
 use taipan_kernels::{BufferDesc, BufferId, Call, Element, Embed, Epilogue, Matmul, Matvec, MixerUpdate, Over};
 use taipan_kernels::{Rows, Sample, TokenGateKv, Vector, control, sampler, selection};
 use taipan_reference as reference;
 use taipan_reference::{Conv, Heads, RECENT, Sampling};
 
-use super::dense;
-use crate::description::{Buffers, Part};
+use super::dense::Dense;
+use crate::description::{Buffers, Description, Part};
+use crate::error::Result;
+use crate::load::{WeightDtype, load_cpu};
 
 /// A weight vector in memory.
 #[derive(Clone, Debug)]
@@ -28,6 +30,14 @@ pub struct Weights {
 }
 
 impl Weights {
+    /// Loads what a description asks for from a checkpoint, as the CPU device does.
+    ///
+    /// # Errors
+    /// A tensor that is missing or holds something that is no number.
+    pub fn load(checkpoint: &crate::Weights, description: &Description, dtype: WeightDtype) -> Result<Self> {
+        load_cpu(checkpoint, &description.recipes, dtype, None)
+    }
+
     /// Bytes in memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -58,7 +68,10 @@ impl Weights {
 ///
 /// # Errors
 /// Those of `read`.
-pub fn vector_data<E>(parts: &[Part], mut read: impl FnMut(&str) -> Result<Vec<f32>, E>) -> Result<VectorData, E> {
+pub fn vector_data<E>(
+    parts: &[Part],
+    mut read: impl FnMut(&str) -> std::result::Result<Vec<f32>, E>,
+) -> std::result::Result<VectorData, E> {
     if let [Part::Words(words)] = parts {
         return Ok(VectorData::U32(words.clone()));
     }
@@ -213,13 +226,17 @@ impl Memory {
 
 /// Runs a list of calls on a segment of `n` tokens.
 pub fn run(calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
+    run_with(Dense::Vectorised, calls, w, m, n);
+}
+
+/// Runs a list of calls on a segment of `n` tokens with a chosen twin of the matrix products.
+pub fn run_with(dense: Dense, calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
     for call in calls {
-        step(call, w, m, n);
+        step(dense, call, w, m, n);
     }
 }
 
-/// Runs one call on a segment of `n` tokens.
-pub fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
+fn step(dense: Dense, call: &Call, w: &Weights, m: &mut Memory, n: usize) {
     match call {
         Call::Embed(c) => embed(c, w, m),
         Call::RmsNorm(c) => {
@@ -239,10 +256,10 @@ pub fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
                 reference::rms_norm_gated(y, z, z_cols, z_at, norm, c.eps, cols, groups, c.mode, out);
             });
         }
-        Call::Matvec(c) => matvec(c, w, m),
-        Call::Matmul(c) => matmul(c, w, m),
+        Call::Matvec(c) => matvec(dense, c, w, m),
+        Call::Matmul(c) => matmul(dense, c, w, m),
         Call::MixerUpdate(c) => mixer_update(c, w, m),
-        Call::TokenGateKv(c) => token_gate_kv(c, w, m),
+        Call::TokenGateKv(c) => token_gate_kv(dense, c, w, m),
         Call::Sample(c) => sample(c, m),
         _ => super::cpu_prefill::step(call, w, m, n),
     }
@@ -308,7 +325,7 @@ fn alphas(selection: &[u32]) -> Vec<f32> {
     selection[selection::alphas()..][..capacity].iter().map(|b| f32::from_bits(*b)).collect()
 }
 
-fn matvec(c: &Matvec, w: &Weights, m: &mut Memory) {
+fn matvec(dense: Dense, c: &Matvec, w: &Weights, m: &mut Memory) {
     let selection = c.selection.map(|s| m.u32(s));
     if c.only_selected && selection.is_some_and(|s| s[selection::COUNT] == 0) {
         return;
@@ -323,7 +340,7 @@ fn matvec(c: &Matvec, w: &Weights, m: &mut Memory) {
         x = normed;
     }
     let mut v = vec![0.0; rows];
-    dense::matvec(&x, &w.matrices[c.weight.id as usize], &mut v);
+    dense.matvec(&x, &w.matrices[c.weight.id as usize], &mut v);
     add_bias(c.bias, w, &mut v);
     let y_cols = c.y.cols as usize;
     m.write(c.y.buffer, |_, y| finish(c.epilogue, alpha, &v, &mut y[..y_cols]));
@@ -350,13 +367,13 @@ fn product_rows(c: &Matmul, m: &Memory) -> Vec<(usize, usize)> {
     }
 }
 
-fn matmul(c: &Matmul, w: &Weights, m: &mut Memory) {
+fn matmul(dense: Dense, c: &Matmul, w: &Weights, m: &mut Memory) {
     let (rows, cols, y_cols) = (c.weight.rows as usize, c.weight.cols as usize, c.y.cols as usize);
     let pairs = product_rows(c, m);
     let x: Vec<f32> =
         pairs.iter().flat_map(|(from, _)| &m.f32(c.x.buffer)[from * cols..(from + 1) * cols]).copied().collect();
     let mut v = vec![0.0; pairs.len() * rows];
-    dense::matmul(&x, &w.matrices[c.weight.id as usize], rows, cols, &mut v);
+    dense.matmul(&x, &w.matrices[c.weight.id as usize], rows, cols, &mut v);
     add_bias(c.bias, w, &mut v);
     let alpha = c.selected.map_or_else(Vec::new, |s| alphas(m.u32(s.selection)));
     m.write(c.y.buffer, |_, y| {
@@ -397,7 +414,7 @@ pub(super) fn per_head(packed: &[f32], heads: usize) -> Heads<'_> {
     Heads { dt_bias: &packed[..heads], a_log: &packed[heads..2 * heads], d: &packed[2 * heads..] }
 }
 
-fn token_gate_kv(c: &TokenGateKv, w: &Weights, m: &mut Memory) {
+fn token_gate_kv(dense: Dense, c: &TokenGateKv, w: &Weights, m: &mut Memory) {
     let cols = c.weight.cols as usize;
     let position = m.first(c.control);
     let pack = w.f32(c.gate);
@@ -418,7 +435,7 @@ fn token_gate_kv(c: &TokenGateKv, w: &Weights, m: &mut Memory) {
     let a = &c.attention;
     let kv_cols = a.kv_cols() as usize;
     let mut kv = vec![0.0; kv_cols];
-    dense::matvec(&x, &w.matrices[c.weight.id as usize], &mut kv);
+    dense.matvec(&x, &w.matrices[c.weight.id as usize], &mut kv);
     if c.table.is_some() {
         let (heads, head_dim) = (a.kv_heads as usize, a.head_dim as usize);
         reference::rotary(&mut kv, heads, head_dim, w.words(c.table), position as u32);

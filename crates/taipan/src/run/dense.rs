@@ -9,6 +9,32 @@ const BLOCK: usize = 4;
 /// Products below this many multiply-adds are not worth handing to another thread.
 const PARALLEL: usize = 1 << 15;
 
+/// Which twin of the matrix products runs. Everything else on the CPU is plain anyway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dense {
+    /// [`matmul`] and [`matvec`] of this module: fast, f32 sums. The CPU device.
+    #[default]
+    Vectorised,
+    /// Plain loops with f64 sums: the oracle that a model and its kernels are held to.
+    Plain,
+}
+
+impl Dense {
+    pub(super) fn matmul(self, x: &[f32], w: &[f32], rows: usize, cols: usize, y: &mut [f32]) {
+        match self {
+            Self::Vectorised => matmul(x, w, rows, cols, y),
+            Self::Plain => taipan_reference::matmul(x, w, None, rows, cols, y),
+        }
+    }
+
+    pub(super) fn matvec(self, x: &[f32], w: &[f32], y: &mut [f32]) {
+        match self {
+            Self::Vectorised => matvec(x, w, y),
+            Self::Plain => taipan_reference::matvec(x, w, None, y),
+        }
+    }
+}
+
 /// `y[m, rows] = x[m, cols] · wᵀ`, w `[rows, cols]`.
 pub fn matmul(x: &[f32], w: &[f32], rows: usize, cols: usize, y: &mut [f32]) {
     assert_eq!(w.len(), rows * cols, "matmul: elements of w");

@@ -4,3 +4,6 @@ pub mod cpu;
 mod cpu_prefill;
 pub mod dense;
 pub mod gpu;
+mod split;
+
+pub use split::Split;
