@@ -25,17 +25,48 @@ impl Mutant {
     }
 }
 
+/// A piece of a body and what to put in its place.
+struct Edit {
+    range: std::ops::Range<usize>,
+    wrong: String,
+    what: String,
+}
+
 /// One mutant for every statement that stores to a buffer: it stores something else.
 ///
 /// # Panics
 /// If a buffer's declaration cannot be found.
 #[must_use]
 pub fn stores(right: &Decl) -> Vec<Mutant> {
-    let written = right.bindings.iter().filter(|b| b.access == Access::Write);
-    written.flat_map(|b| stores_to(right, b.name)).collect()
+    edits(right).iter().map(|edit| Mutant::new(right, edited(right, &[edit]), edit.what.clone())).collect()
 }
 
-fn stores_to(right: &Decl, name: &str) -> Vec<Mutant> {
+/// The mutant all of whose stores store something else.
+///
+/// # Panics
+/// As [`stores`].
+#[must_use]
+pub fn every_store(right: &Decl) -> Mutant {
+    let mut edits = edits(right);
+    edits.sort_by_key(|edit| edit.range.start);
+    Mutant::new(right, edited(right, &edits.iter().collect::<Vec<_>>()), "every store".to_owned())
+}
+
+/// The body with edits made, which are in order.
+fn edited(right: &Decl, edits: &[&Edit]) -> String {
+    let mut body = right.body.to_owned();
+    for edit in edits.iter().rev() {
+        body.replace_range(edit.range.clone(), &edit.wrong);
+    }
+    body
+}
+
+fn edits(right: &Decl) -> Vec<Edit> {
+    let written = right.bindings.iter().filter(|b| b.access == Access::Write);
+    written.flat_map(|b| edits_of(right, b.name)).collect()
+}
+
+fn edits_of(right: &Decl, name: &str) -> Vec<Edit> {
     let body = right.body;
     let declared = format!("var<storage, read_write> {name}: array<");
     let at = body.find(&declared).unwrap_or_else(|| panic!("{}: no `{declared}`", right.name)) + declared.len();
@@ -47,8 +78,7 @@ fn stores_to(right: &Decl, name: &str) -> Vec<Mutant> {
         }
         let index = at + name.len();
         let end = index + closing(&body[index..]);
-        let rest = &body[end..];
-        let Some(operator) = [" = ", " += "].into_iter().find(|o| rest.starts_with(o)) else { continue };
+        let Some(operator) = [" = ", " += "].into_iter().find(|o| body[end..].starts_with(o)) else { continue };
         let from = end + operator.len();
         let value = &body[from..from + body[from..].find(';').expect("a statement ends")];
         let wrong = match (float, value.contains("bitcast<u32>")) {
@@ -57,8 +87,8 @@ fn stores_to(right: &Decl, name: &str) -> Vec<Mutant> {
             (false, true) => format!("({value}) ^ 0x00400000u"),
             (false, false) => format!("({value}) + 1u"),
         };
-        let mutated = [&body[..from], &wrong, &body[from + value.len()..]].concat();
-        found.push(Mutant::new(right, mutated, format!("{}{operator}{wrong}", &body[at..end])));
+        let what = format!("{}{operator}{wrong}", &body[at..end]);
+        found.push(Edit { range: from..from + value.len(), wrong, what });
     }
     found
 }

@@ -62,7 +62,10 @@ fn replay(target: &str, check: fn(&[u8]) -> bool) {
             false => refused += 1,
         }
     }
-    assert!(accepted > MUTATIONS / 50 && refused > MUTATIONS / 50, "{target}: {accepted} accepted, {refused} refused");
+    assert!(
+        accepted > MUTATIONS / 100 && refused > MUTATIONS / 100,
+        "{target}: {accepted} accepted, {refused} refused"
+    );
 }
 
 #[test]

@@ -77,8 +77,9 @@ impl<'a> Split<'a> {
         Ok(())
     }
 
-    /// The smallest number of calls that must run on the CPU for the result to be right: 0 where nothing is wrong, and
-    /// otherwise call `k − 1` is the last one that the GPU gets wrong. `None` if it is wrong even when all run on the CPU.
+    /// Bisects a list to the call that makes its result wrong on the GPU: with `k` calls on the CPU the result is right, and
+    /// with `k − 1` it is wrong, so it is call `k − 1`. 0 where nothing is wrong; `None` where it is wrong even with all
+    /// calls on the CPU.
     ///
     /// # Errors
     /// Device errors.
@@ -89,14 +90,23 @@ impl<'a> Split<'a> {
         tokens: usize,
         right: impl Fn(&cpu::Memory) -> bool,
     ) -> Result<Option<usize>> {
-        for k in 0..=calls.len() {
+        let is_right = async |k| -> Result<bool> {
             let mut memory = memory.clone();
             self.run(calls, k, &mut memory, tokens).await?;
-            if right(&memory) {
-                return Ok(Some(k));
-            }
+            Ok(right(&memory))
+        };
+        if is_right(0).await? {
+            return Ok(Some(0));
         }
-        Ok(None)
+        if !is_right(calls.len()).await? {
+            return Ok(None);
+        }
+        let (mut wrong, mut good) = (0, calls.len());
+        while good - wrong > 1 {
+            let middle = wrong + (good - wrong) / 2;
+            *(if is_right(middle).await? { &mut good } else { &mut wrong }) = middle;
+        }
+        Ok(Some(good))
     }
 }
 

@@ -59,6 +59,38 @@ impl Session {
     /// The stream may be dropped at any time, also while a token is awaited: the session's state is then that of exactly
     /// the tokens delivered, and generating on with the same options gives what not stopping would have given. The last
     /// delivered token has not gone through the layers yet; the next call, whatever it is, starts with it.
+    ///
+    /// ```
+    /// use std::pin::pin;
+    ///
+    /// use futures::TryStreamExt;
+    /// use taipan::{Finish, GenerateOptions, Sampling};
+    ///
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs"));
+    /// # pollster::block_on(async {
+    /// # let model = example_model().await?;
+    /// let mut session = model.session(Default::default())?;
+    /// session.prefill(&[7, 8, 9]).await?;
+    ///
+    /// let sampling = Sampling { seed: 42, temperature: 0.8, ..Sampling::default() };
+    /// let options = GenerateOptions { max_tokens: Some(10), sampling, ..GenerateOptions::default() };
+    /// let mut ids = Vec::new();
+    /// {
+    ///     let mut tokens = pin!(session.generate(options));
+    ///     while let Some(token) = tokens.try_next().await? {
+    ///         print!("{}", token.text); // empty here: this model has no tokenizer
+    ///         ids.push(token.id);
+    ///         if let Some(finish) = token.finish {
+    ///             assert_eq!(finish, Finish::Limit);
+    ///         }
+    ///     }
+    /// }
+    /// assert_eq!(ids.len(), 10);
+    /// assert_eq!(session.position(), 13); // the stream is gone, the text goes on from here
+    /// # Ok::<_, taipan::Error>(())
+    /// # })?;
+    /// # Ok::<_, taipan::Error>(())
+    /// ```
     pub fn generate(&mut self, options: GenerateOptions) -> impl Stream<Item = Result<Token>> + '_ {
         let generation = Generation { session: self, options, made: 0, started: false, done: false };
         unfold(generation, |mut g| async move {

@@ -351,6 +351,22 @@ impl Session {
 
     /// Another session with the same state; both go on independently.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs"));
+    /// # pollster::block_on(async {
+    /// # let model = example_model().await?;
+    /// let mut one = model.session(Default::default())?;
+    /// one.prefill(&[7, 8, 9]).await?; // a long prompt, read once
+    /// let mut two = one.fork().await?;
+    ///
+    /// let first = one.decode(10).await?;
+    /// assert_ne!(two.decode(11).await?, first);
+    /// assert_eq!((one.position(), two.position()), (4, 4));
+    /// # Ok::<_, taipan::Error>(())
+    /// # })?;
+    /// # Ok::<_, taipan::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The device cannot hold another session's state.
     pub async fn fork(&mut self) -> Result<Self> {
