@@ -170,7 +170,8 @@ impl Model {
     /// ```
     /// use taipan::{Device, LoadOptions, Model, ModelFiles, WeightDtype};
     ///
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs"));
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs")); }
+    /// # use example::*;
     /// # let dir = std::env::temp_dir().join(format!("taipan-doc-{}", std::process::id()));
     /// # std::fs::create_dir_all(&dir)?;
     /// # let files = ModelFiles::random(CONFIG, 1)?;

@@ -66,7 +66,8 @@ impl Session {
     /// use futures::TryStreamExt;
     /// use taipan::{Finish, GenerateOptions, Sampling};
     ///
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs"));
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs")); }
+    /// # use example::*;
     /// # pollster::block_on(async {
     /// # let model = example_model().await?;
     /// let mut session = model.session(Default::default())?;

@@ -352,7 +352,8 @@ impl Session {
     /// Another session with the same state; both go on independently.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs"));
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs")); }
+    /// # use example::*;
     /// # pollster::block_on(async {
     /// # let model = example_model().await?;
     /// let mut one = model.session(Default::default())?;

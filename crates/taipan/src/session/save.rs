@@ -101,7 +101,8 @@ impl Session {
     /// tolerance.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs"));
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs")); }
+    /// # use example::*;
     /// # pollster::block_on(async {
     /// # let model = example_model().await?;
     /// let mut session = model.session(Default::default())?;
@@ -155,7 +156,8 @@ impl Session {
     /// ```
     /// use taipan::Error;
     ///
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs"));
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs")); }
+    /// # use example::*;
     /// # pollster::block_on(async {
     /// # let model = example_model().await?;
     /// let mut session = model.session(Default::default())?;
@@ -165,7 +167,7 @@ impl Session {
     /// let middle = bytes.len() / 2;
     /// bytes[middle] ^= 1; // a damaged file
     /// let error = session.restore(&bytes).await.unwrap_err();
-    /// assert!(matches!(error, Error::SavedState(_)), "{error}");
+    /// assert!(matches!(error, Error::SavedState { .. }), "{error}");
     /// assert_eq!(session.position(), 3); // nothing happened
     /// # Ok::<_, taipan::Error>(())
     /// # })?;
