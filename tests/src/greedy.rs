@@ -44,10 +44,10 @@ mod tests {
         // Two tokens of prompt, three of text, a vocabulary of 2.
         let clear = [1.0, 0.0].repeat(5);
         let sure = vec![0.9; 5];
-        assert_eq!(sure_steps(&clear, 2, &[sure.clone()], 2), 3);
+        assert_eq!(sure_steps(&clear, 2, std::slice::from_ref(&sure), 2), 3);
         let mut tie = clear.clone();
         tie[5] = 0.995; // the logits of the third token, from which the second step picks
-        assert_eq!(sure_steps(&tie, 2, &[sure.clone()], 2), 1);
+        assert_eq!(sure_steps(&tie, 2, std::slice::from_ref(&sure), 2), 1);
         let mut gate = sure.clone();
         gate[3] = 0.5002;
         assert_eq!(sure_steps(&clear, 2, &[sure, gate], 2), 2);

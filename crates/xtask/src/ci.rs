@@ -22,7 +22,7 @@ struct Step {
     work: fn(&Project) -> Result<Skipped>,
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step { name: "setup", work: setup::setup },
     Step { name: "tidy", work: |project| done(tidy::tidy(project)) },
     Step { name: "fmt", work: |_| done(run(&mut cargo(&["fmt", "--all", "--", "--check"]))) },
@@ -37,6 +37,7 @@ const STEPS: [Step; 13] = [
         name: "build",
         work: |_| done(run(&mut cargo(&["build", "--workspace", "--lib", "--bins", "--examples", "--tests"]))),
     },
+    Step { name: "fuzz", work: |project| done(fuzz(project)) },
     Step { name: "shaders", work: shaders::shaders },
     Step { name: "readme", work: |project| done(readme::help_knows_the_commands(project)) },
     Step { name: "examples", work: |project| done(examples(project)) },
@@ -114,6 +115,16 @@ fn examples(project: &Project) -> Result<()> {
     }
     println!("{} examples ran", examples.len());
     Ok(())
+}
+
+/// Type-checks the fuzz targets, which have a workspace of their own because running them takes a nightly toolchain. What
+/// they call is an ordinary test as well.
+fn fuzz(project: &Project) -> Result<()> {
+    // The versions of the workspace, so that its dependencies, made already, are not made again in others.
+    std::fs::copy("Cargo.lock", "crates/taipan/fuzz/Cargo.lock")?;
+    let mut check = cargo(&["check", "--manifest-path=crates/taipan/fuzz/Cargo.toml", "--target-dir"]);
+    // Nothing is linked, so the fuzzer's own library, which is C++, need not be compiled.
+    run(check.arg(&project.target).env("CUSTOM_LIBFUZZER_PATH", "none/libnone.a"))
 }
 
 /// Builds the page and runs it in a browser, on a software adapter.

@@ -109,7 +109,7 @@ fn with_edits(state: &[u8], rest: &[u8]) -> Vec<u8> {
         let at = usize::from(u16::from_le_bytes([edit[0], edit[1]])) % bytes.len();
         bytes[at] = bytes[at].wrapping_add(edit[2]);
     }
-    if rest.len() % 2 == 0 { sealed(bytes) } else { bytes }
+    if rest.len().is_multiple_of(2) { sealed(bytes) } else { bytes }
 }
 
 fn tensors_at(state: &[u8]) -> usize {

@@ -117,5 +117,5 @@ fn pairs<'a>(
     buffers: &'a Buffers,
 ) -> impl Iterator<Item = (&'a mut Data, &'a Buffer, &'a BufferDesc)> {
     let all = data.iter_mut().zip(memory.list()).zip(buffers.list());
-    all.map(|((data, buffer), desc)| (data, buffer, desc)).filter(|(.., desc)| desc.len() > 0)
+    all.map(|((data, buffer), desc)| (data, buffer, desc)).filter(|(.., desc)| !desc.is_empty())
 }
