@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use taipan::{AttentionBound, Weights};
 
 /// One case folder.
@@ -13,6 +14,8 @@ pub struct Case {
     pub dir: PathBuf,
     /// Hard bound, if the case has one.
     pub bound: Option<AttentionBound>,
+    /// The same as the file says it: share and burst.
+    pub bound_numbers: Option<(f64, f64)>,
     /// Prompts by length.
     pub prompts: Vec<Prompt>,
 }
@@ -46,15 +49,20 @@ pub fn cases(seed: u64) -> Vec<Case> {
 
 fn make(seed: u64) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let dir = root.join(format!("target/golden/seed-{seed}"));
+    let script = root.join("tests/golden/make_taipan_fixtures.py");
+    // Files of an older script lie in another folder.
+    let hash = Sha256::digest(std::fs::read(&script).unwrap());
+    let version: String = hash[..6].iter().map(|b| format!("{b:02x}")).collect();
+    let dir = root.join(format!("target/golden/{version}/seed-{seed}"));
     static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _guard = LOCK.lock();
     if !dir.is_dir() {
-        let venv = root.join("target/golden-venv/bin/python");
-        let python = if venv.is_file() { venv } else { PathBuf::from("python3") };
+        let venv = root.join("target/golden-venv");
+        // The second is where Windows keeps it.
+        let python = ["bin/python", "Scripts/python.exe"].map(|p| venv.join(p)).into_iter().find(|p| p.is_file());
+        let python = python.unwrap_or_else(|| PathBuf::from(if cfg!(windows) { "python" } else { "python3" }));
         // Made beside and renamed: another test binary may be doing the same.
         let fresh = dir.with_extension(std::process::id().to_string());
-        let script = root.join("tests/golden/make_taipan_fixtures.py");
         let status =
             std::process::Command::new(python).arg(script).arg(&fresh).args(["--seed", &seed.to_string()]).output();
         let output = status.expect("python3 runs");
@@ -70,11 +78,13 @@ fn read(dir: &Path) -> Case {
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("golden.json")).unwrap()).unwrap();
     let bound = &json["options"]["attention_bound"];
     let number = |key: &str| bound[key].as_f64().unwrap();
-    let bound = (!bound.is_null()).then(|| AttentionBound::new(number("attention_budget"), number("burst")).unwrap());
+    let bound_numbers = (!bound.is_null()).then(|| (number("attention_budget"), number("burst")));
+    let bound = bound_numbers.map(|(c, burst)| AttentionBound::new(c, burst).unwrap());
     let tensors = Weights::open_file(&dir.join("golden.safetensors")).unwrap();
     let prompts: BTreeMap<String, serde_json::Value> = serde_json::from_value(json["prompts"].clone()).unwrap();
     let prompts = prompts.iter().map(|(key, meta)| prompt(&tensors, key, meta)).collect();
-    Case { name: dir.file_name().unwrap().to_string_lossy().into_owned(), dir: dir.to_owned(), bound, prompts }
+    let name = dir.file_name().unwrap().to_string_lossy().into_owned();
+    Case { name, dir: dir.to_owned(), bound, bound_numbers, prompts }
 }
 
 fn prompt(tensors: &Weights, key: &str, meta: &serde_json::Value) -> Prompt {

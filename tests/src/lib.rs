@@ -3,7 +3,11 @@
 pub mod compare;
 pub mod device;
 pub mod drive;
+pub mod fuzz;
 pub mod golden;
+pub mod greedy;
+pub mod mutate;
+pub mod oracle;
 pub mod pieces;
 pub mod saved;
 pub mod tiny;

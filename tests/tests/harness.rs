@@ -1,72 +1,226 @@
 //! The harness must be able to fail: each way of being wrong is tried and must be noticed.
 
 use pollster::block_on;
-use taipan_cases::{Case, Outputs, compare, expected, on_device};
+use taipan::Device;
+use taipan_cases::{Case, Outputs, compare, complaints, elements, expected, on_gpu, run, tolerance};
+use taipan_kernels::{Decl, Element};
 use taipan_tests::device;
+use taipan_tests::mutate::{self, Mutant};
 
-fn case(kernel: &str) -> Case {
-    let mut cases = taipan_cases::all(5).into_iter();
-    cases.rfind(|c| c.kernel == kernel).unwrap_or_else(|| panic!("no case of {kernel}"))
+const SEED: u64 = 5;
+
+fn cases_of(kernel: &str) -> Vec<Case> {
+    taipan_cases::all(SEED).into_iter().filter(|c| c.kernel == kernel).collect()
 }
 
-/// Every kernel's outputs with `damage` applied must be refused, and untouched ones accepted.
-fn must_notice(what: &str, damage: impl Fn(&mut Outputs)) {
-    let mut kernels: Vec<&str> = taipan_cases::all(5).iter().map(|c| c.kernel).collect();
-    kernels.dedup();
+fn last_case(kernel: &str) -> Case {
+    cases_of(kernel).pop().unwrap_or_else(|| panic!("no case of {kernel}"))
+}
+
+/// Every kernel's outputs with `damage` applied must be refused, and untouched ones accepted. Where there is nothing to
+/// damage, `damage` says so.
+fn must_notice(what: &str, damage: impl Fn(&Case, &mut Outputs) -> bool) -> usize {
+    let kernels = taipan_cases::kernels();
     assert_eq!(kernels.len(), 20);
+    let mut damaged = 0;
     for kernel in kernels {
-        let case = case(kernel);
+        let case = last_case(kernel);
         let good = expected(&case);
         assert!(compare(&case, &good, &good).ok, "{kernel}: untouched outputs are accepted");
         let mut bad = good.clone();
-        damage(&mut bad);
-        assert!(!compare(&case, &bad, &good).ok, "{kernel}: {what} goes unnoticed");
+        if damage(&case, &mut bad) {
+            damaged += 1;
+            assert!(!compare(&case, &bad, &good).ok, "{kernel}: {what} goes unnoticed");
+        }
     }
+    damaged
+}
+
+/// Places of floats, or of integers, in every output: the first, one in the middle, the last.
+fn places(case: &Case, outputs: &Outputs, wanted: Element) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    for output in 0..outputs.len() {
+        let elements = elements(case, output);
+        let all: Vec<usize> = (0..elements.len()).filter(|at| elements[*at] == wanted).collect();
+        let three = [all.first(), all.get(all.len() / 2), all.last()];
+        found.extend(three.into_iter().flatten().map(|at| (output, *at)));
+    }
+    found
+}
+
+/// The outputs with one float moved by `share` of what is allowed.
+fn moved(case: &Case, good: &Outputs, (output, at): (usize, usize), share: f64) -> Outputs {
+    let mut bad = good.clone();
+    let value = f64::from(f32::from_bits(good[output][at]));
+    let by = share * tolerance(case.kernel) * (1.0 + value.abs());
+    bad[output][at] = ((value + by) as f32).to_bits();
+    bad
 }
 
 #[test]
-fn a_changed_element_is_noticed() {
-    must_notice("a changed element", |out| {
-        let last = out.last_mut().unwrap();
-        let at = last.len() / 2;
-        // For a float two exponent steps, for an integer a large change.
-        last[at] = last[at].wrapping_add(1 << 24);
-        out[0][0] ^= 0x0140_0000;
-    });
+fn one_element_off_by_little_more_than_allowed_is_noticed() {
+    let mut rounded = 0;
+    for kernel in taipan_cases::kernels() {
+        let case = last_case(kernel);
+        let good = expected(&case);
+        for place in places(&case, &good, Element::F32) {
+            if tolerance(kernel) > 0.0 {
+                rounded += 1;
+                for sign in [-1.0, 1.0] {
+                    let bad = compare(&case, &moved(&case, &good, place, 3.0 * sign), &good);
+                    assert!(!bad.ok, "{kernel}: three times the tolerance at {place:?} goes unnoticed");
+                    assert!(bad.detail.is_some_and(|d| d.contains("1 of")), "{kernel}: one element disagrees");
+                    let fine = compare(&case, &moved(&case, &good, place, sign / 3.0), &good);
+                    assert!(fine.ok, "{kernel}: a third of the tolerance at {place:?} is refused: {:?}", fine.detail);
+                }
+            } else {
+                let mut bad = good.clone();
+                bad[place.0][place.1] ^= 1;
+                assert!(!compare(&case, &bad, &good).ok, "{kernel}: the last bit at {place:?} goes unnoticed");
+            }
+        }
+        for (output, at) in places(&case, &good, Element::U32) {
+            let mut bad = good.clone();
+            bad[output][at] = bad[output][at].wrapping_add(1);
+            assert!(!compare(&case, &bad, &good).ok, "{kernel}: a word off by one at {at} goes unnoticed");
+        }
+    }
+    assert!(rounded >= 3 * 14, "only {rounded} places had a tolerance");
 }
 
 #[test]
 fn a_nan_is_noticed() {
-    must_notice("a NaN", |out| out[0][0] = f32::NAN.to_bits());
+    let with_floats = must_notice("a NaN", |case, out| {
+        let Some((output, at)) = places(case, out, Element::F32).pop() else { return false };
+        out[output][at] = f32::NAN.to_bits();
+        true
+    });
+    assert!(with_floats >= 18, "only {with_floats} kernels put out floats");
 }
 
 #[test]
 fn a_truncated_buffer_is_noticed() {
-    must_notice("a truncated buffer", |out| {
-        out[0].pop();
+    must_notice("a truncated buffer", |_, out| out[0].pop().is_some());
+    must_notice("an empty buffer", |_, out| {
+        out[0].clear();
+        true
     });
-    must_notice("an empty buffer", |out| out[0].clear());
-    must_notice("a missing buffer", |out| {
-        out.pop();
-    });
+    must_notice("a missing buffer", |_, out| out.pop().is_some());
 }
 
 #[test]
-fn a_wrong_kernel_is_noticed_through_the_whole_path() {
-    let device = device::gpu();
-    // The same program with other inputs stands for a kernel that computes something else.
-    for kernel in ["matmul", "chunk_scan", "window_attention", "mixer_update", "rms_norm"] {
-        let right = case(kernel);
-        let wrong = taipan_cases::all(6).into_iter().rfind(|c| c.kernel == kernel && c.shape == right.shape).unwrap();
-        let found = block_on(on_device(&wrong, &device)).unwrap();
-        assert!(compare(&wrong, &found, &expected(&wrong)).ok, "{kernel}: its own twin accepts it");
-        assert!(!compare(&right, &found, &expected(&right)).ok, "{kernel}: a wrong kernel goes unnoticed");
+fn an_empty_list_is_noticed() {
+    assert_eq!(complaints(&[]).len(), 20);
+    let cases: Vec<Case> = taipan_cases::kernels().into_iter().map(last_case).collect();
+    let mut reports: Vec<_> = cases.iter().map(|case| block_on(run(case, &Device::cpu())).unwrap()).collect();
+    assert_eq!(complaints(&reports), Vec::<String>::new());
+    reports[3].ok = false;
+    let last = reports.pop().unwrap();
+    let found = complaints(&reports);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains(last.kernel) && found[0].contains("no case"), "{found:?}");
+}
+
+/// A kernel's cases with what the twin says about them.
+struct Proof {
+    kernel: &'static str,
+    cases: Vec<(Case, Outputs)>,
+}
+
+impl Proof {
+    fn new(kernel: &'static str) -> Self {
+        let cases = cases_of(kernel).into_iter().map(|case| (expected(&case), case));
+        // The last ones have the most switches on: they notice soonest.
+        Self { kernel, cases: cases.map(|(expected, case)| (case, expected)).rev().collect() }
     }
+
+    fn decl(&self) -> &'static Decl {
+        self.cases[0].0.permutations().into_iter().map(|p| p.decl).find(|d| d.name == self.kernel).unwrap()
+    }
+
+    /// Whether some case fails when the mutant runs in place of the kernel.
+    fn notices(&self, mutant: Mutant) -> bool {
+        let device = device::gpu();
+        let gpu = device.as_gpu().unwrap();
+        let right = self.decl();
+        self.cases.iter().any(|(case, expected)| {
+            let swap = |own: &'static Decl| if std::ptr::eq(own, right) { mutant.decl } else { own };
+            let found = block_on(on_gpu(case, gpu, |call| swap(taipan_kernels::Kernel::decl(call))));
+            let found = found.unwrap_or_else(|e| panic!("{}: {}: {e}", self.kernel, mutant.what));
+            !compare(case, &found, expected).ok
+        })
+    }
+}
+
+fn compiles(proof: &Proof, mutant: Mutant) -> bool {
+    let format = proof.cases[0].0.permutations().into_iter().find(|p| p.decl.name == proof.kernel).unwrap().format;
+    let Ok(module) = naga::front::wgsl::parse_str(&mutant.decl.source(format)) else { return false };
+    let all = naga::valid::Capabilities::all();
+    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), all).validate(&module).is_ok()
+}
+
+#[test]
+fn a_kernel_that_stores_something_else_is_noticed() {
+    let mut count = 0;
+    for kernel in taipan_cases::kernels() {
+        let proof = Proof::new(kernel);
+        let mutants = mutate::stores(proof.decl());
+        assert!(!mutants.is_empty(), "{kernel}: stores nothing");
+        for mutant in mutants {
+            assert!(compiles(&proof, mutant), "{kernel}: {}", mutant.what);
+            assert!(proof.notices(mutant), "{kernel}: goes unnoticed: {}", mutant.what);
+            count += 1;
+        }
+    }
+    assert!(count >= 40, "only {count} stores");
+}
+
+/// Mistakes that change no result, by a part of their statement.
+const EQUIVALENT: [(&str, &str); 4] = [
+    // An invocation's run of tokens gets an end before its beginning, but for the first, which then does all the work.
+    ("compact", "min(begin + run, "),
+    ("sample", "min(begin + run, "),
+    // The last chunk takes itself for a full one: its rows past the segment are read by nobody.
+    ("bmm_chunk", "control[TOKENS] - begin"),
+    ("chunk_scan", "control[TOKENS] - begin"),
+];
+
+fn is_equivalent(kernel: &str, what: &str) -> bool {
+    EQUIVALENT.iter().any(|(k, part)| *k == kernel && what.contains(part))
+}
+
+#[test]
+fn a_kernel_with_a_wrong_operator_is_noticed() {
+    let (mut count, mut unnoticed) = (0, Vec::new());
+    for kernel in taipan_cases::kernels() {
+        let proof = Proof::new(kernel);
+        let mutants: Vec<_> = mutate::operators(proof.decl()).into_iter().filter(|m| compiles(&proof, *m)).collect();
+        for mutant in mutants.iter().filter(|m| !is_equivalent(kernel, m.what)) {
+            count += 1;
+            if !proof.notices(*mutant) {
+                unnoticed.push(format!("{kernel}: {}", mutant.what));
+            }
+        }
+    }
+    assert!(unnoticed.is_empty(), "{} of {count} go unnoticed:\n{}", unnoticed.len(), unnoticed.join("\n"));
+    assert!(count >= 150, "only {count} operators");
+}
+
+#[test]
+fn a_kernel_that_does_not_compile_is_an_error() {
+    let proof = Proof::new("rms_norm");
+    let mut broken = mutate::stores(proof.decl())[0];
+    let Decl { shared, matrix, bindings, workgroup, .. } = *broken.decl;
+    broken.decl = Box::leak(Box::new(Decl { name: "broken", body: "fn main( {", shared, matrix, bindings, workgroup }));
+    // A device of its own: the error is reported to whoever asks it next.
+    let gpu = block_on(taipan_gpu::Gpu::open(&taipan::GpuRequest::default())).unwrap();
+    let error = block_on(on_gpu(&proof.cases[0].0, &gpu, |_| broken.decl)).unwrap_err();
+    assert!(error.to_string().contains("broken"), "{error}");
 }
 
 #[test]
 fn tolerances_are_tight() {
-    for case in taipan_cases::all(5) {
-        assert!(taipan_cases::tolerance(case.kernel) <= 5e-4, "{}", case.kernel);
+    for case in taipan_cases::all(SEED) {
+        assert!(tolerance(case.kernel) <= 5e-4, "{}", case.kernel);
     }
 }

@@ -7,20 +7,19 @@ use taipan_tests::device;
 fn run_all(device: &Device, seed: u64) {
     let cases = taipan_cases::all(seed);
     assert!(cases.len() > 250, "{} cases", cases.len());
-    let mut failures = Vec::new();
-    for case in &cases {
-        let report = block_on(taipan_cases::run(case, device)).unwrap();
-        if !report.ok {
-            let detail = report.detail.unwrap_or_default();
-            failures.push(format!("{} ({}), seed {}: {detail}", report.kernel, report.shape, report.seed));
-        }
-    }
-    assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    let reports: Vec<_> = cases.iter().map(|case| block_on(taipan_cases::run(case, device)).unwrap()).collect();
+    let wrong = taipan_cases::complaints(&reports);
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
 #[test]
 fn every_kernel_agrees_with_its_twin() {
     run_all(&device::gpu(), 1);
+}
+
+#[test]
+fn the_cpu_device_agrees_with_the_plain_twins() {
+    run_all(&Device::cpu(), 3);
 }
 
 #[test]

@@ -30,7 +30,8 @@ const QUIET = [
     '--disable-quic',
 ];
 
-function findBrowser() {
+/** Where a browser is; fails if there is none. */
+export function findBrowser() {
     const path = process.env.CHROME_PATH ?? PLACES.find((place) => existsSync(place));
     if (path) return path;
     throw new Error('no Chromium found\n\nhint: sudo apt-get install --yes chromium, or set CHROME_PATH');

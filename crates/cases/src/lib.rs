@@ -33,7 +33,7 @@ mod token_gate_kv;
 mod window_attention;
 
 pub use builder::Case;
-pub use run::{Outputs, Report, compare, expected, on_device, run};
+pub use run::{Outputs, Report, compare, complaints, elements, expected, on_device, on_gpu, run};
 pub use tolerance::tolerance;
 
 /// All cases, always the same for a seed.
@@ -62,6 +62,14 @@ pub fn all(seed: u64) -> Vec<Case> {
         sample::cases,
     ];
     groups.iter().flat_map(|cases| cases(seed)).collect()
+}
+
+/// Names of the kernels, each once.
+#[must_use]
+pub fn kernels() -> Vec<&'static str> {
+    let mut names: Vec<_> = all(0).iter().map(|case| case.kernel).collect();
+    names.dedup();
+    names
 }
 
 /// One entry per shader module and set of override values that the cases use: what a compiler has to accept.

@@ -18,6 +18,8 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
     out.push(dense(tokens("add", 67), 70, 40, false, Epilogue::Add));
     out.push(dense(tokens("swiglu", 67), 70, 40, false, Epilogue::Swiglu));
     out.push(dense(tokens("swiglu", 5).split(32), 70, 40, false, Epilogue::Swiglu));
+    out.push(dense(tokens("bias", 67).split(32), 70, 40, true, Epilogue::Store));
+    out.push(dense(tokens("add", 5).split(32), 70, 40, false, Epilogue::Add));
     out.push(tile(tokens("tokens 64 to 80", 100), 64, 16));
     out.push(tile(tokens("tokens 64 to 70", 70), 64, 16));
     for (n, every) in [(1, 1), (100, 7), (70, 1), (5, 9)] {

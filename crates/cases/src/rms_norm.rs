@@ -14,7 +14,9 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
             let norm = b.random_vector(*cols, 0.5, 1.5);
             let x = b.rows("x", *tokens, *cols, -3.0, 3.0);
             let out = b.output("out", *tokens, *cols);
-            b.call(RmsNorm { norm, eps: 1e-5, x, out })
+            // One that shows beside a mean square of 3.
+            let eps = if *cols == 768 { 1e-5 } else { 0.3 };
+            b.call(RmsNorm { norm, eps, x, out })
         })
         .collect()
 }

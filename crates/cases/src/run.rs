@@ -1,9 +1,11 @@
 //! Running a case and comparing it with its twin.
 
 use serde::Serialize;
+use taipan::run::dense::{Dense, PackedMatrix};
 use taipan::run::{cpu, gpu};
 use taipan::{Device, Result};
-use taipan_kernels::{BufferDesc, BufferId, Element, selection};
+use taipan_gpu::Gpu;
+use taipan_kernels::{BufferDesc, BufferId, Call, Decl, Element, Kernel, selection};
 
 use crate::builder::CAPACITY;
 use crate::{Case, tolerance};
@@ -30,18 +32,22 @@ pub struct Report {
     pub detail: Option<String>,
 }
 
-/// The twin's outputs.
+/// The twin's outputs: plain loops, f64 sums.
 #[must_use]
 pub fn expected(case: &Case) -> Outputs {
+    on_cpu(case, Dense::Plain)
+}
+
+fn on_cpu(case: &Case, dense: Dense) -> Outputs {
     let weights = cpu::Weights {
-        matrices: case.matrices.iter().map(|(data, _)| data.clone()).collect(),
+        matrices: case.matrices.iter().map(|(data, cols)| PackedMatrix::pack(data, *cols, case.format)).collect(),
         vectors: case.vectors.clone(),
     };
     let mut memory = cpu::Memory::new(&case.state, &taipan::description::Buffers::default());
     for (i, words) in case.contents.iter().enumerate() {
         memory.set_words(BufferId::State(i as u32), words);
     }
-    cpu::run(&case.calls, &weights, &mut memory, case.tokens);
+    cpu::run_with(dense, &case.calls, &weights, &mut memory, case.tokens);
     case.outputs.iter().map(|id| memory.get(*id).to_words()).collect()
 }
 
@@ -50,9 +56,17 @@ pub fn expected(case: &Case) -> Outputs {
 /// # Errors
 /// Device errors.
 pub async fn on_device(case: &Case, device: &Device) -> Result<Outputs> {
-    let Some(device) = device.as_gpu() else {
-        return Ok(expected(case));
-    };
+    match device.as_gpu() {
+        Some(gpu) => on_gpu(case, gpu, |call| call.decl()).await,
+        None => Ok(on_cpu(case, Dense::Vectorised)),
+    }
+}
+
+/// A GPU's outputs with other shaders than the calls': the harness is given wrong ones and must notice.
+///
+/// # Errors
+/// Device errors.
+pub async fn on_gpu(case: &Case, device: &Gpu, decl: impl Fn(&Call) -> &'static Decl) -> Result<Outputs> {
     let matrix = |(data, cols): &(Vec<f32>, usize)| {
         let most = case.split_rows.min((data.len() / cols).max(1));
         gpu::MatrixBuffers::upload(device, data, *cols, case.format, most)
@@ -66,7 +80,7 @@ pub async fn on_device(case: &Case, device: &Device) -> Result<Outputs> {
         device.write_dense(buffer, desc, words);
     }
     let scratch = gpu::Memory::new(device, &taipan::description::Buffers::default());
-    let program = gpu::Program::new(device, &case.calls, &weights);
+    let program = gpu::Program::replaced(device, &case.calls, &weights, decl);
     let bound = program.bind(device, &state, &scratch);
     device.check()?;
     let mut encoder = device.encoder();
@@ -121,6 +135,14 @@ pub fn compare(case: &Case, found: &Outputs, expected: &Outputs) -> Report {
     report
 }
 
+/// What the words of an output are, in order.
+#[must_use]
+pub fn elements(case: &Case, output: usize) -> Vec<Element> {
+    let BufferId::State(i) = case.outputs[output] else { unreachable!("cases keep all buffers as state") };
+    let desc = &case.state.list()[i as usize];
+    (0..desc.len()).map(|at| element(desc, at)).collect()
+}
+
 /// What the word at an index is: a selection holds the bits of floats among its words.
 fn element(desc: &BufferDesc, at: usize) -> Element {
     let alphas = selection::alphas()..selection::masks(CAPACITY);
@@ -149,6 +171,19 @@ fn show(element: Element, word: u32) -> String {
         Element::U32 => word.to_string(),
         Element::F32 => f32::from_bits(word).to_string(),
     }
+}
+
+/// What is wrong with a run of cases: failures, kernels that no case ran, or no case at all. Empty is a pass.
+#[must_use]
+pub fn complaints(reports: &[Report]) -> Vec<String> {
+    let ran = |kernel: &str| reports.iter().any(|r| r.kernel == kernel);
+    let missing =
+        crate::kernels().into_iter().filter(|kernel| !ran(kernel)).map(|kernel| format!("{kernel}: no case ran"));
+    let failed = reports.iter().filter(|r| !r.ok).map(|r| {
+        let detail = r.detail.as_deref().unwrap_or_default();
+        format!("{} ({}), seed {}: {detail}", r.kernel, r.shape, r.seed)
+    });
+    missing.chain(failed).collect()
 }
 
 /// Runs a case on a device and compares it.

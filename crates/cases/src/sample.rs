@@ -55,7 +55,9 @@ fn options(s: &Sampling) -> Vec<u32> {
 fn case(mut b: Builder, vocab: usize, consumed: usize, s: &Sampling) -> Case {
     b.set_control(control::CONSUMED, consumed as u32);
     // Steps of an eighth: plenty of exact ties.
-    let logits: Vec<f32> = (0..vocab).map(|_| (b.number(-4.0, 4.0) * 8.0).round() / 8.0).collect();
+    // With one vocabulary all are negative: a penalty works the other way then.
+    let high = if vocab == 257 { -0.5 } else { 4.0 };
+    let logits: Vec<f32> = (0..vocab).map(|_| (b.number(-4.0, high) * 8.0).round() / 8.0).collect();
     let logits = b.rows_of("logits", &logits, vocab);
     let recent = (0..RECENT).map(|_| b.number(0.0, vocab as f32) as u32).collect();
     let recent = b.words("recent", recent);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wgpu::{Adapter, Backends, Features, Instance, InstanceDescriptor, InstanceFlags, Limits};
 
 use crate::report::Shortfall;
-use crate::{AdapterReport, GpuError, Pipeline, pipeline::PipelineKey};
+use crate::{AdapterReport, GpuError, Pipeline, counts::Counters, pipeline::PipelineKey};
 
 /// Which adapter to take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +47,7 @@ pub struct Gpu {
     trouble: Arc<Mutex<Trouble>>,
     pub(crate) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pub(crate) dummy: wgpu::Buffer,
+    pub(crate) counters: Arc<Counters>,
 }
 
 #[derive(Default)]
@@ -205,7 +206,8 @@ impl Gpu {
             usage: wgpu::BufferUsages::STORAGE,
             mapped_at_creation: false,
         });
-        Ok(Self { device, queue, report, limits, features, trouble, pipelines: Mutex::default(), dummy })
+        let (pipelines, counters) = (Mutex::default(), Arc::default());
+        Ok(Self { device, queue, report, limits, features, trouble, pipelines, dummy, counters })
     }
 
     /// The adapter behind the device.

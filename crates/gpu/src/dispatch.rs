@@ -5,7 +5,7 @@ use std::sync::Arc;
 use taipan_kernels::{Decl, Grid, Launch, WeightFormat};
 use wgpu::{BindGroup, BindGroupEntry, ComputePass};
 
-use crate::{Buffer, Gpu, Pipeline};
+use crate::{Buffer, Gpu, Pipeline, counts::Counters};
 
 /// The part of a dispatch that belongs to the model: pipeline, weights, parameters, grid.
 #[derive(Debug)]
@@ -16,6 +16,9 @@ pub struct Prepared {
     pub grid: Grid,
     pipeline: Arc<Pipeline>,
     group0: BindGroup,
+    /// Kept so that its memory is counted as long as the bind group holds it.
+    _params: Buffer,
+    counters: Arc<Counters>,
 }
 
 /// The part that belongs to a session: state and scratch buffers.
@@ -43,7 +46,8 @@ impl Gpu {
         buffers.extend(matrix.map(|(buffer, _)| &buffer.raw));
         buffers.extend(vectors.iter().map(|v| v.map_or(&self.dummy, |b| &b.raw)));
         let group0 = self.bind(decl.name, &pipeline.groups[0], &buffers);
-        Prepared { decl, grid: launch.grid, pipeline, group0 }
+        let counters = Arc::clone(&self.counters);
+        Prepared { decl, grid: launch.grid, pipeline, group0, _params: params, counters }
     }
 
     /// Makes the session's part; `buffers` are in the order of the launch, `args` is the buffer of an indirect grid.
@@ -74,6 +78,7 @@ impl Prepared {
         if groups.is_some_and(|g| g.contains(&0)) {
             return false;
         }
+        self.counters.dispatched();
         pass.set_pipeline(&self.pipeline.compute);
         pass.set_bind_group(0, &self.group0, &[]);
         pass.set_bind_group(1, &bound.group1, &[]);

@@ -7,12 +7,13 @@ use futures::channel::oneshot;
 use taipan_kernels::BufferDesc;
 use wgpu::{BufferUsages, CommandEncoder};
 
-use crate::{Gpu, GpuError};
+use crate::{Gpu, GpuError, counts::Allocation};
 
 /// A buffer on the device.
 #[derive(Debug)]
 pub struct Buffer {
     pub(crate) raw: wgpu::Buffer,
+    _held: Allocation,
 }
 
 impl Buffer {
@@ -27,6 +28,7 @@ impl Buffer {
 #[derive(Debug)]
 pub struct Readback {
     raw: wgpu::Buffer,
+    _held: Allocation,
 }
 
 impl Gpu {
@@ -57,7 +59,7 @@ impl Gpu {
     fn create(&self, label: &str, bytes: u64, usage: BufferUsages) -> Buffer {
         let size = bytes.next_multiple_of(16).max(16);
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        Buffer { raw: self.device.create_buffer(&descriptor) }
+        Buffer { raw: self.device.create_buffer(&descriptor), _held: Allocation::new(&self.counters, size) }
     }
 
     /// Copies words into a buffer, in order with submissions.
@@ -67,6 +69,7 @@ impl Gpu {
 
     /// Lets pending uploads go to the device now, so that staging memory does not pile up.
     pub fn flush(&self) {
+        self.counters.submitted();
         self.queue.submit([]);
         let _ = self.device.poll(wgpu::PollType::Poll);
     }
@@ -80,7 +83,8 @@ impl Gpu {
             usage: BufferUsages::COPY_DST | BufferUsages::MAP_READ,
             mapped_at_creation: false,
         };
-        Readback { raw: self.device.create_buffer(&descriptor) }
+        let held = Allocation::new(&self.counters, descriptor.size);
+        Readback { raw: self.device.create_buffer(&descriptor), _held: held }
     }
 
     /// Encodes a copy of the start of `source` into a readback buffer.
@@ -173,6 +177,7 @@ impl Gpu {
 
     /// Submits what was encoded.
     pub fn submit(&self, encoder: CommandEncoder) {
+        self.counters.submitted();
         self.queue.submit([encoder.finish()]);
     }
 }

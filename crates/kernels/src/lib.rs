@@ -4,6 +4,20 @@
 //! calls: `taipan::run::cpu` through the twins of `taipan-reference`, `taipan::run::gpu` through the shaders of
 //! `taipan-shaders`. A test reflects every shader and compares it with its declaration, so neither can drift.
 
+//!
+//! ```
+//! use taipan_kernels::{BufferId, Call, Kernel, Piece, RmsNorm, Rows, Vector};
+//!
+//! let (x, out) = (Rows { buffer: BufferId::Scratch(0), cols: 64 }, Rows { buffer: BufferId::Scratch(1), cols: 64 });
+//! let call = Call::from(RmsNorm { norm: Vector { id: 0, len: 64 }, eps: 1e-5, x, out });
+//!
+//! // What a device needs to know of it: a shader, where its numbers go, and how many workgroups run.
+//! assert_eq!(call.decl().name, "rms_norm");
+//! let launch = call.launch(Piece { first_row: 0, rows: 0 });
+//! assert_eq!(launch.buffers, [Some(x.buffer), Some(out.buffer)]);
+//! assert_eq!(launch.grid.groups(100), Some([1, 100, 1])); // one for each of 100 tokens
+//! ```
+
 #![forbid(unsafe_code)]
 
 mod attention;

@@ -6,6 +6,14 @@
 //! is here in its plainest form. Matrices are dense and row-major; a weight matrix is `[out, in]` as PyTorch stores
 //! it.
 //!
+//! ```
+//! // Root mean square of 3 and 4 is √12.5.
+//! let mut out = [0.0; 2];
+//! taipan_reference::rms_norm(&[3.0, 4.0], &[1.0, 2.0], 0.0, 2, 1, &mut out);
+//! assert!((out[0] - 3.0 / 12.5f32.sqrt()).abs() < 1e-6);
+//! assert!((out[1] - 8.0 / 12.5f32.sqrt()).abs() < 1e-6);
+//! ```
+//!
 //! Shape letters: `n` tokens, `H` heads of size `P`, `G` groups, `N` = `d_state`, `q` chunk length, `w` window.
 //!
 //! Shapes are asserted on entry: a wrong length is a bug of the caller, and an oracle must not answer it with a

@@ -8,6 +8,7 @@ use crate::description::{Buffers, Description, MatrixRecipe, Part};
 use crate::layers::Programs;
 use crate::load::split;
 use crate::model::{dense_bytes, shape};
+use crate::run::dense::PackedMatrix;
 use crate::{Config, Device, Dtype, LoadOptions};
 
 /// What a model takes on a device, from its config alone.
@@ -15,7 +16,7 @@ use crate::{Config, Device, Dtype, LoadOptions};
 pub struct Footprint {
     /// Parameters.
     pub parameters: u64,
-    /// Bytes of the weights: on the CPU f32 whatever their storage, on a GPU with the padding of their rows.
+    /// Bytes of the weights, with the padding that the device adds to matrices.
     pub weight_bytes: u64,
     /// Bytes of a session's state, whatever the length of its text.
     pub state_bytes: u64,
@@ -45,7 +46,7 @@ impl Footprint {
         let largest = buffers.max_by_key(|b| one(b)).expect("every model has buffers");
         let matrices = d.recipes.matrices.iter().map(|m| match limit {
             Some(_) => (m.rows * row_stride(m.cols) * format.bytes()) as u64,
-            None => 4 * (m.rows * m.cols) as u64,
+            None => PackedMatrix::bytes_of(m.rows, m.cols, format),
         });
         let vectors = vector_lengths(config, &d).map(|n| 4 * if limit.is_some() { row_stride(n) } else { n } as u64);
         Self {

@@ -8,6 +8,7 @@ use crate::description::{MatrixRecipe, Recipes};
 use crate::error::{Error, Result};
 use crate::memory::{give_way, zeros};
 use crate::run::cpu::{self, vector_data};
+use crate::run::dense::PackedMatrix;
 use crate::run::gpu;
 use crate::weights::{Dtype, Tensor, Weights};
 
@@ -149,13 +150,17 @@ pub(crate) async fn load_cpu(
     let mut matrices = Vec::with_capacity(recipes.matrices.len());
     for recipe in &recipes.matrices {
         let source = Source::open(weights, recipe, dtype)?;
-        let mut data = zeros(recipe.rows * recipe.cols, || recipe.tensors.join(" + "))?;
-        let batch = (STAGE / recipe.cols).max(1);
-        for (i, rows) in data.chunks_mut(batch * recipe.cols).enumerate() {
-            for (row, out) in rows.chunks_exact_mut(recipe.cols).enumerate() {
-                source.row(i * batch + row, out)?;
+        let name = || recipe.tensors.join(" + ");
+        let mut data = PackedMatrix::zeros(recipe.rows, recipe.cols, source.format, name)?;
+        let batch = (STAGE / recipe.cols).clamp(1, recipe.rows);
+        let mut rows = zeros(batch * recipe.cols, name)?;
+        for first in (0..recipe.rows).step_by(batch) {
+            let count = batch.min(recipe.rows - first);
+            for (i, out) in rows.chunks_exact_mut(recipe.cols).take(count).enumerate() {
+                source.row(first + i, out)?;
             }
-            meter.add(rows.len()).await;
+            data.set_rows(first, &rows[..count * recipe.cols]);
+            meter.add(count * recipe.cols).await;
         }
         matrices.push(data);
     }

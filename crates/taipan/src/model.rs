@@ -14,7 +14,8 @@ use crate::layers::Programs;
 use crate::load::{Progress, WeightDtype, load_cpu, load_gpu};
 use crate::run::{cpu, gpu};
 use crate::session::{Session, SessionOptions};
-use crate::{Config, Device, Headers, Tokenizer, Weights};
+use crate::weights::serialize;
+use crate::{Config, Device, ElementType, Headers, Tokenizer, Weights};
 
 /// How to load a model.
 #[derive(Default)]
@@ -37,6 +38,50 @@ pub struct ModelFiles {
     pub weights: Vec<(String, Cow<'static, [u8]>)>,
     /// `tokenizer.json`.
     pub tokenizer: Option<Cow<'static, [u8]>>,
+}
+
+impl ModelFiles {
+    /// A checkpoint of random weights for a config, always the same for a seed: for tests, benchmarks and examples. What
+    /// it writes is noise.
+    ///
+    /// # Errors
+    /// Those of [`Config::from_json`].
+    pub fn random(config: &str, seed: u64) -> Result<Self> {
+        let mut drawn = 0;
+        let mut data = Vec::new();
+        let tensors = Config::from_json(config.as_bytes())?.expected_tensors();
+        for (name, shape) in &tensors {
+            let (lo, hi) = random_range(name, shape);
+            let mut number = || {
+                drawn += 1;
+                lo + (hi - lo) * taipan_reference::uniform(seed, drawn)
+            };
+            let values = (0..shape.iter().product()).flat_map(|_: usize| number().to_le_bytes());
+            data.push(values.collect::<Vec<u8>>());
+        }
+        let tensors = tensors.iter().zip(&data);
+        let entries: Vec<_> = tensors.map(|((n, s), d)| (&n[..], ElementType::F32, &s[..], &d[..])).collect();
+        Ok(Self {
+            config: config.as_bytes().to_vec().into(),
+            weights: vec![("model.safetensors".to_owned(), serialize(&entries).into())],
+            tokenizer: None,
+        })
+    }
+}
+
+/// Numbers of about the size that training leaves.
+fn random_range(name: &str, shape: &[usize]) -> (f32, f32) {
+    match name.rsplit('.').next().unwrap_or(name) {
+        "dt_bias" => (-4.0, -1.0),
+        "A_log" => (0.0, 2.7),
+        "D" => (0.8, 1.2),
+        "bias" => (-0.5, 0.5),
+        _ if name.ends_with("norm.weight") => (0.8, 1.2),
+        _ => {
+            let spread = (3.0 / shape[shape.len() - 1] as f32).sqrt();
+            (-spread, spread)
+        }
+    }
 }
 
 /// An open model on a device. Cheap to clone; sessions share its weights and scratch space.
@@ -100,6 +145,30 @@ fn fingerprint(config: &Config, headers: &Headers) -> [u8; 32] {
 
 impl Model {
     /// Opens a model folder: `config.json`, `model.safetensors` (or shards with an index), and `tokenizer.json` if there.
+    ///
+    /// ```
+    /// use taipan::{Device, LoadOptions, Model, ModelFiles, WeightDtype};
+    ///
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs")); }
+    /// # use example::*;
+    /// # let dir = std::env::temp_dir().join(format!("taipan-doc-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&dir)?;
+    /// # let files = ModelFiles::random(CONFIG, 1)?;
+    /// # std::fs::write(dir.join("config.json"), &files.config)?;
+    /// # std::fs::write(dir.join("model.safetensors"), &files.weights[0].1)?;
+    /// # pollster::block_on(async {
+    /// let options = LoadOptions { dtype: WeightDtype::F16, ..LoadOptions::default() };
+    /// let model = Model::open(&dir, &Device::cpu(), options).await?;
+    /// println!("{} parameters on the {}", model.config().parameters(), model.device().description());
+    /// assert!(model.tokenizer().is_none()); // this folder has no tokenizer.json, so texts are token ids
+    ///
+    /// let error = Model::open(&dir.join("nowhere"), &Device::cpu(), LoadOptions::default()).await.err().unwrap();
+    /// println!("error: {error}\nhint: {}", error.hint().unwrap_or_default());
+    /// # Ok::<_, taipan::Error>(())
+    /// # })?;
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// Any file that is missing, damaged or does not fit the others, and a model that does not fit the device.

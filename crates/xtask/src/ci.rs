@@ -7,8 +7,9 @@ use std::{process::Command, time::Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::{
+    build_web::build_web,
     golden,
-    process::{cargo, run, run_watched},
+    process::{cargo, run, run_watched, succeeds},
     project::Project,
     readme, setup, shaders, tidy,
 };
@@ -21,7 +22,7 @@ struct Step {
     work: fn(&Project) -> Result<Skipped>,
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 14] = [
     Step { name: "setup", work: setup::setup },
     Step { name: "tidy", work: |project| done(tidy::tidy(project)) },
     Step { name: "fmt", work: |_| done(run(&mut cargo(&["fmt", "--all", "--", "--check"]))) },
@@ -36,9 +37,11 @@ const STEPS: [Step; 12] = [
         name: "build",
         work: |_| done(run(&mut cargo(&["build", "--workspace", "--lib", "--bins", "--examples", "--tests"]))),
     },
+    Step { name: "fuzz", work: |project| done(fuzz(project)) },
     Step { name: "shaders", work: shaders::shaders },
     Step { name: "readme", work: |project| done(readme::help_knows_the_commands(project)) },
     Step { name: "examples", work: |project| done(examples(project)) },
+    Step { name: "web", work: web },
     Step { name: "test", work: |project| done(test(project)) },
 ];
 
@@ -112,6 +115,30 @@ fn examples(project: &Project) -> Result<()> {
     }
     println!("{} examples ran", examples.len());
     Ok(())
+}
+
+/// Type-checks the fuzz targets, which have a workspace of their own because running them takes a nightly toolchain. What
+/// they call is an ordinary test as well.
+fn fuzz(project: &Project) -> Result<()> {
+    // The versions of the workspace, so that its dependencies, made already, are not made again in others.
+    std::fs::copy("Cargo.lock", "crates/taipan/fuzz/Cargo.lock")?;
+    let mut check = cargo(&["check", "--manifest-path=crates/taipan/fuzz/Cargo.toml", "--target-dir"]);
+    // Nothing is linked, so the fuzzer's own library, which is C++, need not be compiled.
+    run(check.arg(&project.target).env("CUSTOM_LIBFUZZER_PATH", "none/libnone.a"))
+}
+
+/// Builds the page and runs it in a browser, on a software adapter.
+fn web(project: &Project) -> Result<Skipped> {
+    build_web(project)?;
+    // The test knows where it looks for a browser.
+    let find = "import { findBrowser } from './tests/browser.mjs'; console.log(findBrowser())";
+    let mut node = Command::new("node");
+    node.args(["--input-type=module", "--eval", find]).current_dir("web");
+    if !succeeds(&mut node) {
+        let hint = "install Chromium or Google Chrome, or set CHROME_PATH";
+        return Ok(vec![format!("npm --prefix web test: there is no browser; {hint}")]);
+    }
+    done(run(setup::npm().args(["--prefix", "web", "test"])))
 }
 
 /// All tests, doc tests included, on golden files made for this run.

@@ -44,7 +44,7 @@ enum Task {
         /// Seed of the weights and prompts
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// Folder for the cases; by default target/golden/seed-N, where the tests look
+        /// Folder for the cases; by default where the tests look, under target/golden
         #[arg(long)]
         out: Option<PathBuf>,
     },

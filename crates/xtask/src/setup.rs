@@ -28,7 +28,9 @@ pub(crate) fn setup(project: &Project) -> Result<Vec<String>> {
     python(project)?;
     npm_packages(project, DAWN)?;
     let missing = FOREIGN.iter().filter(|target| !add_target(target));
-    Ok(missing.map(|target| format!("cannot install the target {target}")).collect())
+    let mut missing: Vec<String> = missing.map(|target| format!("cannot install the target {target}")).collect();
+    missing.extend(browser());
+    Ok(missing)
 }
 
 /// Something of the system that the checks need, and the Debian packages that bring it.
@@ -70,6 +72,26 @@ fn system_packages() -> Result<()> {
     let what = after.iter().map(|need| need.what).collect::<Vec<_>>().join(", ");
     ensure!(after.is_empty(), "still missing after `{}`: {what}", apt_line(&packages));
     Ok(())
+}
+
+/// The browser of the page's test: installed where that is one command, and left to people elsewhere. What is missing.
+fn browser() -> Option<String> {
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let has_browser = || names.iter().any(|name| succeeds(Command::new(name).arg("--version")));
+    // Elsewhere it is an application, which the test itself looks for.
+    if !cfg!(target_os = "linux") || std::env::var_os("CHROME_PATH").is_some() || has_browser() {
+        return None;
+    }
+    if is_root() {
+        let mut install = Command::new("apt-get");
+        install.args(["install", "--yes", "--no-install-recommends", "chromium"]);
+        let update = || run(Command::new("apt-get").arg("update"));
+        // Ubuntu has a package of this name that brings no browser, so the result is what counts.
+        if update().and_then(|()| run(install.env("DEBIAN_FRONTEND", "noninteractive"))).is_ok() && has_browser() {
+            return None;
+        }
+    }
+    Some(format!("cannot install Chromium: {}", apt_line(&["chromium"])))
 }
 
 /// What to type where we may not install.
@@ -173,11 +195,6 @@ impl Stamp {
 
 /// The web build is a product, so its target is required, unlike the foreign systems.
 fn wasm_target() -> Result<()> {
-    // A site that cannot reach rustup's server may keep a script beside its checkouts that installs the target.
-    let site = Path::new("../shared/bin/wasm32-target");
-    if !has_target(WASM) && site.is_file() {
-        run(Command::new("bash").arg(site))?;
-    }
     ensure!(add_target(WASM), "missing: the target {WASM}\n\nhint: rustup target add {WASM}");
     Ok(())
 }

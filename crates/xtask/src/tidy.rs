@@ -30,6 +30,9 @@ const LEFT_OVERS: [&str; 6] = [
 /// First parts of absolute paths that exist on one person's machine only.
 const PERSONAL: [&str; 6] = ["home", "root", "Users", "work", "mnt", "media"];
 
+/// A folder that some machines have beside the repository; only continuous integration may look whether it is there.
+const BESIDE: &str = concat!("..", "/shared");
+
 /// A file of the repository; `text` is empty where it is not UTF-8 (weights, images).
 struct File {
     path: String,
@@ -62,7 +65,7 @@ pub(crate) fn tidy(project: &Project) -> Result<()> {
 
 /// The rules that look at one file alone.
 fn complaints_about(file: &File) -> Vec<String> {
-    [too_long(file), too_large(file), left_overs(file), personal_paths(file)].concat()
+    [too_long(file), too_large(file), left_overs(file), personal_paths(file), paths_beside(file)].concat()
 }
 
 fn is_code(file: &File) -> bool {
@@ -94,6 +97,13 @@ fn personal_paths(file: &File) -> Vec<String> {
             .find(|part| has_absolute_path(line, part))
             .map(|part| format!("path of one machine under /{part}"))
     })
+}
+
+fn paths_beside(file: &File) -> Vec<String> {
+    if file.path == ".ci/run" {
+        return Vec::new();
+    }
+    numbered(file, |line| line.contains(BESIDE).then(|| format!("{BESIDE} is not part of the repository")))
 }
 
 /// A complaint for every line about which `rule` has something to say.
@@ -179,6 +189,15 @@ mod tests {
                 assert!(personal_paths(&file("notes.md", &line)).is_empty(), "{line}");
             }
         }
+    }
+
+    #[test]
+    fn a_folder_beside_the_repository_is_refused() {
+        let line = format!("let path = \"{BESIDE}/bin/tool\";");
+        assert_eq!(complaints_about(&file("crates/a/src/lib.rs", &line)).len(), 1);
+        assert_eq!(complaints_about(&file("notes.md", &format!("see {BESIDE}"))).len(), 1);
+        assert!(complaints_about(&file(".ci/run", &line)).is_empty());
+        assert!(complaints_about(&file("a.rs", "include_str!(\"shared/rows.wgsl\")")).is_empty());
     }
 
     #[test]

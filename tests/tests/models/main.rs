@@ -9,14 +9,18 @@ mod split;
 use pollster::block_on;
 use taipan::{Device, GateTrace, LoadOptions, Model, SessionOptions};
 use taipan_tests::drive::prefill_logits;
+use taipan_tests::greedy::gate_margin;
 use taipan_tests::tiny::{Tiny, ids};
 
 /// GPU against CPU, f32 or the same rounded weights (spec §6).
 const DEVICES: f64 = 2e-3;
-/// Prefill against decode, or in other segments (spec §6).
+/// A prefill continued by decode against one prefill, on the same device (spec §6).
 const SPLIT: f64 = 1e-3;
-/// A gate within this of a tie may fall either way (spec §6 says 1e-3 of s₁ − s₀; α moves a quarter as much).
-const TIE: f32 = 5e-4;
+/// The chunked form against the recurrent one, which decode is, on the same device (spec §6).
+const CHUNKED: f64 = 5e-4;
+/// A gate within this of a tie may fall either way. The specification says 1e-3; a model of a test keeps twice that, so
+/// that no device is at the edge.
+const TIE: f64 = 2e-3;
 
 /// A model whose gates are never near a tie on its prompt, and what the CPU says about it.
 struct Subject {
@@ -35,7 +39,7 @@ impl Subject {
             let prompt = ids(tokens, tiny.parsed().vocab_size, seed);
             let cpu = tiny.open_with(&Device::cpu(), options());
             let (logits, gates) = run(&cpu, &prompt);
-            if gates.alpha.iter().flatten().all(|a| (a - 0.5).abs() > TIE) {
+            if gates.alpha.iter().flatten().all(|a| gate_margin(*a) > TIE) {
                 return Self { tiny, prompt, cpu, logits, gates };
             }
         }

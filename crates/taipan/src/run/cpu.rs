@@ -1,14 +1,16 @@
 //! The CPU device: every call through its twin in `taipan-reference`, fused kernels as compositions, matrix products
-//! through [`super::dense`].
+//! through [`super::dense`], or through their plain twins where the CPU is the oracle.
 
 use taipan_kernels::{BufferDesc, BufferId, Call, Element, Embed, Epilogue, Matmul, Matvec, MixerUpdate, Over};
 use taipan_kernels::{Rows, Sample, TokenGateKv, Vector, control, sampler, selection};
 use taipan_reference as reference;
 use taipan_reference::{Conv, Heads, RECENT, Sampling};
 
-use super::{dense, wide};
-use crate::description::{Buffers, Part};
+use super::dense::{Dense, PackedMatrix};
+use super::wide;
+use crate::description::{Buffers, Description, Part};
 use crate::error::Result;
+use crate::load::{WeightDtype, load_cpu};
 use crate::memory::{copy, give_way, zeros};
 
 /// A weight vector in memory.
@@ -20,24 +22,32 @@ pub enum VectorData {
     U32(Vec<u32>),
 }
 
-/// Weights of a model, f32 on the CPU whatever their storage.
+/// Weights of a model: matrices in their storage format, everything else f32.
 #[derive(Debug)]
 pub struct Weights {
     /// Matrices in the order of their recipes.
-    pub matrices: Vec<Vec<f32>>,
+    pub matrices: Vec<PackedMatrix>,
     /// Vectors in the order of their recipes.
     pub vectors: Vec<VectorData>,
 }
 
 impl Weights {
+    /// Loads what a description asks for from a checkpoint, as the CPU device does.
+    ///
+    /// # Errors
+    /// A tensor that is missing or holds something that is no number.
+    pub async fn load(checkpoint: &crate::Weights, description: &Description, dtype: WeightDtype) -> Result<Self> {
+        load_cpu(checkpoint, &description.recipes, dtype, None).await
+    }
+
     /// Bytes in memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let vectors = self.vectors.iter().map(|v| match v {
-            VectorData::F32(v) => v.len(),
-            VectorData::U32(v) => v.len(),
+            VectorData::F32(v) => v.capacity(),
+            VectorData::U32(v) => v.capacity(),
         });
-        4 * (self.matrices.iter().map(Vec::len).sum::<usize>() + vectors.sum::<usize>()) as u64
+        self.matrices.iter().map(PackedMatrix::bytes).sum::<u64>() + 4 * vectors.sum::<usize>() as u64
     }
 
     fn f32(&self, v: Vector) -> &[f32] {
@@ -60,7 +70,10 @@ impl Weights {
 ///
 /// # Errors
 /// Those of `read`.
-pub fn vector_data<E>(parts: &[Part], mut read: impl FnMut(&str) -> Result<Vec<f32>, E>) -> Result<VectorData, E> {
+pub fn vector_data<E>(
+    parts: &[Part],
+    mut read: impl FnMut(&str) -> std::result::Result<Vec<f32>, E>,
+) -> std::result::Result<VectorData, E> {
     if let [Part::Words(words)] = parts {
         return Ok(VectorData::U32(words.clone()));
     }
@@ -103,6 +116,16 @@ impl Data {
             Self::F32(v) => Self::F32(copy(v, what)?),
             Self::U32(v) => Self::U32(copy(v, what)?),
         })
+    }
+
+    /// Bytes allocated for it, whether or not elements lie in them.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let elements = match self {
+            Self::F32(v) => v.capacity(),
+            Self::U32(v) => v.capacity(),
+        };
+        (elements * size_of::<u32>()) as u64
     }
 
     /// The elements' bits.
@@ -149,6 +172,15 @@ impl Memory {
     pub fn try_new(state: &Buffers, scratch: &Buffers) -> Result<Self> {
         let zeros = |b: &Buffers| b.list().iter().map(Data::zeros).collect::<Result<Vec<_>>>();
         Ok(Self { state: zeros(state)?, scratch: zeros(scratch)? })
+    }
+
+    /// A copy.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub fn try_clone(&self) -> Result<Self> {
+        let scratch = self.scratch.iter().map(Data::try_clone).collect::<Result<_>>()?;
+        Ok(Self { state: self.copy_state()?, scratch })
     }
 
     /// A copy of the state.
@@ -232,21 +264,25 @@ impl Memory {
 
 /// Runs a list of calls on a segment of `n` tokens.
 pub fn run(calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
+    run_with(Dense::Vectorised, calls, w, m, n);
+}
+
+/// Runs a list of calls on a segment of `n` tokens with a chosen twin of the matrix products.
+pub fn run_with(dense: Dense, calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
     for call in calls {
-        step(call, w, m, n);
+        step(dense, call, w, m, n);
     }
 }
 
 /// As [`run`], but gives way after every call: dropped there, it leaves the memory as it is between two calls.
 pub(crate) async fn run_giving_way(calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
     for call in calls {
-        step(call, w, m, n);
+        step(Dense::Vectorised, call, w, m, n);
         give_way().await;
     }
 }
 
-/// Runs one call on a segment of `n` tokens.
-pub fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
+fn step(dense: Dense, call: &Call, w: &Weights, m: &mut Memory, n: usize) {
     match call {
         Call::Embed(c) => embed(c, w, m),
         Call::RmsNorm(c) => {
@@ -266,10 +302,10 @@ pub fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
                 reference::rms_norm_gated(y, z, z_cols, z_at, norm, c.eps, cols, groups, c.mode, out);
             });
         }
-        Call::Matvec(c) => matvec(c, w, m),
-        Call::Matmul(c) => matmul(c, w, m),
+        Call::Matvec(c) => matvec(dense, c, w, m),
+        Call::Matmul(c) => matmul(dense, c, w, m),
         Call::MixerUpdate(c) => mixer_update(c, w, m),
-        Call::TokenGateKv(c) => token_gate_kv(c, w, m),
+        Call::TokenGateKv(c) => token_gate_kv(dense, c, w, m),
         Call::Sample(c) => sample(c, m),
         _ => super::cpu_prefill::step(call, w, m, n),
     }
@@ -300,8 +336,13 @@ fn embed(c: &Embed, w: &Weights, m: &mut Memory) {
     let n = m.tokens(c.control);
     let ids = m.u32(c.ids)[..n].to_vec();
     let cols = c.hidden.cols as usize;
+    // The rows in question, unpacked, are the table.
+    let table = &w.matrices[c.table.id as usize];
+    let mut rows = vec![0.0; n * cols];
+    rows.chunks_exact_mut(cols).zip(&ids).for_each(|(out, id)| table.row(*id as usize, out));
+    let places: Vec<u32> = (0..n as u32).collect();
     m.write(c.hidden.buffer, |_, hidden| {
-        reference::embed(&w.matrices[c.table.id as usize], cols, &ids, c.scale, &mut hidden[..n * cols]);
+        reference::embed(&rows, cols, &places, c.scale, &mut hidden[..n * cols]);
     });
     let consumed = m.u32(c.control)[control::CONSUMED];
     // In this order the positions do not step past the last one, which may be that of all u32.
@@ -335,7 +376,7 @@ fn alphas(selection: &[u32]) -> Vec<f32> {
     selection[selection::alphas()..][..capacity].iter().map(|b| f32::from_bits(*b)).collect()
 }
 
-fn matvec(c: &Matvec, w: &Weights, m: &mut Memory) {
+fn matvec(dense: Dense, c: &Matvec, w: &Weights, m: &mut Memory) {
     let selection = c.selection.map(|s| m.u32(s));
     if c.only_selected && selection.is_some_and(|s| s[selection::COUNT] == 0) {
         return;
@@ -350,7 +391,7 @@ fn matvec(c: &Matvec, w: &Weights, m: &mut Memory) {
         x = normed;
     }
     let mut v = vec![0.0; rows];
-    dense::matvec(&x, &w.matrices[c.weight.id as usize], &mut v);
+    dense.matvec(&x, &w.matrices[c.weight.id as usize], &mut v);
     add_bias(c.bias, w, &mut v);
     let y_cols = c.y.cols as usize;
     m.write(c.y.buffer, |_, y| finish(c.epilogue, alpha, &v, &mut y[..y_cols]));
@@ -377,13 +418,13 @@ fn product_rows(c: &Matmul, m: &Memory) -> Vec<(usize, usize)> {
     }
 }
 
-fn matmul(c: &Matmul, w: &Weights, m: &mut Memory) {
+fn matmul(dense: Dense, c: &Matmul, w: &Weights, m: &mut Memory) {
     let (rows, cols, y_cols) = (c.weight.rows as usize, c.weight.cols as usize, c.y.cols as usize);
     let pairs = product_rows(c, m);
     let x: Vec<f32> =
         pairs.iter().flat_map(|(from, _)| &m.f32(c.x.buffer)[from * cols..(from + 1) * cols]).copied().collect();
     let mut v = vec![0.0; pairs.len() * rows];
-    dense::matmul(&x, &w.matrices[c.weight.id as usize], rows, cols, &mut v);
+    dense.matmul(&x, &w.matrices[c.weight.id as usize], &mut v);
     add_bias(c.bias, w, &mut v);
     let alpha = c.selected.map_or_else(Vec::new, |s| alphas(m.u32(s.selection)));
     m.write(c.y.buffer, |_, y| {
@@ -424,7 +465,7 @@ pub(super) fn per_head(packed: &[f32], heads: usize) -> Heads<'_> {
     Heads { dt_bias: &packed[..heads], a_log: &packed[heads..2 * heads], d: &packed[2 * heads..] }
 }
 
-fn token_gate_kv(c: &TokenGateKv, w: &Weights, m: &mut Memory) {
+fn token_gate_kv(dense: Dense, c: &TokenGateKv, w: &Weights, m: &mut Memory) {
     let cols = c.weight.cols as usize;
     let position = m.first(c.control);
     let pack = w.f32(c.gate);
@@ -445,7 +486,7 @@ fn token_gate_kv(c: &TokenGateKv, w: &Weights, m: &mut Memory) {
     let a = &c.attention;
     let kv_cols = a.kv_cols() as usize;
     let mut kv = vec![0.0; kv_cols];
-    dense::matvec(&x, &w.matrices[c.weight.id as usize], &mut kv);
+    dense.matvec(&x, &w.matrices[c.weight.id as usize], &mut kv);
     if c.table.is_some() {
         let (heads, head_dim) = (a.kv_heads as usize, a.head_dim as usize);
         reference::rotary(&mut kv, heads, head_dim, w.words(c.table), position as u32);

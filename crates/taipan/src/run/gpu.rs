@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 use taipan_gpu::{Bound, Buffer, CommandEncoder, ComputePassDescriptor, Gpu, Prepared};
-use taipan_kernels::{BufferId, Call, Grid, Kernel, Piece, WeightFormat, row_stride};
+use taipan_kernels::{BufferId, Call, Decl, Grid, Kernel, Piece, WeightFormat, row_stride};
 
 use super::cpu::VectorData;
 use crate::description::Buffers;
@@ -94,6 +94,12 @@ impl Memory {
         Self(buffers.list().iter().map(|desc| gpu.buffer_for(desc)).collect())
     }
 
+    /// Bytes on the device.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.iter().map(Buffer::bytes).sum()
+    }
+
     /// The buffers in the order of their ids.
     #[must_use]
     pub fn list(&self) -> &[Buffer] {
@@ -129,17 +135,25 @@ impl Program {
     /// Prepares every dispatch of a list of calls: one per call, or one per piece of a split matrix.
     #[must_use]
     pub fn new(gpu: &Gpu, calls: &[Call], weights: &Weights) -> Self {
+        Self::replaced(gpu, calls, weights, |call| call.decl())
+    }
+
+    /// As [`Program::new`], with other shaders: `decl` says which one stands for the kernel of a call. Checks use it to
+    /// see a wrong kernel being noticed. A shader must have a name of its own: compiled ones are kept by name.
+    #[must_use]
+    pub fn replaced(gpu: &Gpu, calls: &[Call], weights: &Weights, decl: impl Fn(&Call) -> &'static Decl) -> Self {
         let mut dispatches = Vec::with_capacity(calls.len());
         for call in calls {
             match call.matrix() {
                 None => {
                     let whole = Piece { first_row: 0, rows: 0 };
-                    dispatches.push(Dispatch::new(gpu, call, weights, whole, None));
+                    dispatches.push(Dispatch::new(gpu, decl(call), call, weights, whole, None));
                 }
                 Some(matrix) => {
                     let stored = &weights.matrices[matrix.id as usize];
                     for (piece, buffer) in &stored.pieces {
-                        dispatches.push(Dispatch::new(gpu, call, weights, *piece, Some((buffer, stored.format))));
+                        let matrix = Some((buffer, stored.format));
+                        dispatches.push(Dispatch::new(gpu, decl(call), call, weights, *piece, matrix));
                     }
                 }
             }
@@ -188,10 +202,17 @@ impl Program {
 }
 
 impl Dispatch {
-    fn new(gpu: &Gpu, call: &Call, weights: &Weights, piece: Piece, matrix: Option<(&Buffer, WeightFormat)>) -> Self {
+    fn new(
+        gpu: &Gpu,
+        decl: &'static Decl,
+        call: &Call,
+        weights: &Weights,
+        piece: Piece,
+        matrix: Option<(&Buffer, WeightFormat)>,
+    ) -> Self {
         let launch = call.launch(piece);
         let vectors: Vec<_> = launch.vectors.iter().map(|v| v.map(|v| &weights.vectors[v.id as usize])).collect();
-        let prepared = gpu.prepare(call.decl(), &launch, matrix, &vectors);
+        let prepared = gpu.prepare(decl, &launch, matrix, &vectors);
         Self { prepared, buffers: launch.buffers }
     }
 }

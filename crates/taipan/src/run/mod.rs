@@ -4,5 +4,7 @@ pub mod cpu;
 mod cpu_prefill;
 pub mod dense;
 pub mod gpu;
-pub mod packed;
+mod split;
 mod wide;
+
+pub use split::Split;

@@ -5,6 +5,7 @@ use futures::stream::unfold;
 use taipan_kernels::sampler;
 use taipan_reference::{RECENT, Sampling};
 
+use super::counted::counted;
 use super::{Run, Session};
 use crate::error::{Error, Result};
 
@@ -58,6 +59,39 @@ impl Session {
     /// The stream may be dropped at any time, also while a token is awaited: the session's state is then that of exactly
     /// the tokens delivered, and generating on with the same options gives what not stopping would have given. The last
     /// delivered token has not gone through the layers yet; the next call, whatever it is, starts with it.
+    ///
+    /// ```
+    /// use std::pin::pin;
+    ///
+    /// use futures::TryStreamExt;
+    /// use taipan::{Finish, GenerateOptions, Sampling};
+    ///
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs")); }
+    /// # use example::*;
+    /// # pollster::block_on(async {
+    /// # let model = example_model().await?;
+    /// let mut session = model.session(Default::default())?;
+    /// session.prefill(&[7, 8, 9]).await?;
+    ///
+    /// let sampling = Sampling { seed: 42, temperature: 0.8, ..Sampling::default() };
+    /// let options = GenerateOptions { max_tokens: Some(10), sampling, ..GenerateOptions::default() };
+    /// let mut ids = Vec::new();
+    /// {
+    ///     let mut tokens = pin!(session.generate(options));
+    ///     while let Some(token) = tokens.try_next().await? {
+    ///         print!("{}", token.text); // empty here: this model has no tokenizer
+    ///         ids.push(token.id);
+    ///         if let Some(finish) = token.finish {
+    ///             assert_eq!(finish, Finish::Limit);
+    ///         }
+    ///     }
+    /// }
+    /// assert_eq!(ids.len(), 10);
+    /// assert_eq!(session.position(), 13); // the stream is gone, the text goes on from here
+    /// # Ok::<_, taipan::Error>(())
+    /// # })?;
+    /// # Ok::<_, taipan::Error>(())
+    /// ```
     pub fn generate(&mut self, options: GenerateOptions) -> impl Stream<Item = Result<Token>> + '_ {
         let generation = Generation { session: self, options, made: 0, started: false, done: false };
         unfold(generation, |mut g| async move {
@@ -98,6 +132,17 @@ impl Session {
         words[sampler::SEED_HI] = (s.seed >> 32) as u32;
         let model = self.model.0.clone();
         self.memory.write(&model, model.description.common.options, 0, &words);
+    }
+
+    /// The next token, and what it cost, where it is one in a row: the first has nothing to consume.
+    async fn next_counted(&mut self) -> Result<u32> {
+        let model = self.model.0.clone();
+        let (Some(gpu), Some(_)) = (model.device.as_gpu(), self.pending) else {
+            return self.next_id().await;
+        };
+        let (id, counts) = counted(gpu, self.next_id()).await;
+        self.decoded.add(counts);
+        id
     }
 
     /// Samples one token after consuming the pending one, in one submission. Dropped while it waits, the pending token
@@ -155,7 +200,7 @@ impl Generation<'_> {
             self.session.write_options(&self.options.sampling);
             self.started = true;
         }
-        let id = self.session.next_id().await?;
+        let id = self.session.next_counted().await?;
         self.made += 1;
         self.deliver(id)
     }

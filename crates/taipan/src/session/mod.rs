@@ -1,6 +1,7 @@
 //! A session: one text with its recurrent state, fed by prefill and decode, continued by generate.
 
 mod bound;
+mod counted;
 mod generate;
 mod memory;
 mod save;
@@ -14,8 +15,10 @@ use taipan_kernels::{control, selection};
 use taipan_reference::sal;
 
 use crate::error::{Error, Result};
-use crate::model::{Backend, Inner, Model, dense_bytes};
+use crate::model::{Backend, Inner, Model};
+use crate::run::cpu::Data;
 use crate::tokenizer::TextDecoder;
+use counted::Decoded;
 use memory::{Memory, Run};
 
 /// What a session is made with.
@@ -45,6 +48,8 @@ pub struct Session {
     decoder: TextDecoder,
     held: String,
     trace: GateTrace,
+    /// What the tokens of `generate` cost.
+    decoded: Decoded,
 }
 
 /// What each selective attention layer decided about the tokens of a [`Session::prefill_rows`].
@@ -74,9 +79,10 @@ pub struct Stats {
     pub sal: Vec<SalStats>,
     /// Memory in bytes.
     pub bytes: Bytes,
-    /// Dispatches of one decoded token, sampling included; 0 on the CPU.
+    /// Dispatches of one token decoded by [`Session::generate`], sampling included: counted as they were encoded, the mean
+    /// of all such tokens of this session rounded up. 0 on the CPU and before the second token.
     pub decode_dispatches: usize,
-    /// Submissions of one decoded token; 0 on the CPU.
+    /// Submissions of one such token, counted in the same way.
     pub decode_submits: usize,
 }
 
@@ -114,6 +120,7 @@ impl Session {
             decoder: TextDecoder::default(),
             held: String::new(),
             trace: GateTrace::default(),
+            decoded: Decoded::default(),
         };
         session.write_buckets();
         Ok(session)
@@ -340,6 +347,23 @@ impl Session {
 
     /// Another session with the same state; both go on independently.
     ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs")); }
+    /// # use example::*;
+    /// # pollster::block_on(async {
+    /// # let model = example_model().await?;
+    /// let mut one = model.session(Default::default())?;
+    /// one.prefill(&[7, 8, 9]).await?; // a long prompt, read once
+    /// let mut two = one.fork().await?;
+    ///
+    /// let first = one.decode(10).await?;
+    /// assert_ne!(two.decode(11).await?, first);
+    /// assert_eq!((one.position(), two.position()), (4, 4));
+    /// # Ok::<_, taipan::Error>(())
+    /// # })?;
+    /// # Ok::<_, taipan::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The device cannot hold another session's state.
     pub async fn fork(&mut self) -> Result<Self> {
@@ -355,6 +379,7 @@ impl Session {
             decoder: self.decoder.clone(),
             held: self.held.clone(),
             trace: self.trace.clone(),
+            decoded: Decoded::default(),
         })
     }
 
@@ -370,23 +395,21 @@ impl Session {
             let words = self.memory.read_dense(&model, layer.sal).await?;
             layers.push(SalStats { selected: words[sal::SELECTED].into(), refused: words[sal::REFUSED].into() });
         }
-        let (bytes, dispatches) = match &model.backend {
-            Backend::Cpu { weights, .. } => {
-                let (state, scratch) = (dense_bytes(&d.state), dense_bytes(&d.scratch_buffers));
-                (Bytes { weights: weights.bytes(), state, scratch }, 0)
+        let (decode_dispatches, decode_submits) = self.decoded.per_token();
+        Ok(Stats { tokens: self.consumed.into(), sal: layers, bytes: self.bytes(), decode_dispatches, decode_submits })
+    }
+
+    /// Memory as it is allocated, not as it was planned.
+    fn bytes(&self) -> Bytes {
+        let model = &self.model.0;
+        let planned = model.description.state.bytes();
+        match (&model.backend, &self.memory) {
+            (Backend::Cpu { weights, .. }, Memory::Cpu(m)) => {
+                let bytes = |list: &[Data]| list.iter().map(Data::bytes).sum();
+                Bytes { weights: weights.bytes(), state: bytes(&m.state), scratch: bytes(&m.scratch) }
             }
-            Backend::Gpu(m) => {
-                let (state, scratch) = (d.state.bytes(), d.scratch_buffers.bytes());
-                let dispatches = m.programs.decode.len() + m.programs.sample.len();
-                (Bytes { weights: m.weight_bytes, state, scratch }, dispatches)
-            }
-        };
-        Ok(Stats {
-            tokens: self.consumed.into(),
-            sal: layers,
-            bytes,
-            decode_dispatches: dispatches,
-            decode_submits: usize::from(dispatches > 0),
-        })
+            (Backend::Gpu(m), _) => Bytes { weights: m.weight_bytes, state: planned, scratch: m.scratch.bytes() },
+            _ => unreachable!("a session's memory is of its model's device"),
+        }
     }
 }

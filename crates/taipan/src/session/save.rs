@@ -96,6 +96,25 @@ impl Session {
     /// The whole state as bytes; [`Session::restore`] brings it back, on this device bit for bit, on another within
     /// tolerance.
     ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs")); }
+    /// # use example::*;
+    /// # pollster::block_on(async {
+    /// # let model = example_model().await?;
+    /// let mut session = model.session(Default::default())?;
+    /// session.prefill(&[7, 8, 9]).await?;
+    /// let bytes = session.save().await?;
+    ///
+    /// // Later, perhaps in another process.
+    /// let mut other = model.session(Default::default())?;
+    /// other.restore(&bytes).await?;
+    /// assert_eq!(other.position(), 3);
+    /// assert_eq!(other.decode(10).await?, session.decode(10).await?);
+    /// # Ok::<_, taipan::Error>(())
+    /// # })?;
+    /// # Ok::<_, taipan::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A device error.
     pub async fn save(&mut self) -> Result<Vec<u8>> {
@@ -129,6 +148,27 @@ impl Session {
     }
 
     /// Replaces the state by a saved one, the attention bound included. On error the session is as it was.
+    ///
+    /// ```
+    /// use taipan::Error;
+    ///
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs")); }
+    /// # use example::*;
+    /// # pollster::block_on(async {
+    /// # let model = example_model().await?;
+    /// let mut session = model.session(Default::default())?;
+    /// session.prefill(&[7, 8, 9]).await?;
+    /// let mut bytes = session.save().await?;
+    ///
+    /// let middle = bytes.len() / 2;
+    /// bytes[middle] ^= 1; // a damaged file
+    /// let error = session.restore(&bytes).await.unwrap_err();
+    /// assert!(matches!(error, Error::SavedState { .. }), "{error}");
+    /// assert_eq!(session.position(), 3); // nothing happened
+    /// # Ok::<_, taipan::Error>(())
+    /// # })?;
+    /// # Ok::<_, taipan::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `SavedState` with what is wrong: not a state, another version, another model, damaged.
