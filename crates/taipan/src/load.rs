@@ -6,7 +6,7 @@ use taipan_kernels::{Piece, WeightFormat, row_stride};
 
 use crate::description::{MatrixRecipe, Recipes};
 use crate::error::{Error, Result};
-use crate::memory::{give_way, zeros};
+use crate::memory::{give_way, reserve};
 use crate::run::cpu::{self, vector_data};
 use crate::run::gpu;
 use crate::weights::{Dtype, Tensor, Weights};
@@ -149,13 +149,16 @@ pub(crate) async fn load_cpu(
     let mut matrices = Vec::with_capacity(recipes.matrices.len());
     for recipe in &recipes.matrices {
         let source = Source::open(weights, recipe, dtype)?;
-        let mut data = zeros(recipe.rows * recipe.cols, || recipe.tensors.join(" + "))?;
+        let mut data = reserve(recipe.rows * recipe.cols, || recipe.tensors.join(" + "))?;
         let batch = (STAGE / recipe.cols).max(1);
-        for (i, rows) in data.chunks_mut(batch * recipe.cols).enumerate() {
-            for (row, out) in rows.chunks_exact_mut(recipe.cols).enumerate() {
-                source.row(i * batch + row, out)?;
+        for first in (0..recipe.rows).step_by(batch) {
+            // Batch by batch too: to fill a large matrix with zeros takes a while itself.
+            let (start, count) = (data.len(), batch.min(recipe.rows - first));
+            data.resize(start + count * recipe.cols, 0.0);
+            for (row, out) in data[start..].chunks_exact_mut(recipe.cols).enumerate() {
+                source.row(first + row, out)?;
             }
-            meter.add(rows.len()).await;
+            meter.add(count * recipe.cols).await;
         }
         matrices.push(data);
     }
