@@ -29,7 +29,8 @@ impl Oracle {
     #[must_use]
     pub fn new(config: &Config, weights: &Weights, segment: usize, dense: Dense) -> Self {
         let description = Description::new(config, Shape { segment, chunk: segment.min(16), logit_rows: segment });
-        let weights = pollster::block_on(cpu::Weights::load(weights, &description, WeightDtype::Auto)).expect("the weights fit");
+        let weights =
+            pollster::block_on(cpu::Weights::load(weights, &description, WeightDtype::Auto)).expect("the weights fit");
         let programs = Programs::new(&description);
         let memory = Memory::new(&description.state, &description.scratch_buffers);
         Self { description, programs, weights, memory, dense }

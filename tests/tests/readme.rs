@@ -9,7 +9,7 @@ async fn example(dir: &Path) -> taipan::Result<()> {
     use futures::StreamExt;
     use taipan::{Device, GenerateOptions, LoadOptions, Model, SessionOptions};
 
-    let (device, _) = Device::auto(taipan::Backends::PRIMARY).await?;
+    let (device, _) = Device::auto(taipan::Backends::PRIMARY).await;
     let model = Model::open(dir, &device, LoadOptions::default()).await?;
     let mut session = model.session(SessionOptions::default())?;
     session.prefill(&model.encode("Once upon a time")?).await?;

@@ -151,7 +151,7 @@ pub(crate) async fn load_cpu(
     for recipe in &recipes.matrices {
         let source = Source::open(weights, recipe, dtype)?;
         let name = || recipe.tensors.join(" + ");
-        let mut data = PackedMatrix::zeros(recipe.rows, recipe.cols, source.format, name)?;
+        let mut data = PackedMatrix::reserve(recipe.rows, recipe.cols, source.format, name)?;
         let batch = (STAGE / recipe.cols).clamp(1, recipe.rows);
         let mut rows = zeros(batch * recipe.cols, name)?;
         for first in (0..recipe.rows).step_by(batch) {

@@ -5,22 +5,25 @@ use std::task::Poll;
 
 use crate::error::{Error, Result};
 
-/// So many zeros. A model chooses how many, so this must not abort the process where there are fewer.
-pub(crate) fn zeros<T: Default + Clone>(len: usize, what: impl FnOnce() -> String) -> Result<Vec<T>> {
+/// Room for so many elements. A model chooses how many, so this must not abort the process where there are fewer.
+pub(crate) fn reserve<T>(len: usize, what: impl FnOnce() -> String) -> Result<Vec<T>> {
     let mut out = Vec::new();
     if out.try_reserve_exact(len).is_err() {
         return Err(Error::out_of_memory(what(), len.saturating_mul(size_of::<T>())));
     }
+    Ok(out)
+}
+
+/// So many zeros.
+pub(crate) fn zeros<T: Default + Clone>(len: usize, what: impl FnOnce() -> String) -> Result<Vec<T>> {
+    let mut out = reserve(len, what)?;
     out.resize(len, T::default());
     Ok(out)
 }
 
-/// A copy, under the same condition.
+/// A copy.
 pub(crate) fn copy<T: Copy>(from: &[T], what: impl FnOnce() -> String) -> Result<Vec<T>> {
-    let mut out = Vec::new();
-    if out.try_reserve_exact(from.len()).is_err() {
-        return Err(Error::out_of_memory(what(), size_of_val(from)));
-    }
+    let mut out = reserve(from.len(), what)?;
     out.extend_from_slice(from);
     Ok(out)
 }

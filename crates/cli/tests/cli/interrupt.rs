@@ -151,7 +151,7 @@ fn interrupted(after: &[u32], device: &str, args: &[&str]) -> Output {
         let output = child.wait_with_output().expect("it ends");
         let (code, time) = (output.status.code(), start.elapsed());
         eprintln!("after 1/{part} of {whole:?}: {code:?} in {time:?}");
-        if code == Some(130) && time < whole / 5 {
+        if code == Some(130) && time < whole / 2 {
             return output;
         }
     }
@@ -163,7 +163,7 @@ fn loading_stops() {
     let folder = Folder::new();
     slow_case(folder.path());
     let (dir, out) = (folder.path().display().to_string(), folder.at("logits"));
-    let output = interrupted(&[12, 8, 6], "cpu", &["logits", "-m", &dir, "--ids", "1", "-o", &out]);
+    let output = interrupted(&[12, 10, 8], "cpu", &["logits", "-m", &dir, "--ids", "1", "-o", &out]);
     assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b""[..], &b""[..]));
     // The one is of the run that was not interrupted.
     let beside: Vec<_> = folder.list().into_iter().filter(|name| name.contains("logits")).collect();

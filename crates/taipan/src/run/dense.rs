@@ -12,7 +12,7 @@ use pulp::Arch;
 use taipan_kernels::WeightFormat;
 
 use crate::error::Result;
-use crate::memory::zeros;
+use crate::memory::reserve;
 use simd::{Expand, PanelTimesRow, PanelTimesRows};
 
 /// Rows of a panel.
@@ -76,16 +76,16 @@ fn narrow(format: WeightFormat, x: f32) -> u32 {
 }
 
 impl PackedMatrix {
-    /// Memory for a matrix, all zeros; `what` names it where there is not enough.
+    /// Memory for a matrix, to be filled from its first row to its last; `what` names it where there is not enough.
     ///
     /// # Errors
     /// `OutOfMemory`.
-    pub fn zeros(rows: usize, cols: usize, format: WeightFormat, what: impl FnOnce() -> String) -> Result<Self> {
+    pub fn reserve(rows: usize, cols: usize, format: WeightFormat, what: impl FnOnce() -> String) -> Result<Self> {
         let columns = rows.div_ceil(PANEL).saturating_mul(cols);
         let panels = match format {
-            WeightFormat::F32 => Panels::F32(zeros(columns, what)?),
-            WeightFormat::F16 => Panels::F16(zeros(columns, what)?),
-            WeightFormat::Bf16 => Panels::Bf16(zeros(columns, what)?),
+            WeightFormat::F32 => Panels::F32(reserve(columns, what)?),
+            WeightFormat::F16 => Panels::F16(reserve(columns, what)?),
+            WeightFormat::Bf16 => Panels::Bf16(reserve(columns, what)?),
         };
         Ok(Self { rows, cols, panels })
     }
@@ -98,14 +98,21 @@ impl PackedMatrix {
     pub fn pack(dense: &[f32], cols: usize, format: WeightFormat) -> Self {
         assert!(dense.len().is_multiple_of(cols), "pack: {} numbers in rows of {cols}", dense.len());
         let what = || "a matrix".to_owned();
-        let mut matrix = Self::zeros(dense.len() / cols, cols, format, what).expect("memory for a matrix");
+        let mut matrix = Self::reserve(dense.len() / cols, cols, format, what).expect("memory for a matrix");
         matrix.set_rows(0, dense);
         matrix
     }
 
     /// Writes consecutive dense rows; the format must hold their values exactly.
     pub fn set_rows(&mut self, first: usize, dense: &[f32]) {
-        assert!(first + dense.len() / self.cols <= self.rows, "set_rows: {first} of {}", self.rows);
+        let end = first + dense.len() / self.cols;
+        assert!(end <= self.rows, "set_rows: {first} to {end} of {}", self.rows);
+        // Grown as it is filled: to write zeros over a large matrix takes a while itself.
+        let columns = end.div_ceil(PANEL) * self.cols;
+        match &mut self.panels {
+            Panels::F32(p) => p.resize(p.len().max(columns), [0.0; PANEL]),
+            Panels::F16(p) | Panels::Bf16(p) => p.resize(p.len().max(columns), [0; WORDS]),
+        }
         // A few columns at a time, so that the part of a panel that all its rows write to stays in cache.
         const COLUMNS: usize = 64;
         for from in (0..self.cols).step_by(COLUMNS) {
@@ -341,7 +348,7 @@ mod tests {
 
     #[test]
     fn memory_that_cannot_be_had_is_said() {
-        let error = PackedMatrix::zeros(1 << 30, 1 << 28, WeightFormat::F32, || "a name".to_owned()).unwrap_err();
+        let error = PackedMatrix::reserve(1 << 30, 1 << 28, WeightFormat::F32, || "a name".to_owned()).unwrap_err();
         assert!(error.to_string().contains("a name"), "{error}");
     }
 }

@@ -29,7 +29,13 @@ impl<'a> Split<'a> {
             // Pairs of rows stay together: a pair is one output of an interleaved matrix.
             let row_bytes = 4 * row_stride(recipe.cols) as u64;
             let most = (gpu.max_binding() / row_bytes).max(2) as usize / 2 * 2;
-            gpu::MatrixBuffers::upload(gpu, &data.to_dense(), recipe.cols, WeightFormat::F32, most.min(recipe.rows.max(1)))
+            gpu::MatrixBuffers::upload(
+                gpu,
+                &data.to_dense(),
+                recipe.cols,
+                WeightFormat::F32,
+                most.min(recipe.rows.max(1)),
+            )
         });
         let matrices = matrices.collect();
         let vectors = weights.vectors.iter().map(|v: &VectorData| gpu::upload_vector(gpu, v)).collect();
