@@ -269,9 +269,15 @@ pub fn run(calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
 
 /// Runs a list of calls on a segment of `n` tokens with a chosen twin of the matrix products.
 pub fn run_with(dense: Dense, calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
-    for call in calls {
-        step(dense, call, w, m, n);
-    }
+    on_a_worker(|| calls.iter().for_each(|call| step(dense, call, w, m, n)));
+}
+
+/// Runs `body` on a thread of the pool: from outside, each of its products would wait for a thread to take it up.
+fn on_a_worker(body: impl FnOnce() + Send) {
+    #[cfg(not(target_arch = "wasm32"))]
+    rayon::scope(|_| body());
+    #[cfg(target_arch = "wasm32")]
+    body();
 }
 
 /// As [`run`], but gives way after every call: dropped there, it leaves the memory as it is between two calls.

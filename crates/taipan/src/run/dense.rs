@@ -20,9 +20,9 @@ const PANEL: usize = 32;
 /// Words of a 16-bit panel's column: word `j` holds row `j` below row `j + 16`.
 const WORDS: usize = PANEL / 2;
 
-/// Products below this many multiply-adds are not worth handing to another thread.
+/// Products below this many multiply-adds, some tens of microseconds, are not worth waking another thread for.
 #[cfg(not(target_arch = "wasm32"))]
-const PARALLEL: usize = 1 << 15;
+const PARALLEL: usize = 1 << 19;
 
 /// Which twin of the matrix products runs. Everything else on the CPU is plain anyway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -268,7 +268,7 @@ mod tests {
         (0..n).map(|i| taipan_reference::uniform(1, i as u32) * 2.0 - 1.0).collect()
     }
 
-    const SHAPES: [(usize, usize, usize); 9] = [
+    const SHAPES: [(usize, usize, usize); 10] = [
         (1, 1, 1),
         (1, 5, 3),
         (2, 4, 16),
@@ -277,6 +277,7 @@ mod tests {
         (6, 33, 7),
         (7, 130, 64),
         (65, 9, 257),
+        (7, 1000, 80),
         (1, 2048, 100),
     ];
 

@@ -10,7 +10,7 @@ macro_rules! wide {
     ($(fn $name:ident($($arg:ident: $ty:ty),* $(,)?);)*) => {
         $(
             #[doc = concat!("See [`reference::", stringify!($name), "`].")]
-            #[expect(clippy::too_many_arguments, reason = "those of the twin")]
+            #[allow(clippy::too_many_arguments, reason = "those of the twin, many or few")]
             pub(super) fn $name<'a>($($arg: $ty),*) {
                 struct Op<'a> {
                     $($arg: $ty),*
