@@ -1,4 +1,5 @@
-//! Futures dropped while they wait for the device. On the CPU nothing ever waits, so these run on a GPU.
+//! Futures dropped while they wait for the device: a GPU, where every step waits. What a dropped prefill leaves behind on the CPU is
+//! tested beside the session.
 
 use std::pin::pin;
 use std::task::{Context, Poll};
