@@ -182,8 +182,9 @@ impl Gpu {
     }
 }
 
-/// Is pending once. What follows may block, and until then the caller can still turn to other work, or give up.
-async fn give_way() {
+/// Is pending once. A future that computes for long, or is about to block, awaits this now and then, so that whoever polls
+/// it can turn to other work, or drop it.
+pub async fn give_way() {
     let mut waited = false;
     poll_fn(|cx| {
         if waited {

@@ -1,12 +1,12 @@
 //! From a checkpoint to memory: every weight of a description, checked, converted and (for a GPU) uploaded in pieces.
 
 use half::{bf16, f16};
-use taipan_gpu::Gpu;
+use taipan_gpu::{Gpu, give_way};
 use taipan_kernels::{Piece, WeightFormat, row_stride};
 
 use crate::description::{MatrixRecipe, Recipes};
 use crate::error::{Error, Result};
-use crate::memory::{give_way, zeros};
+use crate::memory::zeros;
 use crate::run::cpu::{self, vector_data};
 use crate::run::dense::PackedMatrix;
 use crate::run::gpu;

@@ -1,7 +1,4 @@
-//! Main memory that may not be there, and waiting that lets others go on.
-
-use std::future::poll_fn;
-use std::task::Poll;
+//! Main memory that may not be there.
 
 use crate::error::{Error, Result};
 
@@ -26,21 +23,6 @@ pub(crate) fn copy<T: Copy>(from: &[T], what: impl FnOnce() -> String) -> Result
     let mut out = reserve(from.len(), what)?;
     out.extend_from_slice(from);
     Ok(out)
-}
-
-/// Is pending once. A future that computes for long awaits this now and then, so that whoever polls it can turn to other
-/// work, or drop it.
-pub(crate) async fn give_way() {
-    let mut waited = false;
-    poll_fn(|cx| {
-        if waited {
-            return Poll::Ready(());
-        }
-        waited = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 #[cfg(test)]

@@ -1,266 +1,21 @@
 //! The CPU device: every call through its twin in `taipan-reference`, fused kernels as compositions, matrix products
 //! through [`super::dense`], or through their plain twins where the CPU is the oracle.
 
-use taipan_kernels::{BufferDesc, BufferId, Call, Element, Embed, Epilogue, Matmul, Matvec, MixerUpdate, Over};
+mod memory;
+mod prefill;
+mod weights;
+
+use taipan_gpu::give_way;
+use taipan_kernels::{BufferId, Call, Embed, Epilogue, Matmul, Matvec, MixerUpdate, Over};
 use taipan_kernels::{Rows, Sample, TokenGateKv, Vector, control, sampler, selection};
 use taipan_reference as reference;
 use taipan_reference::{Conv, Heads, RECENT, Sampling};
 
-use super::dense::{Dense, PackedMatrix};
+use super::dense::Dense;
 use super::wide;
-use crate::description::{Buffers, Description, Part};
-use crate::error::Result;
-use crate::load::{WeightDtype, load_cpu};
-use crate::memory::{copy, give_way, zeros};
 
-/// A weight vector in memory.
-#[derive(Clone, Debug)]
-pub enum VectorData {
-    /// Numbers.
-    F32(Vec<f32>),
-    /// Words.
-    U32(Vec<u32>),
-}
-
-/// Weights of a model: matrices in their storage format, everything else f32.
-#[derive(Debug)]
-pub struct Weights {
-    /// Matrices in the order of their recipes.
-    pub matrices: Vec<PackedMatrix>,
-    /// Vectors in the order of their recipes.
-    pub vectors: Vec<VectorData>,
-}
-
-impl Weights {
-    /// Loads what a description asks for from a checkpoint, as the CPU device does.
-    ///
-    /// # Errors
-    /// A tensor that is missing or holds something that is no number.
-    pub async fn load(checkpoint: &crate::Weights, description: &Description, dtype: WeightDtype) -> Result<Self> {
-        load_cpu(checkpoint, &description.recipes, dtype, None).await
-    }
-
-    /// Bytes in memory.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        let vectors = self.vectors.iter().map(|v| match v {
-            VectorData::F32(v) => v.capacity(),
-            VectorData::U32(v) => v.capacity(),
-        });
-        self.matrices.iter().map(PackedMatrix::bytes).sum::<u64>() + 4 * vectors.sum::<usize>() as u64
-    }
-
-    fn f32(&self, v: Vector) -> &[f32] {
-        match &self.vectors[v.id as usize] {
-            VectorData::F32(v) => v,
-            VectorData::U32(_) => panic!("vector {} holds words", v.id),
-        }
-    }
-
-    fn words(&self, v: Option<Vector>) -> &[u32] {
-        match v.map(|v| &self.vectors[v.id as usize]) {
-            Some(VectorData::U32(v)) => v,
-            Some(VectorData::F32(_)) => panic!("a rotary table holds words"),
-            None => &[],
-        }
-    }
-}
-
-/// Makes one weight vector from its recipe; `read` yields the elements of a tensor.
-///
-/// # Errors
-/// Those of `read`.
-pub fn vector_data<E>(
-    parts: &[Part],
-    mut read: impl FnMut(&str) -> std::result::Result<Vec<f32>, E>,
-) -> std::result::Result<VectorData, E> {
-    if let [Part::Words(words)] = parts {
-        return Ok(VectorData::U32(words.clone()));
-    }
-    let mut out = Vec::new();
-    for part in parts {
-        match part {
-            Part::Tensor(name) => out.extend(read(name)?),
-            Part::Zeros(n) => out.resize(out.len() + n, 0.0),
-            Part::Words(_) => unreachable!("words stand alone"),
-        }
-    }
-    Ok(VectorData::F32(out))
-}
-
-/// A dense buffer.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Data {
-    /// Numbers.
-    F32(Vec<f32>),
-    /// Words.
-    U32(Vec<u32>),
-}
-
-impl Data {
-    /// Zeros of a description.
-    ///
-    /// # Errors
-    /// `OutOfMemory`.
-    pub fn zeros(desc: &BufferDesc) -> Result<Self> {
-        let what = || format!("buffer `{}`", desc.name);
-        Ok(match desc.element {
-            Element::F32 => Self::F32(zeros(desc.len(), what)?),
-            Element::U32 => Self::U32(zeros(desc.len(), what)?),
-        })
-    }
-
-    fn try_clone(&self) -> Result<Self> {
-        let what = || "a copy of a session's state".to_owned();
-        Ok(match self {
-            Self::F32(v) => Self::F32(copy(v, what)?),
-            Self::U32(v) => Self::U32(copy(v, what)?),
-        })
-    }
-
-    /// Bytes allocated for it, whether or not elements lie in them.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        let elements = match self {
-            Self::F32(v) => v.capacity(),
-            Self::U32(v) => v.capacity(),
-        };
-        (elements * size_of::<u32>()) as u64
-    }
-
-    /// The elements' bits.
-    #[must_use]
-    pub fn to_words(&self) -> Vec<u32> {
-        match self {
-            Self::F32(v) => v.iter().map(|x| x.to_bits()).collect(),
-            Self::U32(v) => v.clone(),
-        }
-    }
-
-    /// Replaces the elements by their bits.
-    pub fn set_words(&mut self, words: &[u32]) {
-        match self {
-            Self::F32(v) => *v = words.iter().map(|w| f32::from_bits(*w)).collect(),
-            Self::U32(v) => *v = words.to_vec(),
-        }
-    }
-}
-
-/// State and scratch of one session.
-#[derive(Debug)]
-pub struct Memory {
-    /// Session state.
-    pub state: Vec<Data>,
-    /// Scratch.
-    pub scratch: Vec<Data>,
-}
-
-impl Memory {
-    /// Zeroed memory, for sets of buffers that are known to be small.
-    ///
-    /// # Panics
-    /// If there is not enough.
-    #[must_use]
-    pub fn new(state: &Buffers, scratch: &Buffers) -> Self {
-        Self::try_new(state, scratch).unwrap_or_else(|e| panic!("{e}"))
-    }
-
-    /// Zeroed memory.
-    ///
-    /// # Errors
-    /// `OutOfMemory`.
-    pub fn try_new(state: &Buffers, scratch: &Buffers) -> Result<Self> {
-        let zeros = |b: &Buffers| b.list().iter().map(Data::zeros).collect::<Result<Vec<_>>>();
-        Ok(Self { state: zeros(state)?, scratch: zeros(scratch)? })
-    }
-
-    /// A copy.
-    ///
-    /// # Errors
-    /// `OutOfMemory`.
-    pub fn try_clone(&self) -> Result<Self> {
-        let scratch = self.scratch.iter().map(Data::try_clone).collect::<Result<_>>()?;
-        Ok(Self { state: self.copy_state()?, scratch })
-    }
-
-    /// A copy of the state.
-    pub(crate) fn copy_state(&self) -> Result<Vec<Data>> {
-        self.state.iter().map(Data::try_clone).collect()
-    }
-
-    fn slot(&mut self, id: BufferId) -> &mut Data {
-        match id {
-            BufferId::State(i) => &mut self.state[i as usize],
-            BufferId::Scratch(i) => &mut self.scratch[i as usize],
-        }
-    }
-
-    /// A buffer.
-    #[must_use]
-    pub fn get(&self, id: BufferId) -> &Data {
-        match id {
-            BufferId::State(i) => &self.state[i as usize],
-            BufferId::Scratch(i) => &self.scratch[i as usize],
-        }
-    }
-
-    /// Numbers of a buffer.
-    #[must_use]
-    pub fn f32(&self, id: BufferId) -> &[f32] {
-        match self.get(id) {
-            Data::F32(v) => v,
-            Data::U32(_) => panic!("{id:?} holds words"),
-        }
-    }
-
-    /// Words of a buffer.
-    #[must_use]
-    pub fn u32(&self, id: BufferId) -> &[u32] {
-        match self.get(id) {
-            Data::U32(v) => v,
-            Data::F32(_) => panic!("{id:?} holds numbers"),
-        }
-    }
-
-    /// Replaces a buffer's elements by their bits.
-    pub fn set_words(&mut self, id: BufferId, words: &[u32]) {
-        self.slot(id).set_words(words);
-    }
-
-    /// Words of a buffer, to change.
-    pub fn u32_mut(&mut self, id: BufferId) -> &mut Vec<u32> {
-        match self.slot(id) {
-            Data::U32(v) => v,
-            Data::F32(_) => panic!("{id:?} holds numbers"),
-        }
-    }
-
-    /// Lends a buffer of numbers to `body` while the others stay readable.
-    fn write(&mut self, id: BufferId, body: impl FnOnce(&Self, &mut Vec<f32>)) {
-        let mut data = std::mem::replace(self.slot(id), Data::U32(Vec::new()));
-        match &mut data {
-            Data::F32(v) => body(self, v),
-            Data::U32(_) => panic!("{id:?} holds words"),
-        }
-        *self.slot(id) = data;
-    }
-
-    /// Lends a buffer of words to `body` while the others stay readable.
-    fn write_words(&mut self, id: BufferId, body: impl FnOnce(&Self, &mut Vec<u32>)) {
-        let mut words = std::mem::take(self.u32_mut(id));
-        body(self, &mut words);
-        *self.u32_mut(id) = words;
-    }
-
-    fn tokens(&self, control: BufferId) -> usize {
-        self.u32(control)[control::TOKENS] as usize
-    }
-
-    fn first(&self, control: BufferId) -> usize {
-        let c = self.u32(control);
-        (c[control::CONSUMED] - c[control::TOKENS]) as usize
-    }
-}
+pub use memory::{Data, Memory};
+pub use weights::{VectorData, Weights, vector_data};
 
 /// Runs a list of calls on a segment of `n` tokens.
 pub fn run(calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
@@ -313,28 +68,12 @@ fn step(dense: Dense, call: &Call, w: &Weights, m: &mut Memory, n: usize) {
         Call::MixerUpdate(c) => mixer_update(c, w, m),
         Call::TokenGateKv(c) => token_gate_kv(dense, c, w, m),
         Call::Sample(c) => sample(c, m),
-        _ => super::cpu_prefill::step(call, w, m, n),
+        _ => prefill::step(call, w, m, n),
     }
 }
 
-pub(super) fn weights_f32(w: &Weights, v: Vector) -> &[f32] {
-    w.f32(v)
-}
-
-pub(super) fn weights_words(w: &Weights, v: Option<Vector>) -> &[u32] {
-    w.words(v)
-}
-
-pub(super) fn lend(m: &mut Memory, id: BufferId, body: impl FnOnce(&Memory, &mut Vec<f32>)) {
-    m.write(id, body);
-}
-
-pub(super) fn lend_words(m: &mut Memory, id: BufferId, body: impl FnOnce(&Memory, &mut Vec<u32>)) {
-    m.write_words(id, body);
-}
-
 /// `(position of the segment's first token, tokens of the segment)`.
-pub(super) fn span(m: &Memory, control: BufferId) -> (usize, usize) {
+fn span(m: &Memory, control: BufferId) -> (usize, usize) {
     (m.first(control), m.tokens(control))
 }
 
@@ -467,7 +206,7 @@ fn mixer_update(c: &MixerUpdate, w: &Weights, m: &mut Memory) {
     m.write(c.y.buffer, |_, out| out[..inner].copy_from_slice(&y));
 }
 
-pub(super) fn per_head(packed: &[f32], heads: usize) -> Heads<'_> {
+fn per_head(packed: &[f32], heads: usize) -> Heads<'_> {
     Heads { dt_bias: &packed[..heads], a_log: &packed[heads..2 * heads], d: &packed[2 * heads..] }
 }
 

@@ -1,7 +1,6 @@
 //! Executors of lists of calls: the CPU device and the GPU device. Nothing else in the crate knows which one runs.
 
 pub mod cpu;
-mod cpu_prefill;
 pub mod dense;
 pub mod gpu;
 mod split;

@@ -237,6 +237,11 @@ impl Memory {
 const MISMATCH: &str = "a session's memory is of its model's device";
 
 impl GpuMemory {
+    /// Bytes of the state on the device.
+    pub(super) fn bytes(&self) -> u64 {
+        self.state.bytes()
+    }
+
     fn buffer<'a>(&'a self, m: &'a GpuModel, id: BufferId) -> &'a Buffer {
         gpu::buffer(id, &self.state, &m.scratch)
     }

@@ -402,13 +402,14 @@ impl Session {
     /// Memory as it is allocated, not as it was planned.
     fn bytes(&self) -> Bytes {
         let model = &self.model.0;
-        let planned = model.description.state.bytes();
         match (&model.backend, &self.memory) {
             (Backend::Cpu { weights, .. }, Memory::Cpu(m)) => {
                 let bytes = |list: &[Data]| list.iter().map(Data::bytes).sum();
                 Bytes { weights: weights.bytes(), state: bytes(&m.state), scratch: bytes(&m.scratch) }
             }
-            (Backend::Gpu(m), _) => Bytes { weights: m.weight_bytes, state: planned, scratch: m.scratch.bytes() },
+            (Backend::Gpu(m), Memory::Gpu(state)) => {
+                Bytes { weights: m.weight_bytes, state: state.bytes(), scratch: m.scratch.bytes() }
+            }
             _ => unreachable!("a session's memory is of its model's device"),
         }
     }

@@ -4,8 +4,7 @@ use taipan_kernels::{Call, Compact, Mixer, Rows, TokenGate, WindowAttention, sel
 use taipan_reference as reference;
 use taipan_reference::Conv;
 
-use super::cpu::{Memory, Weights, lend, lend_words, per_head, span, weights_f32, weights_words};
-use super::wide;
+use super::{Memory, Weights, per_head, span, wide};
 
 fn conv(mixer: &Mixer, raw: Rows) -> Conv {
     Conv {
@@ -21,16 +20,16 @@ pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
     match call {
         Call::CausalConv1d(c) => {
             let conv = conv(&c.mixer, c.raw);
-            let (weight, bias) = weights_f32(w, c.mixer.conv).split_at(conv.channels * conv.taps);
+            let (weight, bias) = w.f32(c.mixer.conv).split_at(conv.channels * conv.taps);
             let (first, n) = span(m, c.control);
-            lend(m, c.out.buffer, |m, out| {
+            m.write(c.out.buffer, |m, out| {
                 let out = &mut out[..n * conv.channels];
                 wide::causal_conv1d(m.f32(c.raw.buffer), &conv, weight, bias, m.f32(c.conv_state), first, n, out);
             });
         }
         Call::ConvAppend(c) => {
             let (first, n) = span(m, c.control);
-            lend(m, c.conv_state, |m, state| {
+            m.write(c.conv_state, |m, state| {
                 reference::conv_append(m.f32(c.raw.buffer), &conv(&c.mixer, c.raw), first, n, state);
             });
         }
@@ -42,10 +41,10 @@ pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
         Call::Rotary(c) => {
             let (first, n) = span(m, c.control);
             let cols = c.kv.cols as usize;
-            lend(m, c.kv.buffer, |_, kv| {
+            m.write(c.kv.buffer, |_, kv| {
                 for (position, row) in (first..).zip(kv[..n * cols].chunks_exact_mut(cols)) {
                     let (heads, head_dim) = (c.heads as usize, c.head_dim as usize);
-                    reference::rotary(row, heads, head_dim, weights_words(w, Some(c.table)), position as u32);
+                    reference::rotary(row, heads, head_dim, w.words(Some(c.table)), position as u32);
                 }
             });
         }
@@ -53,7 +52,7 @@ pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
         Call::KvAppend(c) => {
             let (first, n) = span(m, c.control);
             let cols = c.kv.cols as usize;
-            lend(m, c.ring, |m, ring| {
+            m.write(c.ring, |m, ring| {
                 reference::kv_append(&m.f32(c.kv.buffer)[..n * cols], cols, c.window as usize, first, n, ring);
             });
         }
@@ -65,22 +64,22 @@ fn ssd(call: &Call, w: &Weights, m: &mut Memory) {
     match call {
         Call::ChunkCumsum(c) => {
             let (_, n) = span(m, c.control);
-            let heads = per_head(weights_f32(w, c.mixer.per_head), c.mixer.heads as usize);
+            let heads = per_head(w.f32(c.mixer.per_head), c.mixer.heads as usize);
             let (stride, offset) = (c.raw.cols as usize, c.mixer.dt_at() as usize);
-            lend(m, c.da.buffer, |m, da| {
+            m.write(c.da.buffer, |m, da| {
                 let (s, q) = (c.mixer.ssm(), c.chunk as usize);
                 reference::chunk_cumsum(&s, &heads, q, m.f32(c.raw.buffer), stride, offset, n, da);
             });
         }
         Call::BmmChunk(c) => {
             let (_, n) = span(m, c.control);
-            lend(m, c.cb.buffer, |m, cb| {
+            m.write(c.cb.buffer, |m, cb| {
                 reference::bmm_chunk(&c.mixer.ssm(), c.chunk as usize, m.f32(c.xbc.buffer), n, cb);
             });
         }
         Call::ChunkState(c) => {
             let (_, n) = span(m, c.control);
-            lend(m, c.states.buffer, |m, states| {
+            m.write(c.states.buffer, |m, states| {
                 let (xbc, da) = (m.f32(c.xbc.buffer), m.f32(c.da.buffer));
                 wide::chunk_state(&c.mixer.ssm(), c.chunk as usize, xbc, da, n, states);
             });
@@ -88,16 +87,16 @@ fn ssd(call: &Call, w: &Weights, m: &mut Memory) {
         Call::StatePassing(c) => {
             let (_, n) = span(m, c.control);
             let mut ssm = m.f32(c.ssm).to_vec();
-            lend(m, c.states.buffer, |m, states| {
+            m.write(c.states.buffer, |m, states| {
                 let da = m.f32(c.da.buffer);
                 reference::state_passing(&c.mixer.ssm(), c.chunk as usize, da, n, states, &mut ssm);
             });
-            lend(m, c.ssm, |_, out| *out = ssm);
+            m.write(c.ssm, |_, out| *out = ssm);
         }
         Call::ChunkScan(c) => {
             let (_, n) = span(m, c.control);
-            let heads = per_head(weights_f32(w, c.mixer.per_head), c.mixer.heads as usize);
-            lend(m, c.y.buffer, |m, y| {
+            let heads = per_head(w.f32(c.mixer.per_head), c.mixer.heads as usize);
+            m.write(c.y.buffer, |m, y| {
                 let (xbc, da) = (m.f32(c.xbc.buffer), m.f32(c.da.buffer));
                 let (cb, states) = (m.f32(c.cb.buffer), m.f32(c.states.buffer));
                 wide::chunk_scan(&c.mixer.ssm(), c.chunk as usize, heads.d, xbc, da, cb, states, n, y);
@@ -109,11 +108,11 @@ fn ssd(call: &Call, w: &Weights, m: &mut Memory) {
 
 fn token_gate(c: &TokenGate, w: &Weights, m: &mut Memory, n: usize) {
     let (cols, capacity) = (c.x.cols as usize, c.capacity as usize);
-    let pack = weights_f32(w, c.gate);
+    let pack = w.f32(c.gate);
     let (mut alpha, mut wants) = (vec![0.0; n], vec![0; n]);
     let x = &m.f32(c.x.buffer)[..n * cols];
     reference::token_gate(x, &pack[cols..3 * cols], &pack[3 * cols..], cols, &mut alpha, &mut wants);
-    lend_words(m, c.selection, |_, s| {
+    m.write_words(c.selection, |_, s| {
         for (t, (alpha, wants)) in alpha.iter().zip(&wants).enumerate() {
             s[selection::alphas() + t] = alpha.to_bits();
             s[selection::masks(capacity) + t] = *wants;
@@ -127,15 +126,15 @@ fn compact(c: &Compact, m: &mut Memory) {
     let wants = m.u32(c.selection)[selection::masks(capacity)..][..n].to_vec();
     let (mut mask, mut indices) = (vec![0; n], vec![0; n]);
     let mut count = 0;
-    lend_words(m, c.sal, |_, sal| count = reference::compact(&wants, sal, &mut mask, &mut indices));
-    lend_words(m, c.selection, |_, s| {
+    m.write_words(c.sal, |_, sal| count = reference::compact(&wants, sal, &mut mask, &mut indices));
+    m.write_words(c.selection, |_, s| {
         s[selection::COUNT] = count as u32;
         s[selection::masks(capacity)..][..n].copy_from_slice(&mask);
         s[selection::indices(capacity)..][..count].copy_from_slice(&indices[..count]);
     });
     let tiles = (count as u32).div_ceil(64);
     let rows = [[tiles, c.q_tiles, 1], [count as u32, c.heads, 1], [tiles, c.o_tiles, 1]];
-    lend_words(m, c.args, |_, args| {
+    m.write_words(c.args, |_, args| {
         for (args, row) in args.chunks_exact_mut(4).zip(rows) {
             args[..3].copy_from_slice(&row);
         }
@@ -147,8 +146,8 @@ fn window_attention(c: &WindowAttention, w: &Weights, m: &mut Memory) {
     let s = m.u32(c.selected.selection);
     let indices = s[selection::indices(c.selected.capacity as usize)..][..s[selection::COUNT] as usize].to_vec();
     let used = indices.len() * c.attention.q_cols() as usize;
-    let table = weights_words(w, c.table);
-    lend(m, c.out.buffer, |m, out| {
+    let table = w.words(c.table);
+    m.write(c.out.buffer, |m, out| {
         let kv = c.kv.map_or(&[][..], |kv| m.f32(kv.buffer));
         let (q, ring, a) = (&m.f32(c.q.buffer)[..used], m.f32(c.ring), c.attention.reference());
         reference::window_attention(&a, q, kv, ring, table, &indices, first, c.kv.is_some(), &mut out[..used]);
