@@ -113,11 +113,11 @@ fn info_describes_the_embedded_model() {
     assert!(stored < file && file - stored < 100_000, "{stored} of {file} bytes");
     let sizes = json["sizes"].as_array().expect("a list");
     assert_eq!(sizes.iter().filter(|s| s["stored"] == true).count(), 1);
-    // On the CPU every weight is f32, whatever its storage; besides the parameters there are tables and zero biases.
-    let held = sizes[0]["weight_bytes"].as_u64().expect("a number");
-    assert!(held >= 4 * parameters && held - 4 * parameters < parameters / 25, "{held} for {parameters}");
-    assert!(sizes.iter().all(|s| s["weight_bytes"] == held), "{json}");
     for size in sizes {
+        // Besides the parameters there are vectors that stay f32, and rows that fill up panels.
+        let held = size["weight_bytes"].as_u64().expect("a number");
+        let least = parameters * if size["dtype"] == "f32" { 4 } else { 2 };
+        assert!(held >= least && held - least < parameters / 5, "{held} for {parameters}: {size}");
         assert!(["yes", "no", "unknown"].contains(&size["fits"].as_str().expect("text")), "{size}");
         assert!(!size["limit"].as_str().expect("text").is_empty());
     }
@@ -129,7 +129,8 @@ fn info_describes_the_embedded_model() {
 fn info_says_what_a_run_says() {
     for (device, dtype, row) in [("cpu", "f32", 0), ("cpu", "f16", 1), ("gpu", "f32", 0), ("gpu", "f16", 1)] {
         let info = taipan(["info", "--json", "--device", device]).ok().json();
-        let args = ["generate", "--json", "-n", "1", "--device", device, "--dtype", dtype, "Once"];
+        // The second token is the first that a whole step makes.
+        let args = ["generate", "--json", "-n", "3", "--device", device, "--dtype", dtype, "Once"];
         let run = taipan(args).ok().json()["timings"].clone();
         assert_eq!(info["sizes"][row]["dtype"], dtype);
         assert_eq!(info["sizes"][row]["weight_bytes"], run["weight_bytes"], "{device} {dtype}");

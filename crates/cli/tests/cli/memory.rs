@@ -30,8 +30,8 @@ fn weights_that_do_not_fit_are_an_error() {
     write_zeros(folder.path(), &config);
     std::fs::create_dir(folder.at("out")).expect("the test folder is writable");
     let (dir, out) = (folder.path().display().to_string(), folder.at("out/logits"));
-    // The file is mapped, 512 MiB; in memory its numbers are twice as large.
-    let run = within(1_200_000, &["logits", "-m", &dir, "--ids", "1", "-o", &out]);
+    // The file is mapped, 512 MiB; as f32 its numbers are twice as large.
+    let run = within(1_200_000, &["logits", "-m", &dir, "--dtype", "f32", "--ids", "1", "-o", &out]);
     let bytes = (4u64 << 22) * 64;
     run.fails(1, &[&format!("out of memory while allocating {bytes} bytes: embedding.weight"), "hint: "]);
     assert_eq!(std::fs::read_dir(folder.at("out")).expect("it exists").count(), 0);

@@ -79,5 +79,6 @@ pub fn vector_data<E>(
             Part::Words(_) => unreachable!("words stand alone"),
         }
     }
+    out.shrink_to_fit();
     Ok(VectorData::F32(out))
 }
