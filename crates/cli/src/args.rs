@@ -64,6 +64,7 @@ pub(crate) enum Command {
     Perplexity(PerplexityArgs),
     Info(InfoArgs),
     Devices(DevicesArgs),
+    Bench(taipan_bench::native::BenchArgs),
 }
 
 /// Which model, and how to run it.

@@ -10,6 +10,7 @@ mod error;
 mod memory;
 mod pipeline;
 mod report;
+mod timer;
 
 pub use context::{Gpu, GpuRequest, Select, list_adapters};
 pub use dispatch::{Bound, Prepared};
@@ -17,4 +18,5 @@ pub use error::GpuError;
 pub use memory::{Buffer, Readback};
 pub use pipeline::Pipeline;
 pub use report::{AdapterReport, FeatureReport, LimitReport};
-pub use wgpu::{Backends, CommandEncoder, ComputePass, ComputePassDescriptor};
+pub use timer::Timer;
+pub use wgpu::{Backends, CommandEncoder, ComputePass, ComputePassDescriptor, ComputePassTimestampWrites};

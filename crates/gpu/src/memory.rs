@@ -9,8 +9,8 @@ use wgpu::{BufferUsages, CommandEncoder};
 
 use crate::{Gpu, GpuError};
 
-/// A buffer on the device.
-#[derive(Debug)]
+/// A buffer on the device. A clone is the same buffer.
+#[derive(Clone, Debug)]
 pub struct Buffer {
     pub(crate) raw: wgpu::Buffer,
 }
@@ -54,7 +54,7 @@ impl Gpu {
         buffer
     }
 
-    fn create(&self, label: &str, bytes: u64, usage: BufferUsages) -> Buffer {
+    pub(crate) fn create(&self, label: &str, bytes: u64, usage: BufferUsages) -> Buffer {
         let size = bytes.next_multiple_of(16).max(16);
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
         Buffer { raw: self.device.create_buffer(&descriptor) }

@@ -25,8 +25,8 @@ pub mod weights;
 pub use config::{Config, LayerType, Mamba2Config, SalConfig};
 pub use device::Device;
 pub use error::{Error, Result, SavedStateProblem};
-pub use load::{Progress, WeightDtype};
-pub use model::{Footprint, LoadOptions, Model, ModelFiles};
+pub use load::{Progress, WeightDtype, matrix_pieces};
+pub use model::{DeviceWeights, Footprint, LoadOptions, Model, ModelFiles};
 pub use session::{
     AttentionBound, Bytes, Finish, GateTrace, GenerateOptions, Rows, SalStats, Session, SessionOptions, Stats, Token,
 };

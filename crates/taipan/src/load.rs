@@ -181,6 +181,14 @@ pub(crate) fn load_gpu(
     Ok(gpu::Weights { matrices, vectors })
 }
 
+/// The pieces in which a device stores a matrix of this format.
+///
+/// # Errors
+/// `LimitTooSmall` if two rows do not fit a binding.
+pub fn matrix_pieces(device: &Gpu, recipe: &MatrixRecipe, format: WeightFormat) -> Result<Vec<Piece>> {
+    split(recipe, row_stride(recipe.cols) * format.bytes(), device.max_binding())
+}
+
 /// Cuts a matrix into pieces of whole pairs of rows (a pair is one output of an interleaved matrix) within a limit.
 fn split(recipe: &MatrixRecipe, row_bytes: usize, limit: u64) -> Result<Vec<Piece>> {
     let most = (limit / row_bytes as u64).min(u64::from(u32::MAX)) as usize / 2 * 2;
