@@ -1,76 +1,373 @@
-//! Time of every kernel of a program, each call repeated on its own.
+//! Every kernel at the shapes of a model: compared with the CPU on the same inputs, then timed on them.
+//!
+//! A model of one layer of each kind has every shape that the whole model has. Its programs run call by call on the CPU;
+//! each call also runs on the GPU, from the CPU's buffers, and what it wrote is compared. So inputs are those of a model at
+//! work, never zeros, with gates that select some tokens and not others.
 
-use std::collections::BTreeMap;
-use std::time::Instant;
+use std::collections::HashMap;
 
-use taipan::description::{Description, Shape};
+use taipan::description::{Buffers, Description, Shape};
 use taipan::layers::Programs;
-use taipan::run::cpu::VectorData;
-use taipan::run::gpu::{MatrixBuffers, Memory, Program, Weights, upload_vector};
-use taipan::{Config, Device};
-use taipan_kernels::{BufferId, Call, Kernel, WeightFormat, control};
+use taipan::run::{cpu, gpu};
+use taipan::{Config, LayerType, Result};
+use taipan_gpu::{Buffer, Gpu, Timer};
+use taipan_kernels::{BufferDesc, BufferId, Call, Element, Kernel, Launch, Piece, WeightFormat, control, selection};
+use web_time::Instant;
 
-/// Prints milliseconds per kernel for one decoded token and one segment of `tokens` tokens.
-pub(crate) async fn profile(config: &str, device: &Device, tokens: usize) -> taipan::Result<()> {
-    let gpu = device.as_gpu().expect("kernels are timed on a GPU");
-    let config = Config::from_json(config.as_bytes())?;
-    let d = Description::new(&config, Shape { segment: 512, chunk: 64, logit_rows: 64 });
-    let mut counter = 0;
-    let mut numbers = |n: usize, scale: f32| -> Vec<f32> {
-        (0..n)
-            .map(|_| {
-                counter += 1;
-                scale * (taipan_reference::uniform(7, counter) - 0.5)
-            })
-            .collect()
+use crate::describe::shape_of;
+use crate::draw::{self, ids};
+use crate::probes::roundtrip_ns;
+use crate::random::Drawn;
+use crate::record::{Adapter, KernelRecord, Probes, Runtime};
+use crate::stats::Summary;
+use crate::work::{Conditions, work};
+
+/// What is timed, and where.
+pub struct Setup {
+    /// The model whose shapes these are.
+    pub config: Config,
+    /// Its name.
+    pub model: String,
+    /// Of weights and inputs.
+    pub seed: u64,
+    /// Storage of matrices.
+    pub format: WeightFormat,
+    /// Tokens of a segment of prefill.
+    pub tokens: usize,
+    /// Samples of a kernel.
+    pub repetitions: usize,
+    /// The device, described.
+    pub adapter: Adapter,
+    /// The program, described.
+    pub runtime: Runtime,
+    /// Ceilings.
+    pub probes: Probes,
+}
+
+/// Tokens that went before, so that windows are not empty.
+const BEFORE: usize = 1000;
+
+/// A sample takes about this long.
+const SAMPLE_NS: f64 = 1e7;
+
+/// Bytes over which repeated calls are spread, so that weights and states come from memory and not from a cache.
+const COLD: u64 = 256 << 20;
+const COLD_SOFTWARE: u64 = 64 << 20;
+
+struct Bench<'a> {
+    gpu: &'a Gpu,
+    setup: &'a Setup,
+    d: Description,
+    drawn: Drawn,
+    weights: gpu::Weights,
+    cpu_weights: cpu::Weights,
+    memory: cpu::Memory,
+    state: gpu::Memory,
+    scratch: gpu::Memory,
+    roundtrip: f64,
+    timer: Option<Timer>,
+}
+
+/// A name for calls that are the same dispatch on other weights.
+fn signature(call: &Call) -> String {
+    format!("{} {}", call.decl().name, shape_of(call))
+}
+
+fn launch(call: &Call) -> Launch {
+    call.launch(Piece { first_row: 0, rows: call.matrix().map_or(0, |m| m.rows) })
+}
+
+/// One layer of each kind.
+fn short(config: &Config) -> Config {
+    let mut short = config.clone();
+    short.layer_types =
+        [LayerType::Mamba2, LayerType::SelectiveAttention].into_iter().filter(|kind| config.count(*kind) > 0).collect();
+    short
+}
+
+/// Times every kernel of decode and of prefill.
+///
+/// # Errors
+/// Device errors; a model that does not fit.
+pub async fn run(gpu: &Gpu, setup: &Setup, mut say: impl FnMut(String)) -> Result<Vec<KernelRecord>> {
+    let shape = Shape { segment: setup.tokens, chunk: 64.min(setup.tokens), logit_rows: 1 };
+    let full = Programs::new(&Description::new(&setup.config, shape));
+    let d = Description::new(&short(&setup.config), shape);
+    let mut drawn = Drawn::new(&setup.model, short(&setup.config), setup.seed);
+    let storage = draw::Storage { segment: Some(setup.tokens), ..draw::Storage::default() };
+    draw::calibrate(&mut drawn, &taipan::Device::cpu(), storage, 64).await?;
+    let mut bench = Bench {
+        gpu,
+        setup,
+        weights: draw::gpu_weights(gpu, &drawn, &d, setup.format)?,
+        cpu_weights: drawn.cpu_weights(&d, setup.format),
+        memory: cpu::Memory::new(&d.state, &d.scratch_buffers),
+        state: gpu::Memory::new(gpu, &d.state),
+        scratch: gpu::Memory::new(gpu, &d.scratch_buffers),
+        roundtrip: roundtrip_ns(gpu).await?,
+        timer: gpu.timer(),
+        d,
+        drawn,
     };
-    let weights = Weights {
-        matrices: d
-            .recipes
-            .matrices
-            .iter()
-            .map(|m| {
-                let mut data = numbers(m.rows * m.cols, 0.2);
-                data.iter_mut().for_each(|x| *x = half::f16::from_f32(*x).to_f32());
-                MatrixBuffers::upload(gpu, &data, m.cols, WeightFormat::F16, m.rows)
-            })
-            .collect(),
-        vectors: d
-            .recipes
-            .vectors
-            .iter()
-            .map(|_| upload_vector(gpu, &VectorData::F32(numbers(1 << 14, 1.0))))
-            .collect(),
-    };
-    let (state, scratch) = (Memory::new(gpu, &d.state), Memory::new(gpu, &d.scratch_buffers));
-    let programs = Programs::new(&d);
-    let decode: Vec<Call> = programs.decode.iter().chain(&programs.sample).copied().collect();
-    for (name, calls, n) in [("decode", &decode, 1), ("prefill", &programs.prefill, tokens)] {
-        let mut times: BTreeMap<&str, (f64, usize)> = BTreeMap::new();
-        for call in calls {
-            let program = Program::new(gpu, &[*call], &weights);
-            let bound = program.bind(gpu, &state, &scratch);
-            let BufferId::State(c) = d.common.control else { unreachable!("control is state") };
-            let mut best = f64::INFINITY;
-            for _ in 0..4 {
-                let mut words = [0u32; control::LEN];
-                words[control::CONSUMED] = 1_000 + n as u32;
-                words[control::TOKENS] = n as u32;
-                gpu.write(&state.list()[c as usize], 0, &words);
-                let start = Instant::now();
-                let mut encoder = gpu.encoder();
-                program.encode(&bound, &mut encoder, n);
-                gpu.submit(encoder);
-                gpu.read_dense(&state.list()[c as usize], &d.state.list()[c as usize]).await?;
-                best = best.min(start.elapsed().as_secs_f64() * 1e3);
+    let programs = Programs::new(&bench.d);
+    let with_sample = |p: &Programs| p.decode.iter().chain(&p.sample).copied().collect::<Vec<Call>>();
+    let mut records = Vec::new();
+    for (phase, calls, all, tokens) in [
+        ("prefill", programs.prefill.clone(), full.prefill.clone(), setup.tokens),
+        ("decode", with_sample(&programs), with_sample(&full), 1),
+    ] {
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        all.iter().for_each(|call| *counts.entry(signature(call)).or_default() += 1);
+        bench.begin(tokens);
+        let mut seen = std::collections::HashSet::new();
+        for call in &calls {
+            let name = signature(call);
+            bench.select(call, tokens);
+            if seen.insert(name.clone()) {
+                say(format!("{phase} {}", call.decl().name));
+                records.push(bench.measure(call, phase, tokens, counts[&name]).await?);
+            } else {
+                cpu::run(&[*call], &bench.cpu_weights, &mut bench.memory, tokens);
             }
-            let entry = times.entry(call.decl().name).or_default();
-            *entry = (entry.0 + best, entry.1 + 1);
-        }
-        println!("{name} of {n} tokens, a submission and a readback around each kernel:");
-        for (kernel, (ms, count)) in &times {
-            println!("  {kernel:<18} {ms:9.2} ms in {count} calls");
         }
     }
-    Ok(())
+    Ok(records)
+}
+
+impl Bench<'_> {
+    /// A segment about to run, behind `BEFORE` tokens whose traces are numbers in [−1, 1).
+    fn begin(&mut self, tokens: usize) {
+        let mut counter = 0;
+        for (i, desc) in self.d.state.list().iter().enumerate() {
+            if desc.element == Element::F32 {
+                let number = |_| {
+                    counter += 1;
+                    (2.0 * taipan_reference::uniform(self.setup.seed, counter) - 1.0).to_bits()
+                };
+                self.memory.set_words(BufferId::State(i as u32), &(0..desc.len()).map(number).collect::<Vec<_>>());
+            }
+        }
+        let common = self.d.common;
+        let list = ids(&self.setup.config, tokens, 0);
+        self.memory.u32_mut(common.ids)[..tokens].copy_from_slice(&list);
+        let words = self.memory.u32_mut(common.control);
+        words[control::CONSUMED] = BEFORE as u32;
+        words[control::TOKENS] = tokens as u32;
+        // The greedy sampler: a penalty of 1 and nothing else.
+        self.memory.u32_mut(common.options)[taipan_kernels::sampler::PENALTY] = 1f32.to_bits();
+    }
+
+    /// A single token is selected, whatever its gate says: nobody wants the time of a kernel that returns at once.
+    fn select(&mut self, call: &Call, tokens: usize) {
+        if tokens > 1 || call.decl().name == "token_gate_kv" {
+            return;
+        }
+        for id in self.buffers(call) {
+            if self.desc(id).name.ends_with("selection") {
+                let words = self.memory.u32_mut(id);
+                words[selection::COUNT] = 1;
+                words[selection::masks(self.setup.tokens)] = 1;
+                words[selection::indices(self.setup.tokens)] = 0;
+            }
+        }
+    }
+
+    fn desc(&self, id: BufferId) -> &BufferDesc {
+        let (buffers, i): (&Buffers, u32) = match id {
+            BufferId::State(i) => (&self.d.state, i),
+            BufferId::Scratch(i) => (&self.d.scratch_buffers, i),
+        };
+        &buffers.list()[i as usize]
+    }
+
+    /// Buffers of a call, indirect arguments included, each once.
+    fn buffers(&self, call: &Call) -> Vec<BufferId> {
+        let launch = launch(call);
+        let mut list: Vec<BufferId> = launch.buffers.into_iter().flatten().collect();
+        if let taipan_kernels::Grid::Indirect { args, .. } = launch.grid {
+            list.push(args);
+        }
+        let mut seen = std::collections::HashSet::new();
+        list.retain(|id| seen.insert(*id));
+        list
+    }
+
+    fn upload(&self, call: &Call) {
+        for id in self.buffers(call) {
+            let words = self.memory.get(id).to_words();
+            self.gpu.write_dense(gpu::buffer(id, &self.state, &self.scratch), self.desc(id), &words);
+        }
+        self.gpu.flush();
+    }
+
+    async fn measure(&mut self, call: &Call, phase: &str, tokens: usize, calls: usize) -> Result<KernelRecord> {
+        self.upload(call);
+        let program = gpu::Program::new(self.gpu, &[*call], &self.weights);
+        let bound = program.bind(self.gpu, &self.state, &self.scratch);
+        self.gpu.check()?;
+        let mut encoder = self.gpu.encoder();
+        program.encode(&bound, &mut encoder, tokens);
+        self.gpu.submit(encoder);
+        let mut found = Vec::new();
+        for id in self.buffers(call) {
+            let desc = self.desc(id);
+            found.push((id, self.gpu.read_dense(gpu::buffer(id, &self.state, &self.scratch), desc).await?));
+        }
+        // Timed on what it was compared on; the CPU has not run yet.
+        self.upload(call);
+        let samples = self.time(call, tokens).await?;
+        cpu::run(&[*call], &self.cpu_weights, &mut self.memory, tokens);
+        let worst = found.iter().map(|(id, words)| self.difference(*id, words)).fold(0.0, f64::max);
+        Ok(self.record(call, phase, tokens, calls, &samples, worst))
+    }
+
+    /// Largest difference between a GPU's buffer and the CPU's.
+    fn difference(&self, id: BufferId, found: &[u32]) -> f64 {
+        let desc = self.desc(id);
+        let expected = self.memory.get(id).to_words();
+        let alphas = selection::alphas()..selection::masks(self.setup.tokens);
+        let is_selection = desc.name.ends_with("selection");
+        let listed = if is_selection { expected[selection::COUNT] as usize } else { 0 };
+        let error = |at: usize| -> f64 {
+            let (a, b) = (found[at], expected[at]);
+            // The GPU sampler's own notes. Behind the last selected token the list of indices is what was there before.
+            let own = desc.name == "candidates" || desc.name == "adjusted logits";
+            if own || (is_selection && at >= selection::indices(self.setup.tokens) + listed) {
+                return 0.0;
+            }
+            if desc.element == Element::U32 && !(is_selection && alphas.contains(&at)) {
+                return if a == b { 0.0 } else { f64::INFINITY };
+            }
+            let (a, b) = (f64::from(f32::from_bits(a)), f64::from(f32::from_bits(b)));
+            let e = (a - b).abs() / (1.0 + b.abs());
+            if e.is_nan() { f64::INFINITY } else { e }
+        };
+        // JSON has no infinity.
+        (0..found.len()).map(error).fold(0.0, f64::max).min(f64::MAX)
+    }
+
+    /// Nanoseconds of one call, several samples.
+    async fn time(&self, call: &Call, tokens: usize) -> Result<Vec<f64>> {
+        let copies = self.copies(call)?;
+        let run = |times: usize| self.run_copies(&copies, tokens, times);
+        let once = run(1).await?.min(run(1).await?).max(1.0);
+        let times = (SAMPLE_NS / once).clamp(1.0, 256.0) as usize;
+        let mut samples = Vec::new();
+        for _ in 0..self.setup.repetitions {
+            samples.push(run(times).await? / times as f64);
+        }
+        Ok(samples)
+    }
+
+    async fn run_copies(
+        &self,
+        copies: &[(gpu::Program, gpu::BoundProgram)],
+        tokens: usize,
+        times: usize,
+    ) -> Result<f64> {
+        let gpu = self.gpu;
+        let control = gpu::buffer(self.d.common.control, &self.state, &self.scratch);
+        gpu.write_dense(control, self.desc(self.d.common.control), self.memory.u32(self.d.common.control));
+        let start = Instant::now();
+        let mut encoder = gpu.encoder();
+        for i in 0..times {
+            let (program, bound) = &copies[i % copies.len()];
+            let writes = self.timer.as_ref().and_then(|t| t.writes(i == 0, i + 1 == times));
+            program.encode_timed(bound, &mut encoder, tokens, writes);
+        }
+        if let Some(timer) = &self.timer {
+            gpu.resolve_timer(&mut encoder, timer);
+            gpu.submit(encoder);
+            return Ok(gpu.elapsed_ns(timer).await?);
+        }
+        gpu.submit(encoder);
+        gpu.settle().await?;
+        Ok((start.elapsed().as_nanos() as f64 - self.roundtrip).max(1.0))
+    }
+
+    /// The call on enough copies of its weights and state that a cache does not hold them all.
+    fn copies(&self, call: &Call) -> Result<Vec<(gpu::Program, gpu::BoundProgram)>> {
+        let touched: Vec<BufferId> =
+            self.buffers(call).into_iter().filter(|id| matches!(id, BufferId::State(_))).collect();
+        let state_bytes: u64 = touched.iter().map(|id| self.desc(*id).gpu_bytes()).sum();
+        let matrix = call.matrix().map(|m| m.id as usize);
+        let pieces = matrix.map(|i| &self.weights.matrices[i].pieces);
+        let matrix_bytes: u64 = pieces.map_or(0, |p| p.iter().map(|(_, b)| b.bytes()).sum());
+        let cold = if self.gpu.report().software { COLD_SOFTWARE } else { COLD };
+        let count = cold.div_ceil((state_bytes + matrix_bytes).max(1 << 22)).clamp(1, 64);
+        let mut out = Vec::new();
+        for i in 0..count {
+            let mut weights =
+                gpu::Weights { matrices: self.weights.matrices.clone(), vectors: self.weights.vectors.clone() };
+            let mut buffers: Vec<Buffer> = self.state.list().to_vec();
+            if i > 0 {
+                if let Some(at) = matrix {
+                    weights.matrices[at] = draw::matrix(self.gpu, &self.drawn, &self.d, at, self.setup.format)?;
+                }
+                for id in touched.iter().filter(|id| **id != self.d.common.control) {
+                    let BufferId::State(at) = *id else { continue };
+                    let copy = self.gpu.buffer_for(self.desc(*id));
+                    let mut encoder = self.gpu.encoder();
+                    self.gpu.copy(&mut encoder, &buffers[at as usize], &copy);
+                    self.gpu.submit(encoder);
+                    buffers[at as usize] = copy;
+                }
+            }
+            let program = gpu::Program::new(self.gpu, &[*call], &weights);
+            let bound = program.bind(self.gpu, &gpu::Memory::from_buffers(buffers), &self.scratch);
+            out.push((program, bound));
+        }
+        self.gpu.check()?;
+        Ok(out)
+    }
+
+    fn record(
+        &self,
+        call: &Call,
+        phase: &str,
+        tokens: usize,
+        calls: usize,
+        samples: &[f64],
+        worst: f64,
+    ) -> KernelRecord {
+        let setup = self.setup;
+        let s = Summary::of(samples);
+        let selected = self.selected(call, tokens);
+        let w = work(call, &Conditions { tokens, first: BEFORE, selected, element: setup.format.bytes() as f64 });
+        let kernel = call.decl().name;
+        // The table is for sums of 600 products; longer ones round more, as the root of their length.
+        let length = call.matrix().map_or(1.0, |m| (f64::from(m.cols) / 600.0).max(1.0).sqrt());
+        let tolerance = taipan_cases::tolerance(kernel) * length;
+        let (gbps, gflops) = (w.bytes() / s.median, w.flops / s.median);
+        KernelRecord {
+            kernel: kernel.to_owned(),
+            phase: phase.to_owned(),
+            shape: shape_of(call),
+            tokens,
+            calls,
+            median_ns: s.median,
+            mad_ns: s.mad,
+            samples_ns: samples.to_vec(),
+            timer: if self.timer.is_some() { "GPU timestamps" } else { "wall clock less a round trip" }.to_owned(),
+            gbps,
+            gflops,
+            bw_ratio: gbps / setup.probes.copy_gbps,
+            flops_ratio: gflops / setup.probes.fma_gflops,
+            worst,
+            tolerance,
+            ok: worst <= tolerance,
+            model: setup.model.clone(),
+            adapter: setup.adapter.clone(),
+            runtime: setup.runtime.clone(),
+            probes: setup.probes,
+        }
+    }
+
+    /// Share of the segment's tokens that the gate in front of this call selected.
+    fn selected(&self, call: &Call, tokens: usize) -> f64 {
+        let of =
+            |id: BufferId| self.desc(id).name.ends_with("selection").then(|| self.memory.u32(id)[selection::COUNT]);
+        let count = self.buffers(call).into_iter().find_map(of).unwrap_or(0);
+        f64::from(count) / tokens as f64
+    }
 }

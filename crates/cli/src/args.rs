@@ -42,6 +42,7 @@ impl Args {
             Command::Perplexity(args) => args.json,
             Command::Info(args) => args.json,
             Command::Devices(args) => args.json,
+            Command::Bench(args) => args.json(),
         }
     }
 }
@@ -83,6 +84,7 @@ pub(crate) enum Command {
     Perplexity(PerplexityArgs),
     Info(InfoArgs),
     Devices(DevicesArgs),
+    Bench(taipan_bench::native::BenchArgs),
 }
 
 /// Which model, and how to run it.

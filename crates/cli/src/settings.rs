@@ -31,7 +31,14 @@ pub(crate) enum Task {
     Logits(Logits),
     Perplexity(Perplexity),
     Info(Info),
-    Devices { json: bool },
+    Devices {
+        json: bool,
+    },
+    /// The list of devices is read by the benchmark itself.
+    Bench {
+        args: Box<taipan_bench::native::BenchArgs>,
+        devices: String,
+    },
 }
 
 /// Where to compute.
@@ -135,6 +142,7 @@ impl TryFrom<Args> for Settings {
             Command::Logits(args) => Task::Logits(logits(args)?),
             Command::Perplexity(args) => Task::Perplexity(perplexity(args)?),
             Command::Info(InfoArgs { dir, model, json }) => Task::Info(Info { dir: dir.or(model), json }),
+            Command::Bench(bench) => Task::Bench { args: Box::new(bench), devices: args.target.device.clone() },
             Command::Devices(args) => Task::Devices { json: args.json },
         };
         Ok(Settings { target: target(args.target)?, task })

@@ -38,6 +38,7 @@ mod error;
 mod memory;
 mod pipeline;
 mod report;
+mod timer;
 
 pub use context::{Auto, Gpu, GpuRequest, Select, list_adapters};
 pub use counts::Counts;
@@ -46,4 +47,5 @@ pub use error::GpuError;
 pub use memory::{Buffer, Readback, give_way};
 pub use pipeline::Pipeline;
 pub use report::{AdapterReport, FeatureReport, LimitReport};
-pub use wgpu::{Backends, CommandEncoder, ComputePass, ComputePassDescriptor};
+pub use timer::Timer;
+pub use wgpu::{Backends, CommandEncoder, ComputePass, ComputePassDescriptor, ComputePassTimestampWrites};

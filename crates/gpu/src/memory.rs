@@ -1,6 +1,7 @@
 //! Buffers: creation, upload, readback.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 
 use futures::channel::oneshot;
@@ -9,11 +10,11 @@ use wgpu::{BufferUsages, CommandEncoder};
 
 use crate::{Gpu, GpuError, counts::Allocation};
 
-/// A buffer on the device.
-#[derive(Debug)]
+/// A buffer on the device. A clone is the same buffer.
+#[derive(Clone, Debug)]
 pub struct Buffer {
     pub(crate) raw: wgpu::Buffer,
-    _held: Allocation,
+    _held: Arc<Allocation>,
 }
 
 impl Buffer {
@@ -56,10 +57,10 @@ impl Gpu {
         buffer
     }
 
-    fn create(&self, label: &str, bytes: u64, usage: BufferUsages) -> Buffer {
+    pub(crate) fn create(&self, label: &str, bytes: u64, usage: BufferUsages) -> Buffer {
         let size = bytes.next_multiple_of(16).max(16);
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        Buffer { raw: self.device.create_buffer(&descriptor), _held: Allocation::new(&self.counters, size) }
+        Buffer { raw: self.device.create_buffer(&descriptor), _held: Arc::new(Allocation::new(&self.counters, size)) }
     }
 
     /// Copies words into a buffer, in order with submissions.

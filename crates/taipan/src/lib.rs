@@ -61,8 +61,8 @@ pub use config::{Config, LayerType, Mamba2Config, SalConfig};
 pub use device::Device;
 pub use error::{Error, Result, SavedStateProblem};
 pub use footprint::Footprint;
-pub use load::{Progress, WeightDtype};
-pub use model::{LoadOptions, Model, ModelFiles};
+pub use load::{Progress, WeightDtype, matrix_pieces};
+pub use model::{DeviceWeights, LoadOptions, Model, ModelFiles};
 pub use session::{
     AttentionBound, Bytes, Finish, GateTrace, GenerateOptions, Rows, SalStats, Session, SessionOptions, Stats, Token,
 };

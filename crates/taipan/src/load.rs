@@ -196,6 +196,14 @@ pub(crate) async fn load_gpu(
     Ok(gpu::Weights { matrices, vectors })
 }
 
+/// The pieces in which a device stores a matrix of this format.
+///
+/// # Errors
+/// `LimitTooSmall` if two rows do not fit a binding.
+pub fn matrix_pieces(device: &Gpu, recipe: &MatrixRecipe, format: WeightFormat) -> Result<Vec<Piece>> {
+    split(recipe, format, device.max_binding())
+}
+
 /// A product over many tokens takes one row of workgroups for 64 rows of its matrix, and no device promises more than
 /// 65 535 workgroups in a row.
 const MOST_ROWS: u64 = 65_535 * 64;

@@ -15,7 +15,7 @@ use crate::load::{Progress, WeightDtype, load_cpu, load_gpu};
 use crate::run::{cpu, gpu};
 use crate::session::{Session, SessionOptions};
 use crate::weights::serialize;
-use crate::{Config, Device, ElementType, Headers, Tokenizer, Weights};
+use crate::{Config, Device, ElementType, TensorInfo, Tokenizer, Weights};
 
 /// How to load a model.
 #[derive(Default)]
@@ -102,6 +102,14 @@ pub(crate) enum Backend {
     Gpu(GpuModel),
 }
 
+/// Weights in a device's memory, in the order of [`Description::recipes`].
+pub enum DeviceWeights {
+    /// For the CPU device.
+    Cpu(cpu::Weights),
+    /// For a GPU device.
+    Gpu(gpu::Weights),
+}
+
 /// Everything of a model that lives on a GPU.
 pub(crate) struct GpuModel {
     pub(crate) gpu: Arc<Gpu>,
@@ -133,11 +141,11 @@ pub(crate) fn shape(config: &Config, options: &LoadOptions, cpu: bool) -> Result
 }
 
 /// Hash of the config and of every tensor's name, type and shape: what a saved session must agree with.
-fn fingerprint(config: &Config, headers: &Headers) -> [u8; 32] {
+fn fingerprint(config: &Config, tensors: &[TensorInfo]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(config.to_canonical_json());
     let mut lines: Vec<String> =
-        headers.tensors.iter().map(|t| format!("{}\t{}\t{:?}\n", t.name, t.element.name(), t.shape)).collect();
+        tensors.iter().map(|t| format!("{}\t{}\t{:?}\n", t.name, t.element.name(), t.shape)).collect();
     lines.sort_unstable();
     lines.iter().for_each(|line| hash.update(line));
     hash.finalize().into()
@@ -195,6 +203,63 @@ impl Model {
         Self::build(&config, &weights, tokenizer, device, &options).await?.ready().await
     }
 
+    /// Builds a model from weights that are in the device's memory already: drawn there, for instance. `make` gets the
+    /// description and answers with one matrix and one vector for each recipe. Of `options`, shapes alone count.
+    ///
+    /// # Errors
+    /// Those of `make`; `Unsupported` if the weights are not this device's or not as many as the recipes; a model that
+    /// does not fit the device.
+    #[cfg_attr(
+        target_arch = "wasm32",
+        expect(clippy::arc_with_non_send_sync, reason = "a browser's handles stay on their thread")
+    )]
+    pub async fn from_device_weights(
+        config: &Config,
+        device: &Device,
+        options: LoadOptions,
+        make: impl FnOnce(&Description) -> Result<DeviceWeights>,
+    ) -> Result<Self> {
+        let description = Description::new(config, shape(config, &options, device.is_cpu())?);
+        let programs = Programs::new(&description);
+        if let Some(gpu) = device.as_gpu() {
+            check_buffers(gpu, &[&description.state, &description.scratch_buffers])?;
+        }
+        let expected = (description.recipes.matrices.len(), description.recipes.vectors.len());
+        let (backend, found) = match (make(&description)?, device.as_gpu()) {
+            (DeviceWeights::Cpu(weights), None) => {
+                let found = (weights.matrices.len(), weights.vectors.len());
+                (Backend::Cpu { weights, programs }, found)
+            }
+            (DeviceWeights::Gpu(weights), Some(gpu)) if (weights.matrices.len(), weights.vectors.len()) == expected => {
+                (Backend::Gpu(GpuModel::new(gpu, weights, &description, &programs)?), expected)
+            }
+            (DeviceWeights::Gpu(weights), Some(_)) => {
+                let (m, v) = (weights.matrices.len(), weights.vectors.len());
+                return Err(Error::Unsupported { what: format!("{m} matrices and {v} vectors for {expected:?}") });
+            }
+            _ => return Err(Error::Unsupported { what: "weights of another device than the model's".to_owned() }),
+        };
+        if found != expected {
+            return Err(Error::Unsupported { what: format!("{found:?} matrices and vectors for {expected:?}") });
+        }
+        let fingerprint = fingerprint(config, &[]);
+        let inner = Inner {
+            config: config.clone(),
+            tokenizer: None,
+            device: device.clone(),
+            description,
+            fingerprint,
+            backend,
+        };
+        Self(Arc::new(inner)).ready().await
+    }
+
+    /// What the model is, as data: layers, weights, buffers.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.0.description
+    }
+
     /// Waits until the device has compiled and uploaded everything: a browser does so behind our back, and reports late.
     async fn ready(self) -> Result<Self> {
         if let Some(gpu) = self.device().as_gpu() {
@@ -230,7 +295,7 @@ impl Model {
             config: config.clone(),
             tokenizer,
             device: device.clone(),
-            fingerprint: fingerprint(config, weights.headers()),
+            fingerprint: fingerprint(config, &weights.headers().tensors),
             description,
             backend,
         })))

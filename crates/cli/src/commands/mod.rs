@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+mod bench;
 mod devices;
 mod generate;
 mod info;
@@ -31,6 +32,7 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         Task::Logits(task) => logits::run(&target, task).await,
         Task::Perplexity(task) => perplexity::run(&target, task).await,
         Task::Info(task) => info::run(&target, task).await,
+        Task::Bench { args, devices } => bench::run(&target, &args, &devices).await,
         Task::Devices { json } => devices::run(&target, json).await,
     }
 }

@@ -2,14 +2,14 @@
 //! session (state, scratch), so that running it encodes dispatches and nothing else.
 
 use half::{bf16, f16};
-use taipan_gpu::{Bound, Buffer, CommandEncoder, ComputePassDescriptor, Gpu, Prepared};
+use taipan_gpu::{Bound, Buffer, CommandEncoder, ComputePassDescriptor, ComputePassTimestampWrites, Gpu, Prepared};
 use taipan_kernels::{BufferId, Call, Decl, Grid, Kernel, Piece, WeightFormat, row_stride};
 
 use super::cpu::VectorData;
 use crate::description::Buffers;
 
-/// A matrix on the device: consecutive rows, each piece within the binding limit.
-#[derive(Debug)]
+/// A matrix on the device: consecutive rows, each piece within the binding limit. A clone is the same matrix.
+#[derive(Clone, Debug)]
 pub struct MatrixBuffers {
     /// How elements are stored.
     pub format: WeightFormat,
@@ -98,6 +98,12 @@ impl Memory {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0.iter().map(Buffer::bytes).sum()
+    }
+
+    /// Buffers that exist already, in the order of their ids.
+    #[must_use]
+    pub fn from_buffers(buffers: Vec<Buffer>) -> Self {
+        Self(buffers)
     }
 
     /// The buffers in the order of their ids.
@@ -194,7 +200,18 @@ impl Program {
 
     /// Encodes the program for a segment of `tokens` tokens, in one pass.
     pub fn encode(&self, bound: &BoundProgram, encoder: &mut CommandEncoder, tokens: usize) {
-        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes: None });
+        self.encode_timed(bound, encoder, tokens, None);
+    }
+
+    /// As [`Program::encode`], with timestamps around the pass.
+    pub fn encode_timed(
+        &self,
+        bound: &BoundProgram,
+        encoder: &mut CommandEncoder,
+        tokens: usize,
+        timestamp_writes: Option<ComputePassTimestampWrites<'_>>,
+    ) {
+        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes });
         for (dispatch, bound) in self.dispatches.iter().zip(&bound.bound) {
             dispatch.prepared.encode(bound, &mut pass, tokens as u32);
         }

@@ -1,0 +1,361 @@
+//! From arguments to rows on standard output.
+
+use std::io::Write;
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
+use taipan::run::dense::PackedMatrix;
+use taipan::{Backends, Config, Device, GpuRequest, LoadOptions, Model, Select, SessionOptions, WeightDtype};
+use taipan_kernels::WeightFormat;
+
+use super::args::{BenchArgs, Format, Options, Sub};
+use super::{Error, Result, host};
+use crate::describe::{self, Subject};
+use crate::draw::{self, Storage};
+use crate::measure::{Samples, row};
+use crate::presets::{PRESETS, Preset};
+use crate::quality::{self, Logits};
+use crate::random::Drawn;
+use crate::record::{Entry, Load, Versus};
+use crate::stats::Ratio;
+use crate::workload::{Test, repeat};
+use crate::{compare, kernels, output, probes, report};
+
+/// Runs what the arguments say. `device` is a list as `--device` takes it.
+///
+/// # Errors
+/// Bad arguments, device errors, files, kernels that do not match.
+pub async fn run(args: &BenchArgs, device: &str, backends: Backends) -> Result<()> {
+    match &args.command {
+        Some(Sub::Compare { files }) => return print(&compare::table(&output::read_all(files)?)),
+        Some(Sub::Report { files, output: path }) => return write_report(&output::read_all(files)?, path.as_deref()),
+        None => {}
+    }
+    if args.list_devices {
+        return list_devices(backends).await;
+    }
+    let notes = Notes::new(args.progress);
+    let mut entries = Vec::new();
+    for name in device.split(',') {
+        let options = args.options(name.trim(), backends);
+        if args.kernels {
+            entries.extend(kernel_entries(&options, args, &notes).await?);
+        } else {
+            entries.extend(workloads(&options, args, &notes).await?);
+        }
+    }
+    drop(notes);
+    write(&entries, args.output)?;
+    let wrong = entries.iter().filter(|e| matches!(e, Entry::Kernel(k) if !k.ok)).count();
+    if wrong > 0 { Err(Error::Mismatch { count: wrong }) } else { Ok(()) }
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let wrote = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    wrote.map_err(|source| Error::Io { action: "write", path: "standard output".into(), source })
+}
+
+fn write(entries: &[Entry], format: Format) -> Result<()> {
+    print(&match format {
+        Format::Md => output::markdown(entries),
+        Format::Csv => output::csv(entries),
+        Format::Json => output::json(entries),
+        Format::Jsonl => output::jsonl(entries),
+        Format::Html => report::page(entries),
+    })
+}
+
+fn write_report(entries: &[Entry], path: Option<&std::path::Path>) -> Result<()> {
+    let page = report::page(entries);
+    let Some(path) = path else { return print(&page) };
+    std::fs::write(path, page).map_err(|source| Error::Io { action: "write", path: path.to_owned(), source })
+}
+
+async fn list_devices(backends: Backends) -> Result<()> {
+    let mut text = "Available devices:\n  cpu: the CPU device\n".to_owned();
+    for a in taipan::list_adapters(backends).await {
+        let software = if a.software { ", software" } else { "" };
+        text += &format!("  {}: {} ({}, {} {}{software})\n", a.index, a.name, a.backend, a.driver, a.driver_info);
+    }
+    print(&text)
+}
+
+/// What is being done, for somebody who waits: lines with `--progress`, else a spinner on a terminal.
+pub(super) struct Notes {
+    lines: bool,
+    bar: ProgressBar,
+}
+
+impl Notes {
+    fn new(lines: bool) -> Self {
+        let bar = if lines { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})").expect("a constant"));
+        Self { lines, bar }
+    }
+
+    pub(super) fn say(&self, text: String) {
+        if self.lines {
+            let _ = writeln!(std::io::stderr().lock(), "taipan bench: {text}");
+        }
+        self.bar.set_message(text);
+        self.bar.tick();
+    }
+}
+
+impl Drop for Notes {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+async fn open(options: &Options) -> Result<Device> {
+    let select = match options.device.to_ascii_lowercase().as_str() {
+        "auto" => return Ok(Device::auto(options.backends).await.0),
+        "cpu" => return Ok(Device::cpu()),
+        "gpu" => Select::Any,
+        "" => return Err(Error::usage("--device has an empty name", "see --list-devices")),
+        other => other.parse().map_or_else(|_| Select::Name(other.to_owned()), Select::Index),
+    };
+    Ok(Device::gpu(&GpuRequest { backends: options.backends, select, base_tier: false }).await?)
+}
+
+fn preset(options: &Options) -> Result<Drawn> {
+    let found = Preset::find(&options.random).ok_or_else(|| {
+        let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
+        Error::usage(
+            format!("--random: there is no preset `{}`", options.random),
+            format!("one of {}", names.join(", ")),
+        )
+    })?;
+    Ok(Drawn::new(found.name, found.config(), options.seed))
+}
+
+/// What a model is made from.
+enum Source {
+    Drawn(Drawn),
+    Folder(std::path::PathBuf),
+}
+
+impl Source {
+    async fn load(&self, device: &Device, storage: Storage) -> Result<Model> {
+        match self {
+            Self::Drawn(drawn) => Ok(draw::model(drawn, device, storage).await?),
+            Self::Folder(dir) => {
+                let Storage { dtype, segment, chunk } = storage;
+                let options = LoadOptions { dtype, segment, chunk, ..LoadOptions::default() };
+                Ok(Model::open(dir, device, options).await?)
+            }
+        }
+    }
+
+    fn id(&self) -> String {
+        match self {
+            Self::Drawn(drawn) => drawn.id.clone(),
+            Self::Folder(dir) => {
+                dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into())
+            }
+        }
+    }
+
+    fn sha256(&self) -> Result<String> {
+        match self {
+            Self::Drawn(drawn) => Ok(drawn.sha256()),
+            Self::Folder(dir) => hash_weights(dir),
+        }
+    }
+}
+
+/// Hash of all weight files, in the order of their names.
+fn hash_weights(dir: &std::path::Path) -> Result<String> {
+    let failed = |source| Error::Io { action: "read", path: dir.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|e| e == "safetensors") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let mut hash = Sha256::new();
+    for path in files {
+        let mut file = std::fs::File::open(&path).map_err(failed)?;
+        std::io::copy(&mut file, &mut hash).map_err(failed)?;
+    }
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// A model on a device with everything about it that is not of one row.
+async fn subject(options: &Options, notes: &Notes) -> Result<Subject> {
+    notes.say(format!("opening {}", options.device));
+    let start = Instant::now();
+    let device = open(options).await?;
+    let device_ns = start.elapsed().as_nanos() as f64;
+    let source = match &options.model {
+        Some(dir) => Source::Folder(dir.clone()),
+        None => {
+            let mut drawn = preset(options)?;
+            notes.say(format!("setting the gates of {}", drawn.id));
+            let slow = device.is_cpu() || device.adapter().is_some_and(|a| a.software);
+            draw::calibrate(&mut drawn, &device, options.storage, if slow { 64 } else { 256 }).await?;
+            Source::Drawn(drawn)
+        }
+    };
+    notes.say(format!("loading {} on {}", source.id(), device.description()));
+    let start = Instant::now();
+    let model = source.load(&device, options.storage).await?;
+    let model_ns = start.elapsed().as_nanos() as f64;
+    let start = Instant::now();
+    model.session(SessionOptions::default())?.stats().await?;
+    let session_ns = start.elapsed().as_nanos() as f64;
+    let cold = repeat(&model, &Test { prompt: 0, generate: 1, depth: 0 }, None).await?;
+    let dtype = match (&source, options.storage.dtype) {
+        (Source::Drawn(_), WeightDtype::Auto) => WeightDtype::F16,
+        (_, dtype) => dtype,
+    };
+    let mut info = describe::model_info(&model, &source.id(), source.sha256()?, dtype, None);
+    info.seed = matches!(source, Source::Drawn(_)).then_some(options.seed);
+    notes.say(format!("comparing {} with the CPU", device.description()));
+    let (quality, share) = agreement(&model, &source, options.storage).await?;
+    info.selected_share = share;
+    notes.say(format!("measuring what {} can do", device.description()));
+    let host = host::host();
+    Ok(Subject {
+        element: element(&model),
+        adapter: describe::adapter(&device, &host.cpu_info),
+        host,
+        runtime: describe::runtime("native", None),
+        probes: probes::measure(&device).await?,
+        load: Load { device_ns, model_ns, session_ns, total_ns: device_ns + model_ns + session_ns },
+        quality,
+        ttft_cold_ns: cold.first_token_ns,
+        build_commit: option_env!("TAIPAN_COMMIT").unwrap_or("unknown").to_owned(),
+        model,
+        info,
+    })
+}
+
+/// Bytes of a matrix element in memory: what the device holds, less the vectors.
+fn element(model: &Model) -> f64 {
+    let d = model.description();
+    // The CPU pads rows to panels, a GPU each row to eights.
+    let padded = |m: &taipan::description::MatrixRecipe| match model.device().is_cpu() {
+        true => PackedMatrix::bytes_of(m.rows, m.cols, WeightFormat::F32) as usize / 4,
+        false => m.rows * taipan_kernels::row_stride(m.cols),
+    };
+    let elements: usize = d.recipes.matrices.iter().map(padded).sum();
+    let vectors =
+        4 * (model.config().parameters() - d.recipes.matrices.iter().map(|m| (m.rows * m.cols) as u64).sum::<u64>());
+    let bytes = model.session(SessionOptions::default()).ok().and_then(|mut s| pollster::block_on(s.stats()).ok());
+    let bytes = bytes.map_or(0, |s| s.bytes.weights);
+    (bytes.saturating_sub(vectors) as f64 / elements as f64 * 2.0).round() / 2.0
+}
+
+async fn agreement(model: &Model, source: &Source, storage: Storage) -> Result<(crate::record::Quality, Option<f64>)> {
+    let n = quality::tokens(model.config().parameters());
+    let (found, share) = quality::mixed(model, n).await?;
+    let (expected, reference): (Logits, _) = if model.device().is_cpu() {
+        (quality::decoded(model, n).await?, "the CPU device's recurrent form")
+    } else {
+        check_memory(model.config())?;
+        let storage = Storage { segment: None, chunk: None, ..storage };
+        let cpu = source.load(&Device::cpu(), storage).await?;
+        (quality::decoded(&cpu, n).await?, "the CPU device's recurrent form, same weights")
+    };
+    Ok((quality::compare(&found, &expected, reference), share))
+}
+
+/// The CPU holds weights as f32.
+fn check_memory(config: &Config) -> Result<()> {
+    let (needed, free) = (4 * config.parameters(), host::free_memory());
+    if needed > free {
+        return Err(Error::usage(
+            format!("the CPU side of the comparison needs {} MB of memory, {} MB are free", needed >> 20, free >> 20),
+            "take a smaller model, or a computer with more memory: no row is written without its quality",
+        ));
+    }
+    Ok(())
+}
+
+async fn workloads(options: &Options, args: &BenchArgs, notes: &Notes) -> Result<Vec<Entry>> {
+    let (tests, plan) = (args.tests()?, args.plan()?);
+    let mut subjects = vec![subject(options, notes).await?];
+    if let Some(text) = &args.vs {
+        subjects.push(subject(&args.versus(options, text)?, notes).await?);
+    }
+    let models: Vec<Model> = subjects.iter().map(|s| s.model.clone()).collect();
+    let mut entries = Vec::new();
+    for test in tests {
+        std::thread::sleep(plan.delay);
+        let began = host::now();
+        let name = format!("{} on {}", test.name(), subjects[0].adapter.description);
+        let mut samples = row(&models, &test, &plan, |round| notes.say(format!("{name}, repetition {round}"))).await?;
+        for (subject, samples) in subjects.iter().zip(&mut samples) {
+            hold(subject, samples);
+        }
+        for (i, subject) in subjects.iter().enumerate() {
+            let mut record = describe::record(subject, &test, &samples[i], began.clone()).await?;
+            if let (1, Some(text)) = (i, &args.vs) {
+                // Of times, so the other way round.
+                let ratio = Ratio::of(&samples[1].ns(), &samples[0].ns());
+                record.vs = Some(Versus { options: text.clone(), ratio });
+            }
+            entries.push(Entry::Workload(Box::new(record)));
+        }
+    }
+    Ok(entries)
+}
+
+/// Notes how much memory is held now, while the model and its sessions are there.
+fn hold(subject: &Subject, samples: &mut Samples) {
+    let held = match subject.model.device().as_gpu() {
+        Some(gpu) => gpu.allocated_bytes(),
+        None => host::resident(),
+    };
+    if let Some(last) = samples.repetitions.last_mut() {
+        last.held = held;
+    }
+}
+
+async fn kernel_entries(options: &Options, args: &BenchArgs, notes: &Notes) -> Result<Vec<Entry>> {
+    let device = open(options).await?;
+    let Some(gpu) = device.as_gpu() else {
+        return Err(Error::usage(
+            format!("--kernels times shaders, and `{}` is the CPU", options.device),
+            "give --device gpu, or an adapter of --list-devices",
+        ));
+    };
+    let (config, id) = match &options.model {
+        None => (preset(options)?.config, options.random.clone()),
+        Some(dir) => {
+            let path = dir.join("config.json");
+            let bytes = std::fs::read(&path).map_err(|source| Error::Io { action: "read", path, source })?;
+            (Config::from_json(&bytes)?, Source::Folder(dir.clone()).id())
+        }
+    };
+    notes.say(format!("measuring what {} can do", device.description()));
+    let setup = kernels::Setup {
+        config,
+        model: id,
+        seed: options.seed,
+        format: options.storage.format()?,
+        tokens: args.tests()?.iter().map(|t| t.prompt).max().filter(|n| *n > 0).unwrap_or(512).min(512),
+        repetitions: args.plan()?.repetitions,
+        adapter: describe::adapter(&device, ""),
+        runtime: describe::runtime("native", None),
+        probes: probes::measure(&device).await?,
+    };
+    let records = kernels::run(gpu, &setup, |what| notes.say(what)).await?;
+    Ok(records.into_iter().map(|r| Entry::Kernel(Box::new(r))).collect())
+}
+
+impl super::Line {
+    /// Runs the line.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub async fn run(&self) -> Result<()> {
+        run(&self.args, &self.target.device, Backends::all()).await
+    }
+}

@@ -1,0 +1,142 @@
+//! The benchmark on a GPU, software or not: the same weights as on the CPU, gates that select, rows that are complete.
+
+use pollster::block_on;
+use taipan::description::{Description, Shape};
+use taipan::{Config, Device, GpuRequest, SessionOptions};
+use taipan_bench::draw::{self, Storage};
+use taipan_bench::kernels::{self, Setup};
+use taipan_bench::measure::{Plan, row};
+use taipan_bench::random::Drawn;
+use taipan_bench::record::{Adapter, Probes, Runtime};
+use taipan_bench::workload::Test;
+use taipan_bench::{probes, quality};
+use taipan_kernels::{WeightFormat, row_stride};
+
+const TINY: &str = r#"{
+    "model_type": "taipan", "vocab_size": 300, "hidden_size": 36,
+    "layer_types": ["mamba2", "mamba2", "selective_attention", "mamba2", "selective_attention"],
+    "mamba2": { "d_state": 16, "d_conv": 4, "expand": 2, "head_dim": 8, "n_groups": 1 },
+    "selective_attention": { "num_heads": 4, "head_dim": 8, "window": 32, "intermediate_size": 40 }
+}"#;
+
+fn tiny() -> Drawn {
+    Drawn::new("tiny", Config::from_json(TINY.as_bytes()).expect("a valid config"), 5)
+}
+
+fn gpu() -> Device {
+    block_on(Device::gpu(&GpuRequest::default())).expect("the tests need a GPU adapter, a software one will do")
+}
+
+#[test]
+fn weights_drawn_on_the_device_are_those_drawn_on_the_cpu_to_the_bit() {
+    let (device, drawn) = (gpu(), tiny());
+    let gpu = device.as_gpu().expect("a GPU");
+    let d = Description::new(&drawn.config, Shape { segment: 64, chunk: 64, logit_rows: 64 });
+    for (i, recipe) in d.recipes.matrices.iter().enumerate() {
+        let expected = drawn.matrix(i, recipe);
+        for format in [WeightFormat::F16, WeightFormat::F32] {
+            let stored = draw::matrix(gpu, &drawn, &d, i, format).expect("it fits");
+            let (_, buffer) = &stored.pieces[0];
+            let stride = row_stride(recipe.cols);
+            let words = recipe.rows * stride * format.bytes() / 4;
+            let desc = taipan_kernels::BufferDesc {
+                name: "matrix".to_owned(),
+                rows: 1,
+                cols: words,
+                element: taipan_kernels::Element::U32,
+            };
+            let found = block_on(gpu.read_dense(buffer, &desc)).expect("a readback");
+            let bytes: Vec<u8> = found.iter().flat_map(|w| w.to_le_bytes()).collect();
+            let value = |at: usize| match format {
+                WeightFormat::F32 => f32::from_le_bytes(bytes[4 * at..4 * at + 4].try_into().expect("four bytes")),
+                _ => half::f16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]).to_f32(),
+            };
+            for row in 0..recipe.rows {
+                for col in 0..stride {
+                    let wanted = if col < recipe.cols { expected[row * recipe.cols + col] } else { 0.0 };
+                    assert_eq!(value(row * stride + col), wanted, "{:?} {format:?} [{row}, {col}]", recipe.tensors);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn calibrated_gates_select_some_tokens_and_both_devices_agree() {
+    let (device, mut drawn) = (gpu(), tiny());
+    block_on(draw::calibrate(&mut drawn, &Device::cpu(), Storage::default(), 128)).expect("a CPU");
+    assert_eq!(drawn.gate_bias.len(), 2);
+    let on_gpu = block_on(draw::model(&drawn, &device, Storage::default())).expect("it fits");
+    let on_cpu = block_on(draw::model(&drawn, &Device::cpu(), Storage::default())).expect("it fits");
+    let mut session = on_gpu.session(SessionOptions::default()).expect("a session");
+    block_on(session.prefill(&draw::ids(&drawn.config, 256, 0))).expect("a prefill");
+    let share = quality::share(&block_on(session.stats()).expect("counters")).expect("there are gates");
+    assert!((0.08..0.25).contains(&share), "{share} of the tokens are selected, not about 0.15");
+    let (found, _) = block_on(quality::mixed(&on_gpu, 24)).expect("logits");
+    let expected = block_on(quality::decoded(&on_cpu, 24)).expect("logits");
+    let q = quality::compare(&found, &expected, "the CPU");
+    assert!(q.max_abs_logit_err < 2e-2 && q.agreement_rate > 0.9, "{q:?}");
+    let other = Drawn { seed: 6, ..drawn };
+    let other = block_on(draw::model(&other, &Device::cpu(), Storage::default())).expect("it fits");
+    let wrong = quality::compare(&found, &block_on(quality::decoded(&other, 24)).expect("logits"), "another model");
+    assert!(wrong.max_abs_logit_err > 0.1 && wrong.agreement_rate < 0.5, "{wrong:?}");
+}
+
+#[test]
+fn repetitions_of_two_models_come_in_pairs() {
+    let (device, drawn) = (gpu(), tiny());
+    let models: Vec<_> = [device, Device::cpu()]
+        .iter()
+        .map(|d| block_on(draw::model(&drawn, d, Storage::default())).expect("it fits"))
+        .collect();
+    let plan = Plan { repetitions: 2, min_time: std::time::Duration::ZERO, ..Plan::default() };
+    for test in Test::all(&[40], &[3], &[0, 20]) {
+        let samples = block_on(row(&models, &test, &plan, |_| {})).expect("a measurement");
+        for s in &samples {
+            assert_eq!(s.repetitions.len(), 2);
+            assert!(s.repetitions.iter().all(|r| r.ns > 0.0 && r.tokens_ns.len() == test.generate));
+            assert!(s.repetitions.iter().all(|r| r.first_token_ns.is_some() == (test.depth == 0)));
+        }
+    }
+}
+
+#[test]
+fn every_kernel_of_a_model_matches_the_cpu_where_it_is_timed() {
+    let device = gpu();
+    let gpu = device.as_gpu().expect("a GPU");
+    let setup = Setup {
+        config: tiny().config,
+        model: "tiny".to_owned(),
+        seed: 5,
+        format: WeightFormat::F16,
+        tokens: 70,
+        repetitions: 1,
+        adapter: Adapter::default(),
+        runtime: Runtime::default(),
+        probes: Probes { copy_gbps: 1.0, fma_gflops: 1.0, ..Probes::default() },
+    };
+    let records = block_on(kernels::run(gpu, &setup, |_| {})).expect("a measurement");
+    for r in &records {
+        assert!(r.ok, "{} {} ({}): {} > {}", r.phase, r.kernel, r.shape, r.worst, r.tolerance);
+        assert!(r.median_ns > 0.0 && r.calls > 0, "{r:?}");
+    }
+    let has = |phase: &str, kernel: &str| records.iter().any(|r| r.phase == phase && r.kernel == kernel);
+    for kernel in ["matmul", "chunk_scan", "compact", "window_attention", "kv_append"] {
+        assert!(has("prefill", kernel), "{kernel}");
+    }
+    for kernel in ["matvec", "mixer_update", "token_gate_kv", "window_attention", "sample"] {
+        assert!(has("decode", kernel), "{kernel}");
+    }
+}
+
+#[test]
+fn ceilings_are_numbers() {
+    for device in [gpu(), Device::cpu()] {
+        let p = block_on(probes::measure(&device)).expect("a measurement");
+        assert!(
+            p.copy_gbps > 0.0 && p.copy_gbps.is_finite() && p.fma_gflops > 0.0 && p.fma_gflops.is_finite(),
+            "{p:?}"
+        );
+        assert_eq!(p.dispatch_us.is_some(), !device.is_cpu());
+    }
+}

@@ -1,0 +1,24 @@
+//! `taipan bench`: speed, in rows or kernel by kernel; the work is in the crate of that name.
+
+use taipan_bench::native::{self, BenchArgs, Error};
+
+use crate::failure::{Failure, Result};
+use crate::settings::Target;
+
+/// Runs the benchmark on the devices of a list.
+pub(super) async fn run(target: &Target, args: &BenchArgs, devices: &str) -> Result<()> {
+    native::run(args, devices, target.backends).await.map_err(failure)
+}
+
+fn failure(error: Error) -> Failure {
+    let hint = error.hint().unwrap_or_default();
+    match error {
+        Error::Usage { message, hint } => Failure::usage(message, hint),
+        Error::Library(error @ taipan::Error::NoAdapter { .. }) => Failure::NoGpu(error),
+        Error::Library(error) => Failure::Library(error),
+        Error::Io { action: "read", path, source } => Failure::read(path, source),
+        Error::Io { source, .. } => Failure::Stream { name: "the result", source },
+        Error::Mismatch { .. } => Failure::Mismatch,
+        other => Failure::Input { message: other.to_string(), hint },
+    }
+}

@@ -1,0 +1,63 @@
+//! Time as the device measures it.
+
+use wgpu::{CommandEncoder, ComputePassTimestampWrites, QueryType};
+
+use crate::{Buffer, Gpu, GpuError, Readback};
+
+/// Two timestamps on the device: the beginning of one pass and the end of the same or a later one.
+#[derive(Debug)]
+pub struct Timer {
+    queries: wgpu::QuerySet,
+    resolved: Buffer,
+    readback: Readback,
+}
+
+impl Gpu {
+    /// A timer, where the device measures time.
+    #[must_use]
+    pub fn timer(&self) -> Option<Timer> {
+        self.has_timestamps().then(|| {
+            let queries = self.device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("timer"),
+                ty: QueryType::Timestamp,
+                count: 2,
+            });
+            let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+            Timer { queries, resolved: self.create("timestamps", 16, usage), readback: self.readback(16) }
+        })
+    }
+
+    /// Encodes the copy of the timestamps; goes behind the passes.
+    pub fn resolve_timer(&self, encoder: &mut CommandEncoder, timer: &Timer) {
+        encoder.resolve_query_set(&timer.queries, 0..2, &timer.resolved.raw, 0);
+        self.copy_to_readback(encoder, &timer.resolved, &timer.readback, 16);
+    }
+
+    /// Nanoseconds between the two timestamps of the last submission; waits for it.
+    ///
+    /// # Errors
+    /// As [`Gpu::read`].
+    pub async fn elapsed_ns(&self, timer: &Timer) -> Result<f64, GpuError> {
+        let words = self.read(&timer.readback, 4).await?;
+        let ticks = |i: usize| u64::from(words[i]) | u64::from(words[i + 1]) << 32;
+        Ok(ticks(2).saturating_sub(ticks(0)) as f64 * f64::from(self.queue.get_timestamp_period()))
+    }
+
+    /// Bytes that the device's allocator holds, where the backend tells.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> Option<u64> {
+        self.device.generate_allocator_report().map(|report| report.total_reserved_bytes)
+    }
+}
+
+impl Timer {
+    /// What to begin a pass with: whether it is the first of those measured, and whether it is the last.
+    #[must_use]
+    pub fn writes(&self, first: bool, last: bool) -> Option<ComputePassTimestampWrites<'_>> {
+        (first || last).then(|| ComputePassTimestampWrites {
+            query_set: &self.queries,
+            beginning_of_pass_write_index: first.then_some(0),
+            end_of_pass_write_index: last.then_some(1),
+        })
+    }
+}
