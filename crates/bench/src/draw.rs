@@ -100,7 +100,7 @@ pub async fn model(drawn: &Drawn, device: &Device, storage: Storage) -> Result<M
 #[must_use]
 pub fn ids(config: &Config, n: usize, from: usize) -> Vec<u32> {
     let vocab = config.vocab_size as u64;
-    (from..from + n).map(|i| (u64::from(hash(i as u32)) * vocab >> 32) as u32).collect()
+    (from..from + n).map(|i| ((u64::from(hash(i as u32)) * vocab) >> 32) as u32).collect()
 }
 
 fn hash(i: u32) -> u32 {

@@ -1,11 +1,11 @@
 //! The benchmark as a program of its own; `taipan bench` is the same.
 
-use std::process::ExitCode;
+#[cfg(not(target_arch = "wasm32"))]
+fn main() -> std::process::ExitCode {
+    use clap::Parser;
+    use std::process::ExitCode;
+    use taipan_bench::native;
 
-use clap::Parser;
-use taipan_bench::native;
-
-fn main() -> ExitCode {
     match pollster::block_on(native::Line::parse().run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -17,3 +17,7 @@ fn main() -> ExitCode {
         }
     }
 }
+
+// A browser has no command line; it uses the library.
+#[cfg(target_arch = "wasm32")]
+fn main() {}

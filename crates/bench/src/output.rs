@@ -136,6 +136,27 @@ pub(crate) fn split(entries: &[Entry]) -> (Vec<&Record>, Vec<&KernelRecord>) {
     (workloads, kernels)
 }
 
+/// llama-bench's columns, in its order.
+const FIRST: [&str; 17] = [
+    "build_commit",
+    "gpu_info",
+    "backends",
+    "adapter.description",
+    "model_type",
+    "model_size",
+    "model_n_params",
+    "n_prompt",
+    "n_gen",
+    "n_depth",
+    "test_time",
+    "avg_ns",
+    "avg_ts",
+    "stddev_ts",
+    "stats.median_ts",
+    "stats.mad_ts",
+    "quality.agreement_rate",
+];
+
 /// One line an entry; members of objects are columns named with a dot, lists are JSON.
 #[must_use]
 pub fn csv(entries: &[Entry]) -> String {
@@ -153,6 +174,8 @@ pub fn csv(entries: &[Entry]) -> String {
             header.push(name);
         }
     }
+    // Stable: what the list does not name keeps its order.
+    header.sort_by_key(|name| FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len()));
     let mut writer = csv::Writer::from_writer(Vec::new());
     let cell =
         |row: &[(String, String)], name: &str| row.iter().find(|c| c.0 == name).map_or(String::new(), |c| c.1.clone());
@@ -251,7 +274,7 @@ mod tests {
         let column = header.iter().position(|h| h == "adapter.description").expect("a column");
         let cells: Vec<String> = reader.records().map(|r| r.expect("a row")[column].to_owned()).collect();
         assert_eq!(cells, ["a|b", "x, \"y\"\nz"]);
-        assert!(header.iter().any(|h| h == "stats.median_ts"));
+        assert_eq!(header.iter().take(FIRST.len()).collect::<Vec<_>>(), FIRST);
     }
 
     #[test]

@@ -134,7 +134,7 @@ fn preset(options: &Options) -> Result<Drawn> {
 
 /// What a model is made from.
 enum Source {
-    Drawn(Drawn),
+    Drawn(Box<Drawn>),
     Folder(std::path::PathBuf),
 }
 
@@ -199,7 +199,7 @@ async fn subject(options: &Options, notes: &Notes) -> Result<Subject> {
             notes.say(format!("setting the gates of {}", drawn.id));
             let slow = device.is_cpu() || device.adapter().is_some_and(|a| a.software);
             draw::calibrate(&mut drawn, &device, options.storage, if slow { 64 } else { 256 }).await?;
-            Source::Drawn(drawn)
+            Source::Drawn(Box::new(drawn))
         }
     };
     notes.say(format!("loading {} on {}", source.id(), device.description()));
