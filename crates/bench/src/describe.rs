@@ -111,7 +111,7 @@ pub fn model_info(model: &Model, id: &str, sha256: String, dtype: WeightDtype, s
     ModelInfo {
         id: id.to_owned(),
         sha256,
-        dtype: if model.device().is_cpu() { "f32".to_owned() } else { format!("{dtype:?}").to_lowercase() },
+        dtype: format!("{dtype:?}").to_lowercase(),
         quant: None,
         layers: config.layer_types.len(),
         d_model: config.hidden_size,
