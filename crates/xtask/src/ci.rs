@@ -11,7 +11,7 @@ use crate::{
     golden,
     process::{cargo, run, run_watched, succeeds},
     project::Project,
-    readme, setup, shaders, tidy,
+    readme, setup, shaders, tidy, training,
 };
 
 /// What a step had to leave out, in words; empty when it did all of its work.
@@ -22,7 +22,7 @@ struct Step {
     work: fn(&Project) -> Result<Skipped>,
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step { name: "setup", work: setup::setup },
     Step { name: "tidy", work: |project| done(tidy::tidy(project)) },
     Step { name: "fmt", work: |_| done(run(&mut cargo(&["fmt", "--all", "--", "--check"]))) },
@@ -42,6 +42,7 @@ const STEPS: [Step; 14] = [
     Step { name: "readme", work: |project| done(readme::help_knows_the_commands(project)) },
     Step { name: "examples", work: |project| done(examples(project)) },
     Step { name: "web", work: web },
+    Step { name: "training", work: |project| done(training::training(project)) },
     Step { name: "test", work: |project| done(test(project)) },
 ];
 

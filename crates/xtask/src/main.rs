@@ -12,6 +12,7 @@ mod readme;
 mod setup;
 mod shaders;
 mod tidy;
+mod training;
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -123,7 +123,7 @@ fn has_python() -> bool {
 }
 
 /// A Python that can make virtual environments: Debian ships one that cannot, without python3-venv.
-fn system_python() -> Option<&'static str> {
+pub(crate) fn system_python() -> Option<&'static str> {
     let test = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))";
     ["python3", "python"].into_iter().find(|python| succeeds(Command::new(python).args(["-c", test])))
 }
@@ -176,18 +176,18 @@ pub(crate) fn npm_packages(project: &Project, folder: &str) -> Result<()> {
 }
 
 /// Remembers what an installation was made from: a copy of the file that lists it, put there afterwards.
-struct Stamp {
-    wanted: PathBuf,
-    done: PathBuf,
+pub(crate) struct Stamp {
+    pub(crate) wanted: PathBuf,
+    pub(crate) done: PathBuf,
 }
 
 impl Stamp {
-    fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         let done = fs::read(&self.done);
         done.is_ok_and(|done| fs::read(&self.wanted).is_ok_and(|wanted| wanted == done))
     }
 
-    fn write(&self) -> Result<()> {
+    pub(crate) fn write(&self) -> Result<()> {
         fs::copy(&self.wanted, &self.done)?;
         Ok(())
     }
