@@ -38,7 +38,7 @@ fn weights_drawn_on_the_device_are_those_drawn_on_the_cpu_to_the_bit() {
             let stored = draw::matrix(gpu, &drawn, &d, i, format).expect("it fits");
             let (_, buffer) = &stored.pieces[0];
             let stride = row_stride(recipe.cols);
-            let words = recipe.rows * stride * format.bytes() / 4;
+            let words = recipe.rows * format.row_bytes(recipe.cols) / 4;
             let desc = taipan_kernels::BufferDesc {
                 name: "matrix".to_owned(),
                 rows: 1,

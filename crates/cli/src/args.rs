@@ -108,6 +108,8 @@ pub(crate) enum DtypeArg {
     F32,
     F16,
     Bf16,
+    Q8,
+    Q4,
 }
 
 const GENERATE_HELP: &str = "\

@@ -188,6 +188,8 @@ fn dtype(arg: DtypeArg) -> WeightDtype {
         DtypeArg::F32 => WeightDtype::F32,
         DtypeArg::F16 => WeightDtype::F16,
         DtypeArg::Bf16 => WeightDtype::Bf16,
+        DtypeArg::Q8 => WeightDtype::Q8,
+        DtypeArg::Q4 => WeightDtype::Q4,
     }
 }
 
