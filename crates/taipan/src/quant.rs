@@ -136,6 +136,42 @@ fn scale(extreme: f32, divisor: f32) -> f16 {
     if reached < extreme.abs() * (1.0 - 1.0 / 1024.0) { f16::from_bits(nearest.to_bits() + 1) } else { nearest }
 }
 
+/// A row to be written.
+pub(crate) struct RowMut<'a> {
+    quant: Quant,
+    integers: &'a mut [u8],
+    scales: &'a mut [u16],
+}
+
+impl RowMut<'_> {
+    /// Quantises finite numbers. The error is the place of one that is too large: its group's scale would not fit f16.
+    pub(crate) fn quantise(&mut self, values: &[f32]) -> Result<(), usize> {
+        let groups = self.integers.chunks_exact_mut(self.quant.group_bytes()).zip(self.scales.iter_mut());
+        for (g, (values, (bytes, scale))) in values.chunks(GROUP).zip(groups).enumerate() {
+            let mut group = [0.0; GROUP];
+            group[..values.len()].copy_from_slice(values);
+            let Some((found, integers)) = self.quant.quantise(&group) else {
+                let largest = |a: &usize, b: &usize| values[*a].abs().total_cmp(&values[*b].abs());
+                return Err(g * GROUP + (0..values.len()).max_by(largest).expect("a chunk has elements"));
+            };
+            *scale = found.to_bits();
+            self.quant.store(&integers, bytes);
+        }
+        Ok(())
+    }
+
+    /// Bytes of its integers, and groups.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        (self.integers.len(), self.scales.len())
+    }
+
+    /// Takes over a row that is stored like this already.
+    pub(crate) fn copy(&mut self, integers: &[u8], scales: impl Iterator<Item = f16>) {
+        self.integers.copy_from_slice(integers);
+        self.scales.iter_mut().zip(scales).for_each(|(to, from)| *to = from.to_bits());
+    }
+}
+
 /// Consecutive rows of a quantised matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuantRows {
@@ -160,36 +196,33 @@ impl QuantRows {
     #[must_use]
     pub fn of(quant: Quant, dense: &[f32], cols: usize) -> Self {
         let mut rows = Self::zeros(quant, dense.len() / cols, cols);
-        for (i, row) in dense.chunks_exact(cols).enumerate() {
-            rows.quantise(i, row).unwrap_or_else(|at| panic!("{} is too large for {}", row[at], quant.name()));
-        }
+        let fill = |row: usize, out: &mut RowMut<'_>| out.quantise(&dense[row * cols..(row + 1) * cols]);
+        rows.fill(fill).unwrap_or_else(|at| panic!("the number at {at} of a row is too large for {}", quant.name()));
         rows
     }
 
-    /// Quantises a row of finite numbers.
+    /// Calls `fill` for every row, on several threads where there are any.
     ///
     /// # Errors
-    /// The place of a number that is too large: its group's scale would not fit f16.
-    pub fn quantise(&mut self, row: usize, values: &[f32]) -> Result<(), usize> {
-        let (quant, first) = (self.quant, row * self.groups());
-        for (g, values) in values.chunks(GROUP).enumerate() {
-            let mut group = [0.0; GROUP];
-            group[..values.len()].copy_from_slice(values);
-            let Some((scale, integers)) = quant.quantise(&group) else {
-                let largest = |a: &usize, b: &usize| values[*a].abs().total_cmp(&values[*b].abs());
-                return Err(g * GROUP + (0..values.len()).max_by(largest).expect("a chunk has elements"));
-            };
-            self.scales[first + g] = scale.to_bits();
-            quant.store(&integers, &mut self.integers[(first + g) * quant.group_bytes()..][..quant.group_bytes()]);
+    /// That of the first row that has one.
+    pub(crate) fn fill<E: Send>(
+        &mut self,
+        fill: impl Fn(usize, &mut RowMut<'_>) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        let (quant, groups) = (self.quant, self.groups());
+        let (integers, scales) = (&mut self.integers[..], &mut self.scales[..]);
+        let work = |(row, (integers, scales))| fill(row, &mut RowMut { quant, integers, scales });
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            use rayon::prelude::*;
+            let rows = integers.par_chunks_mut(groups * quant.group_bytes()).zip(scales.par_chunks_mut(groups));
+            rows.enumerate().with_min_len(8).map(work).find_first(Result::is_err).unwrap_or(Ok(()))
         }
-        Ok(())
-    }
-
-    /// Takes over rows that are stored like this already.
-    pub(crate) fn copy(&mut self, row: usize, integers: &[u8], scales: impl Iterator<Item = f16>) {
-        let first = row * self.groups();
-        self.integers[first * self.quant.group_bytes()..][..integers.len()].copy_from_slice(integers);
-        self.scales[first..].iter_mut().zip(scales).for_each(|(to, from)| *to = from.to_bits());
+        #[cfg(target_arch = "wasm32")]
+        {
+            let rows = integers.chunks_mut(groups * quant.group_bytes()).zip(scales.chunks_mut(groups));
+            rows.enumerate().try_for_each(work)
+        }
     }
 
     /// The numbers that a row stands for.
@@ -339,12 +372,15 @@ mod tests {
     #[test]
     fn a_number_too_large_is_named() {
         for (quant, most) in [(Quant::Q8, 127.0), (Quant::Q4, 8.5)] {
-            let mut rows = QuantRows::zeros(quant, 2, 40);
+            let quantise = |dense: &[f32]| {
+                let mut rows = QuantRows::zeros(quant, 3, 40);
+                rows.fill(|row, out| if row == 1 { out.quantise(dense) } else { Ok(()) })
+            };
             let mut dense = vec![1.0; 40];
             (dense[36], dense[37]) = (65_504.0 * most * 0.9, -65_504.0 * most * 1.01);
-            assert_eq!(rows.quantise(1, &dense), Err(37), "{quant:?}");
+            assert_eq!(quantise(&dense), Err(37), "{quant:?}");
             dense[37] = 0.0;
-            assert_eq!(rows.quantise(1, &dense), Ok(()));
+            assert_eq!(quantise(&dense), Ok(()));
         }
     }
 }

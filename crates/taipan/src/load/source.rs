@@ -6,7 +6,7 @@ use taipan_kernels::WeightFormat;
 use super::WeightDtype;
 use crate::description::MatrixRecipe;
 use crate::error::{Error, Result};
-use crate::quant::{Quant, QuantRows};
+use crate::quant::{Quant, QuantRows, RowMut};
 use crate::weights::{Tensor, Weights};
 
 /// Reads matrices row by row from the tensors they are made of.
@@ -51,16 +51,15 @@ impl<'a> Source<'a> {
     pub(crate) fn quantised(&self, quant: Quant, first: usize, count: usize) -> Result<QuantRows> {
         let cols = self.recipe.cols;
         let mut rows = QuantRows::zeros(quant, count, cols);
-        let mut dense = vec![0.0; cols];
-        for row in 0..count {
+        rows.fill(|row, out| {
             let (tensor, at) = self.place(first + row);
             if tensor.dtype.format() == quant.format() {
-                take_over(tensor, at, row, &mut rows)?;
-                continue;
+                return take_over(tensor, at, out);
             }
+            let mut dense = vec![0.0; cols];
             read(tensor, at, &mut dense)?;
-            rows.quantise(row, &dense).map_err(|i| overflow(tensor, quant.name(), at * cols + i, dense[i]))?;
-        }
+            out.quantise(&dense).map_err(|i| overflow(tensor, quant.name(), at * cols + i, dense[i]))
+        })?;
         Ok(rows)
     }
 
@@ -90,14 +89,14 @@ fn read(tensor: &Tensor<'_>, row: usize, out: &mut [f32]) -> Result<()> {
 }
 
 /// Takes a stored row over as it is.
-fn take_over(tensor: &Tensor<'_>, from: usize, to: usize, rows: &mut QuantRows) -> Result<()> {
-    let (groups, bytes) = (rows.groups(), rows.groups() * rows.quant().group_bytes());
-    let scales = &tensor.scales.as_chunks::<2>().0[from * groups..(from + 1) * groups];
+fn take_over(tensor: &Tensor<'_>, row: usize, out: &mut RowMut<'_>) -> Result<()> {
+    let (bytes, groups) = out.sizes();
+    let scales = &tensor.scales.as_chunks::<2>().0[row * groups..(row + 1) * groups];
     let scales = scales.iter().map(|scale| f16::from_le_bytes(*scale));
     if !scales.clone().all(f16::is_finite) {
         tensor.check_finite()?;
     }
-    rows.copy(to, &tensor.bytes[from * bytes..(from + 1) * bytes], scales);
+    out.copy(&tensor.bytes[row * bytes..(row + 1) * bytes], scales);
     Ok(())
 }
 

@@ -62,9 +62,10 @@ pub enum WeightsProblem {
     },
     /// Integers without scales that fit them.
     #[error(
-        "tensor `{}` {shape:?} with {} is no {format} matrix",
+        "tensor `{}` {} with {} is no {format} matrix",
         Name(tensor),
-        scales.as_ref().map_or("no scales".to_owned(), |shape| format!("scales {shape:?}"))
+        Name(format!("{shape:?}")),
+        scales.as_ref().map_or("no scales".to_owned(), |shape| format!("scales {}", Name(format!("{shape:?}"))))
     )]
     NotQuantised {
         /// The integers.
