@@ -3,7 +3,7 @@
 //! | format | integers | a group in bytes | chosen scale |
 //! |---|---|---|---|
 //! | q8 | −127 … 127, two's complement | 32 + 2 | the largest number becomes ±127 |
-//! | q4 | −8 … 7, plus 8, the even column in the low half of a byte | 16 + 2 | of eight that are tried, the one with the least squared error |
+//! | q4 | −8 … 7, plus 8, the even column in the low half of a byte | 16 + 2 | of eleven that are tried, the one with the least squared error |
 //!
 //! A row is padded with zeros to whole groups. Integers and scales of a row are the same bytes in a file and on a GPU.
 //! An integer times an f16 is exact in f32, so every device computes with the same weights.
@@ -61,12 +61,14 @@ impl Quant {
         }
     }
 
-    /// What the largest number of a group may become; the sign of a scale is free, so −8 serves both ends of q4.
+    /// What the largest number of a group may become. A scale may be negative, so −8 serves both ends of q4.
+    ///
+    /// Measured on the embedded model, int4: −8 alone raises its perplexity by 5.0 %, these eleven by 4.0 %. Steps of a half
+    /// gain half of that; both signs, more of them or errors weighted by the norm in front of a matrix gain nothing more.
     fn divisors(self) -> &'static [f32] {
         match self {
             Self::Q8 => &[127.0],
-            // Measured on the embedded model: 8 % less squared error than −8 alone; more of them gain less than noise.
-            Self::Q4 => &[-8.0, -7.5, -7.0, -8.5, 7.0, 7.5, 8.0, 8.5],
+            Self::Q4 => &[-8.0, -7.75, -8.25, -7.5, -8.5, -7.25, -8.75, -7.0, -9.0, -6.75, -6.5],
         }
     }
 
@@ -83,28 +85,30 @@ impl Quant {
         if extreme == 0.0 {
             return Some((f16::ZERO, [0; GROUP]));
         }
-        let mut best: Option<(f32, f16, [i8; GROUP])> = None;
-        for scale in self.divisors().iter().map(|divisor| scale(extreme, *divisor)).filter(|s| s.is_finite()) {
-            let (error, integers) = self.round(group, scale.to_f32());
-            if best.as_ref().is_none_or(|(least, ..)| error < *least) {
-                best = Some((error, scale, integers));
-            }
-        }
-        best.map(|(_, scale, integers)| (scale, integers))
+        let scales = self.divisors().iter().map(|divisor| scale(extreme, *divisor)).filter(|s| s.is_finite());
+        let errors = scales.map(|scale| (self.squared_error(group, scale.to_f32()), scale));
+        let (_, best) = errors.reduce(|best, next| if next.0 < best.0 { next } else { best })?;
+        let (scale, inverse) = (best, best.to_f32().recip());
+        Some((scale, group.map(|x| self.nearest(x * inverse) as i8)))
     }
 
-    /// The nearest integers at a scale, and the squared error in the end.
-    fn round(self, group: &[f32; GROUP], scale: f32) -> (f32, [i8; GROUP]) {
+    /// The nearest integer of the format.
+    fn nearest(self, x: f32) -> f32 {
         let (lo, hi) = self.range();
+        (x.clamp(lo, hi) + ONES) - ONES
+    }
+
+    /// What a scale would cost a group: eight sums at a time, for which processors have instructions.
+    fn squared_error(self, group: &[f32; GROUP], scale: f32) -> f32 {
         let inverse = scale.recip();
-        let mut integers = [0; GROUP];
-        let mut error = 0.0;
-        for (q, x) in integers.iter_mut().zip(group) {
-            let nearest = ((x * inverse).clamp(lo, hi) + ONES) - ONES;
-            error += (nearest * scale - x).powi(2);
-            *q = nearest as i8;
+        let mut sums = [0.0; 8];
+        for eight in group.as_chunks::<8>().0 {
+            for (sum, x) in sums.iter_mut().zip(eight) {
+                let off = self.nearest(x * inverse) * scale - x;
+                *sum += off * off;
+            }
         }
-        (error, integers)
+        sums.iter().sum()
     }
 
     /// Writes the integers of a group as they are stored.
@@ -371,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_number_too_large_is_named() {
-        for (quant, most) in [(Quant::Q8, 127.0), (Quant::Q4, 8.5)] {
+        for (quant, most) in [(Quant::Q8, 127.0), (Quant::Q4, 9.0)] {
             let quantise = |dense: &[f32]| {
                 let mut rows = QuantRows::zeros(quant, 3, 40);
                 rows.fill(|row, out| if row == 1 { out.quantise(dense) } else { Ok(()) })
