@@ -116,12 +116,7 @@ fn finish_four(row: u32, value: vec4<f32>) {
 
 // Eight columns of four rows, times x.
 fn four_products(at: vec4<u32>, lo: vec4<f32>, hi: vec4<f32>) -> vec4<f32> {
-  let a = weight8(at.x);
-  let b = weight8(at.y);
-  let c = weight8(at.z);
-  let d = weight8(at.w);
-  return vec4(dot(a.lo, lo), dot(b.lo, lo), dot(c.lo, lo), dot(d.lo, lo))
-       + vec4(dot(a.hi, hi), dot(b.hi, hi), dot(c.hi, hi), dot(d.hi, hi));
+  return vec4(dot8(at.x, lo, hi), dot8(at.y, lo, hi), dot8(at.z, lo, hi), dot8(at.w, lo, hi));
 }
 
 // Sums over the lanes of a slot, of `sum` (first) and of `more` (second), times the scale of the only group. What its first
@@ -168,15 +163,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 
   let row = ((group.y * groups.x + group.x) * SLOTS + lane / LANES) * ROWS;
   let last = params.rows - 1u;
+  let stride = weight_stride(params.cols);
   // The last rows of a matrix that is not a multiple of ROWS are computed again rather than read past the end.
-  let r0 = min(row, last) * eights;
-  let r1 = min(row + 1u, last) * eights;
-  let r2 = min(row + 2u, last) * eights;
-  let r3 = min(row + 3u, last) * eights;
-  let r4 = min(row + 4u, last) * eights;
-  let r5 = min(row + 5u, last) * eights;
-  let r6 = min(row + 6u, last) * eights;
-  let r7 = min(row + 7u, last) * eights;
+  let r0 = min(row, last) * stride;
+  let r1 = min(row + 1u, last) * stride;
+  let r2 = min(row + 2u, last) * stride;
+  let r3 = min(row + 3u, last) * stride;
+  let r4 = min(row + 4u, last) * stride;
+  let r5 = min(row + 5u, last) * stride;
+  let r6 = min(row + 6u, last) * stride;
+  let r7 = min(row + 7u, last) * stride;
   var sum = vec4(0.0);
   var more = vec4(0.0);
   var squares = 0.0;

@@ -20,7 +20,7 @@ use crate::probes::roundtrip_ns;
 use crate::random::Drawn;
 use crate::record::{Adapter, KernelRecord, Probes, Runtime};
 use crate::stats::Summary;
-use crate::work::{Conditions, work};
+use crate::work::{Conditions, element_bytes, work};
 
 /// What is timed, and where.
 pub struct Setup {
@@ -337,7 +337,7 @@ impl Bench<'_> {
         let setup = self.setup;
         let s = Summary::of(samples);
         let selected = self.selected(call, tokens);
-        let w = work(call, &Conditions { tokens, first: BEFORE, selected, element: setup.format.bytes() as f64 });
+        let w = work(call, &Conditions { tokens, first: BEFORE, selected, element: element_bytes(setup.format) });
         let kernel = call.decl().name;
         // The table is for sums of 600 products; longer ones round more, as the root of their length.
         let length = call.matrix().map_or(1.0, |m| (f64::from(m.cols) / 600.0).max(1.0).sqrt());

@@ -1,16 +1,19 @@
 //! From a checkpoint to memory: every weight of a description, checked, converted and (for a GPU) uploaded in pieces.
 
-use half::{bf16, f16};
+mod source;
+
 use taipan_gpu::{Gpu, give_way};
 use taipan_kernels::{Piece, WeightFormat, row_stride};
 
 use crate::description::{MatrixRecipe, Recipes};
 use crate::error::{Error, Result};
 use crate::memory::zeros;
+use crate::quant::Quant;
 use crate::run::cpu::{self, vector_data};
 use crate::run::dense::PackedMatrix;
 use crate::run::gpu;
-use crate::weights::{Dtype, Tensor, Weights};
+use crate::weights::Weights;
+pub(crate) use source::Source;
 
 /// How matrices are stored on the device. Vectors, states and everything per head are f32 whatever this says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +27,25 @@ pub enum WeightDtype {
     F16,
     /// bf16; a value that bf16 cannot hold is an error.
     Bf16,
+    /// int8 with a scale for every 32 columns, see [`crate::quant`].
+    Q8,
+    /// int4 with a scale for every 32 columns.
+    Q4,
+}
+
+impl WeightDtype {
+    /// The format that is asked for, if it is.
+    #[must_use]
+    pub fn format(self) -> Option<WeightFormat> {
+        match self {
+            Self::Auto => None,
+            Self::F32 => Some(WeightFormat::F32),
+            Self::F16 => Some(WeightFormat::F16),
+            Self::Bf16 => Some(WeightFormat::Bf16),
+            Self::Q8 => Some(WeightFormat::Q8),
+            Self::Q4 => Some(WeightFormat::Q4),
+        }
+    }
 }
 
 /// Called with the bytes of weights loaded so far and in all.
@@ -31,85 +53,6 @@ pub type Progress = Box<dyn Fn(u64, u64) + Send + Sync>;
 
 /// Rows are converted and uploaded in pieces of about this many elements.
 const STAGE: usize = 1 << 20;
-
-/// Reads matrices row by row from the tensors they are made of.
-struct Source<'a> {
-    tensors: Vec<Tensor<'a>>,
-    recipe: &'a MatrixRecipe,
-    format: WeightFormat,
-}
-
-impl<'a> Source<'a> {
-    fn open(weights: &'a Weights, recipe: &'a MatrixRecipe, dtype: WeightDtype) -> Result<Self> {
-        let tensors = recipe.tensors.iter().map(|name| weights.get(name)).collect::<Result<Vec<_>>>()?;
-        let format = match dtype {
-            WeightDtype::Auto => stored_format(&tensors),
-            WeightDtype::F32 => WeightFormat::F32,
-            WeightDtype::F16 => WeightFormat::F16,
-            WeightDtype::Bf16 => WeightFormat::Bf16,
-        };
-        Ok(Self { tensors, recipe, format })
-    }
-
-    fn row(&self, row: usize, out: &mut [f32]) -> Result<()> {
-        let count = self.tensors.len();
-        let (tensor, at) = if self.recipe.interleave {
-            (&self.tensors[row % count], row / count)
-        } else {
-            let mut at = row;
-            let holds = |t: &&Tensor<'_>| {
-                let rows = t.info.elements() / self.recipe.cols;
-                let here = at < rows;
-                at -= if here { 0 } else { rows };
-                here
-            };
-            (self.tensors.iter().find(holds).expect("a recipe's rows are those of its tensors"), at)
-        };
-        let start = at * self.recipe.cols;
-        tensor.read_f32(start, out);
-        // Here and not over whole tensors in front, so that a large one is read once and loading can be given up soon.
-        if out.iter().fold(false, |any, x| any | !x.is_finite()) {
-            tensor.check_finite()?;
-        }
-        self.round(tensor, start, out)
-    }
-
-    /// Rounds to the storage format, so that every device computes with the same weights.
-    fn round(&self, tensor: &Tensor<'_>, start: usize, row: &mut [f32]) -> Result<()> {
-        let (dtype, overflow) = match (self.format, tensor.dtype) {
-            (WeightFormat::F16, Dtype::F32 | Dtype::BF16) => ("f16", round_row(row, |x| f16::from_f32(x).to_f32())),
-            (WeightFormat::Bf16, Dtype::F32 | Dtype::F16) => ("bf16", round_row(row, |x| bf16::from_f32(x).to_f32())),
-            _ => return Ok(()),
-        };
-        let Some((i, value)) = overflow else { return Ok(()) };
-        let (name, file) = (tensor.info.name.clone(), tensor.info.file.to_string());
-        Err(Error::Overflow { name, file, dtype, index: start + i, value })
-    }
-}
-
-/// Rounds finite numbers; stops at one that becomes infinite, and tells its place and value.
-fn round_row(row: &mut [f32], round: impl Fn(f32) -> f32) -> Option<(usize, f32)> {
-    for (i, x) in row.iter_mut().enumerate() {
-        let rounded = round(*x);
-        if rounded.is_infinite() {
-            return Some((i, *x));
-        }
-        *x = rounded;
-    }
-    None
-}
-
-/// The format that holds all tensors of a matrix exactly.
-fn stored_format(tensors: &[Tensor<'_>]) -> WeightFormat {
-    let all = |dtype| tensors.iter().all(|t| t.dtype == dtype);
-    if all(Dtype::F16) {
-        WeightFormat::F16
-    } else if all(Dtype::BF16) {
-        WeightFormat::Bf16
-    } else {
-        WeightFormat::F32
-    }
-}
 
 struct Meter<'a> {
     progress: Option<&'a Progress>,
@@ -153,13 +96,18 @@ pub(crate) async fn load_cpu(
         let name = || recipe.tensors.join(" + ");
         let mut data = PackedMatrix::reserve(recipe.rows, recipe.cols, source.format, name)?;
         let batch = (STAGE / recipe.cols).clamp(1, recipe.rows);
-        let mut rows = zeros(batch * recipe.cols, name)?;
+        let quant = Quant::of(source.format);
+        let mut rows = zeros(if quant.is_some() { 0 } else { batch * recipe.cols }, name)?;
         for first in (0..recipe.rows).step_by(batch) {
             let count = batch.min(recipe.rows - first);
-            for (i, out) in rows.chunks_exact_mut(recipe.cols).take(count).enumerate() {
-                source.row(first + i, out)?;
+            if let Some(quant) = quant {
+                data.set_quantised(first, &source.quantised(quant, first, count)?);
+            } else {
+                for (i, out) in rows.chunks_exact_mut(recipe.cols).take(count).enumerate() {
+                    source.row(first + i, out)?;
+                }
+                data.set_rows(first, &rows[..count * recipe.cols]);
             }
-            data.set_rows(first, &rows[..count * recipe.cols]);
             meter.add(count * recipe.cols).await;
         }
         matrices.push(data);
@@ -180,11 +128,10 @@ pub(crate) async fn load_gpu(
     let mut matrices = Vec::with_capacity(recipes.matrices.len());
     for recipe in &recipes.matrices {
         let source = Source::open(weights, recipe, dtype)?;
-        let row_bytes = row_stride(recipe.cols) * source.format.bytes();
         let stored = split(recipe, source.format, device.max_binding())?;
         let mut pieces = Vec::with_capacity(stored.len());
         for piece in stored {
-            pieces.push((piece, upload(device, &source, piece, row_bytes, &mut meter).await?));
+            pieces.push((piece, upload(device, &source, piece, &mut meter).await?));
         }
         matrices.push(gpu::MatrixBuffers { format: source.format, pieces });
     }
@@ -211,7 +158,7 @@ const MOST_ROWS: u64 = 65_535 * 64;
 /// Cuts a matrix into pieces of whole pairs of rows (a pair is one output of an interleaved matrix) within the limits of
 /// a binding, given in bytes, and of a dispatch.
 pub(crate) fn split(recipe: &MatrixRecipe, format: WeightFormat, limit: u64) -> Result<Vec<Piece>> {
-    let row_bytes = row_stride(recipe.cols) * format.bytes();
+    let row_bytes = format.row_bytes(recipe.cols);
     let most = (limit / row_bytes as u64).min(MOST_ROWS) as usize / 2 * 2;
     if most == 0 {
         return Err(Error::LimitTooSmall {
@@ -225,23 +172,25 @@ pub(crate) fn split(recipe: &MatrixRecipe, format: WeightFormat, limit: u64) -> 
     Ok(starts.map(|r| Piece { first_row: r as u32, rows: most.min(recipe.rows - r) as u32 }).collect())
 }
 
-async fn upload(
-    device: &Gpu,
-    source: &Source<'_>,
-    piece: Piece,
-    row_bytes: usize,
-    meter: &mut Meter<'_>,
-) -> Result<taipan_gpu::Buffer> {
-    let buffer = device.buffer("weight matrix", piece.rows as u64 * row_bytes as u64);
+async fn upload(device: &Gpu, source: &Source<'_>, piece: Piece, meter: &mut Meter<'_>) -> Result<taipan_gpu::Buffer> {
     let (cols, stride) = (source.recipe.cols, row_stride(source.recipe.cols));
-    let batch = (STAGE / stride).max(1);
-    let mut rows = vec![0.0; batch * stride];
+    let buffer = gpu::MatrixBuffers::piece(device, piece, cols, source.format);
+    // Pairs of rows: scales of a single one may end inside a word.
+    let batch = (STAGE / stride).next_multiple_of(2).max(2);
+    let quant = Quant::of(source.format);
+    let mut rows = vec![0.0; if quant.is_some() { 0 } else { batch * stride }];
     for first in (0..piece.rows as usize).step_by(batch) {
         let count = batch.min(piece.rows as usize - first);
-        for (i, out) in rows.chunks_exact_mut(stride).take(count).enumerate() {
-            source.row(piece.first_row as usize + first + i, &mut out[..cols])?;
+        let start = piece.first_row as usize + first;
+        if let Some(quant) = quant {
+            gpu::write_quantised(device, &buffer, piece, first, &source.quantised(quant, start, count)?);
+        } else {
+            for (i, out) in rows.chunks_exact_mut(stride).take(count).enumerate() {
+                source.row(start + i, &mut out[..cols])?;
+            }
+            let offset = (first * source.format.row_bytes(cols)) as u64;
+            gpu::write_rows(device, &buffer, offset, &rows[..count * stride], source.format);
         }
-        gpu::write_rows(device, &buffer, (first * row_bytes) as u64, &rows[..count * stride], source.format);
         device.check()?;
         meter.add(count * cols).await;
     }

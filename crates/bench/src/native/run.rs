@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
-use taipan::run::dense::PackedMatrix;
-use taipan::{Backends, Config, Device, GpuRequest, LoadOptions, Model, Select, SessionOptions, WeightDtype};
-use taipan_kernels::WeightFormat;
+use taipan::{Backends, Config, Device, GpuRequest, LoadOptions, Model, Select, SessionOptions};
 
 use super::args::{BenchArgs, Format, Options, Sub};
 use super::{Error, Result, host};
@@ -19,6 +17,7 @@ use crate::quality::{self, Logits};
 use crate::random::Drawn;
 use crate::record::{Entry, Load, Versus};
 use crate::stats::Ratio;
+use crate::work::element_bytes;
 use crate::workload::{Test, repeat};
 use crate::{compare, kernels, output, probes, report};
 
@@ -210,11 +209,7 @@ async fn subject(options: &Options, notes: &Notes) -> Result<Subject> {
     model.session(SessionOptions::default())?.stats().await?;
     let session_ns = start.elapsed().as_nanos() as f64;
     let cold = repeat(&model, &Test { prompt: 0, generate: 1, depth: 0 }, None).await?;
-    let dtype = match (&source, options.storage.dtype) {
-        (Source::Drawn(_), WeightDtype::Auto) => WeightDtype::F16,
-        (_, dtype) => dtype,
-    };
-    let mut info = describe::model_info(&model, &source.id(), source.sha256()?, dtype, None);
+    let mut info = describe::model_info(&model, &source.id(), source.sha256()?, None);
     info.seed = matches!(source, Source::Drawn(_)).then_some(options.seed);
     notes.say(format!("comparing {} with the CPU", device.description()));
     let (quality, share) = agreement(&model, &source, options.storage).await?;
@@ -222,7 +217,7 @@ async fn subject(options: &Options, notes: &Notes) -> Result<Subject> {
     notes.say(format!("measuring what {} can do", device.description()));
     let host = host::host();
     Ok(Subject {
-        element: element(&model),
+        element: element_bytes(model.format()),
         adapter: describe::adapter(&device, &host.cpu_info),
         host,
         runtime: describe::runtime("native", None),
@@ -234,22 +229,6 @@ async fn subject(options: &Options, notes: &Notes) -> Result<Subject> {
         model,
         info,
     })
-}
-
-/// Bytes of a matrix element in memory: what the device holds, less the vectors.
-fn element(model: &Model) -> f64 {
-    let d = model.description();
-    // The CPU pads rows to panels, a GPU each row to eights.
-    let padded = |m: &taipan::description::MatrixRecipe| match model.device().is_cpu() {
-        true => PackedMatrix::bytes_of(m.rows, m.cols, WeightFormat::F32) as usize / 4,
-        false => m.rows * taipan_kernels::row_stride(m.cols),
-    };
-    let elements: usize = d.recipes.matrices.iter().map(padded).sum();
-    let vectors =
-        4 * (model.config().parameters() - d.recipes.matrices.iter().map(|m| (m.rows * m.cols) as u64).sum::<u64>());
-    let bytes = model.session(SessionOptions::default()).ok().and_then(|mut s| pollster::block_on(s.stats()).ok());
-    let bytes = bytes.map_or(0, |s| s.bytes.weights);
-    (bytes.saturating_sub(vectors) as f64 / elements as f64 * 2.0).round() / 2.0
 }
 
 async fn agreement(model: &Model, source: &Source, storage: Storage) -> Result<(crate::record::Quality, Option<f64>)> {
