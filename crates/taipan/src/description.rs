@@ -8,7 +8,7 @@ use taipan_kernels::{
 };
 use taipan_reference::{GateMode, RECENT, sal};
 
-use crate::config::{Config, LayerType, Mamba2Config, SalConfig};
+use crate::config::{Config, HEAD, LayerType, Mamba2Config, Names, SalConfig};
 
 /// Where the elements of a weight come from, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,8 +92,8 @@ pub struct Mamba2Layer {
     pub mixer: Mixer,
     /// Order of norm and gate.
     pub gate_mode: GateMode,
-    /// Weight of the gated norm.
-    pub gated_norm: Vector,
+    /// Weight of the gated norm, where there is one.
+    pub gated_norm: Option<Vector>,
     /// Its epsilon.
     pub gated_eps: f32,
     /// Back to the residual stream.
@@ -240,17 +240,18 @@ impl Description {
     /// Describes a Taipan (or pure Mamba-2) model.
     #[must_use]
     pub fn new(config: &Config, shape: Shape) -> Self {
-        let (vocab, d) = (config.vocab_size, config.hidden_size);
+        let (vocab, d, names) = (config.vocab_size, config.hidden_size, config.family.names());
         let mut recipes = Recipes::default();
         let mut state = Buffers::default();
         let mut scratch_buffers = Buffers::default();
         let common = Common::new(&mut state, vocab, shape.segment);
         let scratch = Scratch::new(&mut scratch_buffers, config, shape);
-        let embedding = recipes.matrix(&["embedding.weight".to_owned()], false, vocab, d);
+        let embedding = recipes.matrix(&[names.embedding.to_owned()], false, vocab, d);
         let mut layers = Vec::with_capacity(config.layer_types.len());
         for (i, kind) in config.layer_types.iter().enumerate() {
             let mut b = LayerBuilder {
-                prefix: format!("layers.{i}."),
+                prefix: format!("{}{i}.", names.layer),
+                names,
                 hidden: d,
                 recipes: &mut recipes,
                 state: &mut state,
@@ -262,12 +263,9 @@ impl Description {
                 _ => unreachable!("a parsed config has the section of each of its layers"),
             });
         }
-        let norm = recipes.vector(d, vec![Part::Tensor("norm.weight".to_owned())]);
-        let head = if config.tie_word_embeddings {
-            embedding
-        } else {
-            recipes.matrix(&["lm_head.weight".to_owned()], false, vocab, d)
-        };
+        let norm = recipes.vector(d, vec![Part::Tensor(names.final_norm.to_owned())]);
+        let head =
+            if config.tie_word_embeddings { embedding } else { recipes.matrix(&[HEAD.to_owned()], false, vocab, d) };
         let eps = config.rms_norm_eps;
         Self { shape, embedding, layers, norm, eps, head, common, scratch, recipes, state, scratch_buffers }
     }
@@ -303,14 +301,14 @@ impl Scratch {
         // A model without layers of a kind keeps empty buffers of that kind: nothing refers to them.
         let m = config.mamba2.as_ref().filter(|_| config.count(LayerType::Mamba2) > 0);
         let with = |f: &dyn Fn(&Mamba2Config) -> usize| m.map_or(0, f);
-        let (inner, heads) = (with(&|m| m.d_inner(d)), with(&|m| m.heads(d)));
+        let (inner, heads) = (with(&|m| m.d_inner()), with(&|m| m.num_heads));
         let (groups, n) = (with(&|m| m.n_groups), with(&|m| m.d_state));
         let s = config.selective_attention.as_ref().filter(|_| config.count(LayerType::SelectiveAttention) > 0);
         Self {
             hidden: rows("hidden", t, d),
             normed: rows("normed", t, d),
-            projected: rows("projected", t, with(&|m| m.in_proj_rows(d))),
-            xbc: rows("xbc", t, with(&|m| m.conv_channels(d))),
+            projected: rows("projected", t, with(&|m| m.in_proj_rows())),
+            xbc: rows("xbc", t, with(&|m| m.conv_channels())),
             da: rows("da", t, 4 * heads),
             cb: rows("cb", chunks * groups * q, q),
             states: rows("states", chunks * inner, n),
@@ -330,6 +328,7 @@ impl Scratch {
 
 struct LayerBuilder<'a> {
     prefix: String,
+    names: &'static Names,
     hidden: usize,
     recipes: &'a mut Recipes,
     state: &'a mut Buffers,
@@ -358,29 +357,34 @@ impl LayerBuilder<'_> {
 
     fn mamba2(&mut self, m: &Mamba2Config) -> Mamba2Layer {
         let d = self.hidden;
-        let (inner, channels, heads) = (m.d_inner(d), m.conv_channels(d), m.heads(d));
-        let bias = if m.conv_bias { Part::Tensor(self.name("mixer.conv1d.bias")) } else { Part::Zeros(channels) };
-        let conv_parts = vec![Part::Tensor(self.name("mixer.conv1d.weight")), bias];
+        let (inner, channels) = (m.d_inner(), m.conv_channels());
+        let name = |name: &str| format!("{}{name}", self.names.mixer);
+        let [in_proj, in_bias, out_proj, out_bias, norm] =
+            ["in_proj.weight", "in_proj.bias", "out_proj.weight", "out_proj.bias", "norm.weight"].map(name);
+        let [conv, conv_bias, dt_bias, a_log, skip] =
+            ["conv1d.weight", "conv1d.bias", "dt_bias", "A_log", "D"].map(name);
+        let bias = if m.conv_bias { Part::Tensor(self.name(&conv_bias)) } else { Part::Zeros(channels) };
+        let conv_parts = vec![Part::Tensor(self.name(&conv)), bias];
         let mixer = Mixer {
-            heads: heads as u32,
+            heads: m.num_heads as u32,
             head_dim: m.head_dim as u32,
             groups: m.n_groups as u32,
             d_state: m.d_state as u32,
             taps: m.d_conv as u32,
             dt_limit: m.time_step_limit,
-            per_head: self.vector(3 * heads, &["mixer.dt_bias", "mixer.A_log", "mixer.D"]),
+            per_head: self.vector(3 * m.num_heads, &[&dt_bias, &a_log, &skip]),
             conv: self.recipes.vector(channels * (m.d_conv + 1), conv_parts),
         };
         Mamba2Layer {
-            norm: self.vector(d, &["norm.weight"]),
-            in_proj: self.matrix("mixer.in_proj.weight", m.in_proj_rows(d), d),
-            in_bias: m.proj_bias.then(|| self.vector(m.in_proj_rows(d), &["mixer.in_proj.bias"])),
+            norm: self.vector(d, &[self.names.norm]),
+            in_proj: self.matrix(&in_proj, m.in_proj_rows(), d),
+            in_bias: m.in_bias.then(|| self.vector(m.in_proj_rows(), &[&in_bias])),
             mixer,
-            gate_mode: GateMode::NormAfterGate,
-            gated_norm: self.vector(inner, &["mixer.norm.weight"]),
+            gate_mode: m.gate,
+            gated_norm: (m.gate != GateMode::GateOnly).then(|| self.vector(inner, &[&norm])),
             gated_eps: m.norm_eps,
-            out_proj: self.matrix("mixer.out_proj.weight", d, inner),
-            out_bias: m.proj_bias.then(|| self.vector(d, &["mixer.out_proj.bias"])),
+            out_proj: self.matrix(&out_proj, d, inner),
+            out_bias: m.out_bias.then(|| self.vector(d, &[&out_bias])),
             conv_state: self.state("conv", m.d_conv, channels, Element::F32),
             ssm: self.state("ssm", inner, m.d_state, Element::F32),
         }

@@ -340,7 +340,7 @@ impl Error {
             Error::ConfigMissing { .. } | Error::ConfigValue { .. } => {
                 "correct config.json, or take the one published with the weights"
             }
-            Error::UnsupportedModel { .. } => "this build runs model_type \"taipan\" only",
+            Error::UnsupportedModel { .. } => "this build runs taipan, mamba2 and the original layout of Mamba-2",
             Error::NoWeights { .. } => {
                 "name a folder that holds config.json and safetensors weights; other formats must be converted first"
             }

@@ -280,6 +280,7 @@ impl Model {
         options: &LoadOptions,
     ) -> Result<Self> {
         weights.check(config)?;
+        let config = &weights.resolve(config)?;
         let description = Description::new(config, shape(config, options, device.is_cpu())?);
         let (recipes, progress) = (&description.recipes, options.progress.as_ref());
         let programs = Programs::new(&description);

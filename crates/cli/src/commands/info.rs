@@ -80,7 +80,7 @@ struct Size {
 impl Report {
     fn new(model: String, config: &Config, headers: &Headers, device: &Device) -> Report {
         // Only weights and dispatches depend on the type of the matrices; the embedding's is as good as any.
-        let stored = headers.get("embedding.weight").ok().and_then(|t| t.dtype().ok()).unwrap_or(Dtype::F32);
+        let stored = headers.get(config.embedding_tensor()).ok().and_then(|t| t.dtype().ok()).unwrap_or(Dtype::F32);
         let footprint = Footprint::of(config, device, stored);
         let place = Place::of(device);
         let canonical = serde_json::from_str(&config.to_canonical_json());
@@ -91,7 +91,7 @@ impl Report {
         }
         Report {
             model,
-            architecture: "taipan",
+            architecture: config.family.name(),
             layers: kinds.iter().map(|kind| (kind.name(), config.count(*kind))).collect(),
             config: canonical.expect("the library writes valid JSON"),
             parameters: footprint.parameters,
@@ -152,7 +152,7 @@ impl Size {
 
 fn mamba2_row(config: &Config) -> Option<(&'static str, String)> {
     let m = config.mamba2.as_ref().filter(|_| config.count(LayerType::Mamba2) > 0)?;
-    let heads = m.heads(config.hidden_size);
+    let heads = m.num_heads;
     let text = format!(
         "{heads} heads of {}, state {}, {} groups, convolution {}",
         m.head_dim, m.d_state, m.n_groups, m.d_conv

@@ -1,27 +1,29 @@
 //! Which tensors a config calls for, and how many numbers they hold.
 
-use super::{Config, LayerType, Mamba2Config, SalConfig};
+use taipan_reference::GateMode;
+
+use super::{Config, HEAD, LayerType, Mamba2Config, SalConfig};
 
 type Named = (String, Vec<usize>);
 
 impl Config {
     /// Names and shapes of all tensors of the checkpoint, in layer order.
     pub fn expected_tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let d = self.hidden_size;
-        let mut out = vec![("embedding.weight".to_owned(), vec![self.vocab_size, d])];
+        let (d, names) = (self.hidden_size, self.family.names());
+        let mut out = vec![(names.embedding.to_owned(), vec![self.vocab_size, d])];
         for (i, layer) in self.layer_types.iter().enumerate() {
-            let prefix = format!("layers.{i}.");
-            out.push((format!("{prefix}norm.weight"), vec![d]));
+            let prefix = format!("{}{i}.", names.layer);
+            out.push((format!("{prefix}{}", names.norm), vec![d]));
             match (layer, &self.mamba2, &self.selective_attention) {
-                (LayerType::Mamba2, Some(m), _) => mamba2(&mut out, &prefix, m, d),
+                (LayerType::Mamba2, Some(m), _) => mamba2(&mut out, &format!("{prefix}{}", names.mixer), m, d),
                 (LayerType::SelectiveAttention, _, Some(s)) => attention(&mut out, &prefix, s, d),
                 // A parsed config has the section of each of its layers; one built by hand may lack it.
                 _ => {}
             }
         }
-        out.push(("norm.weight".to_owned(), vec![d]));
+        out.push((names.final_norm.to_owned(), vec![d]));
         if !self.tie_word_embeddings {
-            out.push(("lm_head.weight".to_owned(), vec![self.vocab_size, d]));
+            out.push((HEAD.to_owned(), vec![self.vocab_size, d]));
         }
         out
     }
@@ -34,22 +36,24 @@ impl Config {
 }
 
 fn mamba2(out: &mut Vec<Named>, prefix: &str, m: &Mamba2Config, d: usize) {
-    let (inner, channels, heads) = (m.d_inner(d), m.conv_channels(d), m.heads(d));
-    let mut add = |name: &str, shape: &[usize]| out.push((format!("{prefix}mixer.{name}"), shape.to_vec()));
-    add("in_proj.weight", &[m.in_proj_rows(d), d]);
-    if m.proj_bias {
-        add("in_proj.bias", &[m.in_proj_rows(d)]);
+    let (inner, channels) = (m.d_inner(), m.conv_channels());
+    let mut add = |name: &str, shape: &[usize]| out.push((format!("{prefix}{name}"), shape.to_vec()));
+    add("in_proj.weight", &[m.in_proj_rows(), d]);
+    if m.in_bias {
+        add("in_proj.bias", &[m.in_proj_rows()]);
     }
     add("conv1d.weight", &[channels, 1, m.d_conv]);
     if m.conv_bias {
         add("conv1d.bias", &[channels]);
     }
     for name in ["dt_bias", "A_log", "D"] {
-        add(name, &[heads]);
+        add(name, &[m.num_heads]);
     }
-    add("norm.weight", &[inner]);
+    if m.gate != GateMode::GateOnly {
+        add("norm.weight", &[inner]);
+    }
     add("out_proj.weight", &[d, inner]);
-    if m.proj_bias {
+    if m.out_bias {
         add("out_proj.bias", &[d]);
     }
 }

@@ -80,16 +80,13 @@ impl Mamba2Layer {
 
     /// The gated norm as a prologue of out_proj.
     fn fused_norm(&self) -> Option<Norm> {
-        (self.gate_mode == GateMode::NormAfterGate).then_some(Norm {
-            weight: self.gated_norm,
-            eps: self.gated_eps,
-            groups: self.mixer.groups,
-        })
+        let weight = self.gated_norm.filter(|_| self.gate_mode == GateMode::NormAfterGate)?;
+        Some(Norm { weight, eps: self.gated_eps, groups: self.mixer.groups })
     }
 
     fn gated_norm(&self, y: Rows, z: Rows, out: Rows) -> Call {
         RmsNormGated {
-            norm: Some(self.gated_norm),
+            norm: self.gated_norm,
             eps: self.gated_eps,
             groups: self.mixer.groups,
             mode: self.gate_mode,
