@@ -67,7 +67,7 @@ pub enum Error {
         model_type: String,
     },
     /// A folder holds no weight file.
-    #[error("{}: neither model.safetensors nor model.safetensors.index.json is there", dir.display())]
+    #[error("{}: there is no model.safetensors, no model.safetensors.index.json and no pytorch_model.bin", dir.display())]
     NoWeights {
         /// The folder.
         dir: PathBuf,

@@ -1,4 +1,4 @@
-//! Weights: safetensors files, single or sharded, in memory or mapped from disk.
+//! Weights: safetensors files, single or sharded, or an archive of PyTorch; in memory or mapped from disk.
 //!
 //! A file is either exactly what the format allows or an error that says why; see [`WeightsProblem`]. This module knows
 //! names, shapes and stored numbers; it does not know layers, and it computes nothing.
@@ -7,7 +7,9 @@ mod dtype;
 mod header;
 mod map;
 mod open;
+mod pickle;
 mod problem;
+mod pytorch;
 mod shards;
 mod tensor;
 #[cfg(test)]
@@ -154,8 +156,9 @@ impl Weights {
     pub(crate) fn resolve(&self, config: &Config) -> Result<Config> {
         let mut config = config.clone();
         if self.headers.stores_tied_head(&config) {
-            let (embedding, head) = (self.get_raw(config.embedding_tensor())?, self.get_raw(HEAD)?);
-            config.tie_word_embeddings = embedding.0.element == head.0.element && embedding.1 == head.1;
+            let ((info, embedding), (other, head)) = (self.get_raw(config.embedding_tensor())?, self.get_raw(HEAD)?);
+            let same_place = info.file_index == other.file_index && info.range == other.range;
+            config.tie_word_embeddings = info.element == other.element && (same_place || embedding == head);
         }
         Ok(config)
     }
