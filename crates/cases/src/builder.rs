@@ -152,8 +152,8 @@ impl Builder {
         self.vector(data)
     }
 
-    pub(crate) fn table(&mut self, theta: f64, head_dim: usize) -> Vector {
-        let words = taipan_reference::rotary_table(theta, head_dim);
+    pub(crate) fn table(&mut self, theta: f64, channels: usize) -> Vector {
+        let words = taipan_reference::rotary_table(theta, channels);
         let len = words.len() as u32;
         self.case.vectors.push(VectorData::U32(words));
         Vector { id: self.case.vectors.len() as u32 - 1, len }

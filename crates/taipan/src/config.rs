@@ -3,9 +3,12 @@
 //! After [`Config::from_json`] all sizes are positive, divide where they must, and are small enough that no product of
 //! them overflows `usize`, also where that has 32 bits. Unknown keys are ignored. Weights are not looked at here.
 
+mod bamba;
 mod canonical;
 #[cfg(test)]
 mod family_tests;
+mod granite;
+mod hybrid;
 mod mamba2;
 mod names;
 mod parse;
@@ -40,6 +43,12 @@ pub struct Config {
     pub mamba2: Option<Mamba2Config>,
     /// Parameters of the selective-attention layers; present whenever there is such a layer.
     pub selective_attention: Option<SalConfig>,
+    /// Parameters of the layers of full attention; present whenever there is such a layer.
+    pub attention: Option<AttentionConfig>,
+    /// The MLP that follows every layer, if one does; that of selective attention is described there.
+    pub mlp: Option<MlpConfig>,
+    /// Constant factors.
+    pub scales: Scales,
     /// The token that starts a text, for tools that ask; it is never added by this crate.
     pub bos_token_id: Option<u32>,
     /// Tokens that end a text, in ascending order.
@@ -55,14 +64,20 @@ pub enum LayerType {
     Mamba2,
     /// A selective attention layer (SAL).
     SelectiveAttention,
+    /// Causal attention over the whole text.
+    Attention,
 }
 
 impl LayerType {
+    /// All of them.
+    pub const ALL: [LayerType; 3] = [LayerType::Mamba2, LayerType::SelectiveAttention, LayerType::Attention];
+
     /// The spelling in `layer_types`.
     pub fn name(self) -> &'static str {
         match self {
             LayerType::Mamba2 => "mamba2",
             LayerType::SelectiveAttention => "selective_attention",
+            LayerType::Attention => "attention",
         }
     }
 }
@@ -144,6 +159,68 @@ impl SalConfig {
     }
 }
 
+/// Parameters of the layers of full attention.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionConfig {
+    /// Query heads.
+    pub num_heads: usize,
+    /// Key and value heads; each serves `num_heads / num_key_value_heads` query heads.
+    pub num_key_value_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Rotary positions, if there are any.
+    pub rope: Option<Rope>,
+    /// Whether the projections have biases.
+    pub bias: bool,
+}
+
+/// Rotary positions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rope {
+    /// Their base.
+    pub theta: f64,
+    /// Channels of a head that rotate, from the first on.
+    pub channels: usize,
+}
+
+impl AttentionConfig {
+    /// Width of all query heads together.
+    pub fn q_width(&self) -> usize {
+        self.num_heads * self.head_dim
+    }
+
+    /// Width of all key (or value) heads together.
+    pub fn kv_width(&self) -> usize {
+        self.num_key_value_heads * self.head_dim
+    }
+}
+
+/// Parameters of a gated MLP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MlpConfig {
+    /// Inner width.
+    pub intermediate_size: usize,
+}
+
+/// Constant factors that some checkpoints were trained with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scales {
+    /// Of embedded tokens.
+    pub embedding: f32,
+    /// Of what a sub-layer adds to the residual stream.
+    pub residual: f32,
+    /// Of the logits.
+    pub logits: f32,
+}
+
+impl Default for Scales {
+    fn default() -> Self {
+        Self { embedding: 1.0, residual: 1.0, logits: 1.0 }
+    }
+}
+
 impl Config {
     /// Parses the bytes of config.json.
     ///
@@ -164,6 +241,9 @@ impl Config {
             layer_types,
             mamba2: None,
             selective_attention: None,
+            attention: None,
+            mlp: None,
+            scales: Scales::default(),
             bos_token_id: None,
             eos_token_ids: Vec::new(),
             max_trained_length: None,

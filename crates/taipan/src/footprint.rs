@@ -66,7 +66,7 @@ fn vector_lengths<'a>(config: &Config, d: &'a Description) -> impl Iterator<Item
     let tensors: HashMap<_, _> = config.expected_tensors().into_iter().map(elements).collect();
     d.recipes.vectors.iter().map(move |parts| {
         let len = |part: &Part| match part {
-            Part::Tensor(name) => tensors[name],
+            Part::Tensor(name) | Part::Scaled(name, _) => tensors[name],
             Part::Zeros(n) => *n,
             Part::Words(words) => words.len(),
         };

@@ -52,9 +52,11 @@ impl<'a> Source<'a> {
     }
 
     fn row(&self, row: usize, out: &mut [f32]) -> Result<()> {
-        let count = self.tensors.len();
         let (tensor, at) = if self.recipe.interleave {
-            (&self.tensors[row % count], row / count)
+            match &self.tensors[..] {
+                [halves] => (halves, row % 2 * (self.recipe.rows / 2) + row / 2),
+                tensors => (&tensors[row % 2], row / 2),
+            }
         } else {
             let mut at = row;
             let holds = |t: &&Tensor<'_>| {

@@ -120,7 +120,7 @@ def fixtures():
     gg = T(heads=12, embed=0.5, out=2.5)
     gl = [1, 3, 16, 23, 45, 200]
     add("granite_h", "GraniteMoeHybrid", gr, gl, style="hf4", gains=gg)
-    add("granite_h_sharded", "GraniteMoeHybrid", gr, [5, 40], style="hf5", gains=gg, wset="granite_h", shards=2)
+    add("granite_h_sharded", "GraniteMoeHybrid", gr, [5, 40], style="hf5", gains=gg, wset="granite_h", store="bf16", shards=2)
     add("granite_h_bf16", "GraniteMoeHybrid", gr, [1, 23, 40], style="hf4", gains=gg, wset="granite_h", store="bf16")
     add("granite_h_f16", "GraniteMoeHybrid", gr, [1, 23, 40], style="hf4", gains=gg, wset="granite_h", store="f16")
     add("granite_h_moe", "GraniteMoeHybrid", dict(

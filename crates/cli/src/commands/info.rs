@@ -84,7 +84,6 @@ impl Report {
         let footprint = Footprint::of(config, device, stored);
         let place = Place::of(device);
         let canonical = serde_json::from_str(&config.to_canonical_json());
-        let kinds = [LayerType::Mamba2, LayerType::SelectiveAttention];
         let mut stored_bytes = BTreeMap::new();
         for tensor in &headers.tensors {
             *stored_bytes.entry(tensor.element.name()).or_default() += tensor.stored_bytes();
@@ -92,7 +91,7 @@ impl Report {
         Report {
             model,
             architecture: config.family.name(),
-            layers: kinds.iter().map(|kind| (kind.name(), config.count(*kind))).collect(),
+            layers: LayerType::ALL.iter().map(|kind| (kind.name(), config.count(*kind))).collect(),
             config: canonical.expect("the library writes valid JSON"),
             parameters: footprint.parameters,
             stored_bytes,

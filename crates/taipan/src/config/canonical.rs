@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Config, Family, Mamba2Config, SalConfig};
+use super::{AttentionConfig, Config, Family, Mamba2Config, SalConfig};
 
 impl Config {
     /// The same config in one fixed spelling: every key, sorted, floats exact. Equal configs give equal text, so it serves
@@ -25,7 +25,34 @@ impl Config {
             ("eos_token_id", json!(self.eos_token_ids)),
             ("max_trained_length", json!(self.max_trained_length)),
         ]);
+        let mut keys = keys;
+        if self.family != Family::Taipan {
+            keys.extend(self.more_keys());
+        }
         json!(keys).to_string()
+    }
+
+    /// What a Taipan does not have.
+    fn more_keys(&self) -> BTreeMap<&'static str, Value> {
+        let scales = [self.scales.embedding, self.scales.residual, self.scales.logits];
+        sorted([
+            ("attention", json!(self.attention.as_ref().map(AttentionConfig::keys))),
+            ("mlp", json!(self.mlp.as_ref().map(|m| m.intermediate_size))),
+            ("scales", json!(scales.map(f64::from))),
+        ])
+    }
+}
+
+impl AttentionConfig {
+    fn keys(&self) -> BTreeMap<&'static str, Value> {
+        sorted([
+            ("num_heads", json!(self.num_heads)),
+            ("num_key_value_heads", json!(self.num_key_value_heads)),
+            ("head_dim", json!(self.head_dim)),
+            ("scale", json!(f64::from(self.scale))),
+            ("rope", json!(self.rope.map(|rope| (rope.theta, rope.channels)))),
+            ("bias", json!(self.bias)),
+        ])
     }
 }
 

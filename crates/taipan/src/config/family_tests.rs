@@ -78,6 +78,81 @@ fn what_is_not_supported_is_named() {
     }
 }
 
+/// The published config of Granite-4.0-H-350M, as far as it is known here.
+const GRANITE: &str = r#"{"model_type": "granitemoehybrid", "hidden_size": 768, "num_hidden_layers": 4, "vocab_size": 100352,
+    "layer_types": ["mamba", "linear_attention", "attention", "full_attention"], "mamba_n_heads": 48, "mamba_d_head": 32,
+    "mamba_d_state": 128, "num_attention_heads": 12, "num_key_value_heads": 4, "position_embedding_type": "nope",
+    "embedding_multiplier": 12, "residual_multiplier": 0.246, "attention_multiplier": 0.015625, "logits_scaling": 3,
+    "shared_intermediate_size": 2048, "num_local_experts": 0, "rms_norm_eps": 1e-5, "tie_word_embeddings": true}"#;
+
+#[test]
+fn granite_reads_its_multipliers_and_both_spellings_of_layers() {
+    let c = parse(GRANITE).unwrap();
+    let (mixer, attention) = (LayerType::Mamba2, LayerType::Attention);
+    assert_eq!(c.layer_types, [mixer, mixer, attention, attention]);
+    assert_eq!((c.scales.embedding, c.scales.residual, c.scales.logits), (12.0, 0.246, 3f32.recip()));
+    let a = c.attention.as_ref().unwrap();
+    assert_eq!((a.num_heads, a.num_key_value_heads, a.head_dim, a.scale, a.rope), (12, 4, 64, 0.015_625, None));
+    let tensors = c.expected_tensors();
+    let shape = |name: &str| &tensors.iter().find(|(n, _)| n == name).expect(name).1[..];
+    assert_eq!(shape("model.layers.0.mamba.in_proj.weight"), [2 * 1536 + 2 * 128 + 48, 768]);
+    assert_eq!(shape("model.layers.2.self_attn.k_proj.weight"), [256, 768]);
+    assert_eq!(shape("model.layers.3.shared_mlp.input_linear.weight"), [4096, 768]);
+}
+
+#[test]
+fn what_granite_does_not_do_here_is_named() {
+    let with = |key: &str, value: &str| {
+        let mut config: serde_json::Value = serde_json::from_str(GRANITE).unwrap();
+        config[key] = serde_json::from_str(value).unwrap();
+        message(&config.to_string())
+    };
+    let absent = GRANITE.replace("num_local_experts", "x");
+    assert_eq!(message(&absent), "config.json: `num_local_experts` is 8; allowed: 0: experts are not supported yet");
+    for (key, value, expected) in [
+        (
+            "position_embedding_type",
+            "\"alibi\"",
+            "`position_embedding_type` is \"alibi\"; allowed: \"rope\" or \"nope\"",
+        ),
+        (
+            "layer_types",
+            "[\"mamba\"]",
+            "`layer_types` is [\"mamba\"]; allowed: a list of num_hidden_layers = 4 entries",
+        ),
+        ("residual_multiplier", "0", "`residual_multiplier` is 0; allowed: a number above 0"),
+        ("mamba_d_head", "64", "`mamba_d_head` is 64; allowed: mamba_expand × hidden_size / mamba_n_heads = 1536 / 48"),
+        ("num_key_value_heads", "5", "`num_key_value_heads` is 5; allowed: a divisor of 12"),
+        (
+            "num_attention_heads",
+            "2",
+            "`num_attention_heads` is 2; allowed: hidden_size / 256 or more: heads of at most so many channels",
+        ),
+    ] {
+        assert_eq!(with(key, value), format!("config.json: {expected}"));
+    }
+}
+
+#[test]
+fn bamba_rotates_half_of_a_head_in_both_spellings() {
+    let rope = |keys: &str| {
+        let text =
+            format!(r#"{{"model_type": "bamba", "attn_layer_indices": [9, 18, 27], {keys} "mamba_d_head": "auto"}}"#);
+        parse(&text).map(|c| c.attention.unwrap().rope.unwrap())
+    };
+    assert_eq!(rope("").unwrap(), Rope { theta: 10_000.0, channels: 64 });
+    assert_eq!(rope(r#""rope_theta": 5e5, "rope_scaling": null,"#).unwrap(), Rope { theta: 5e5, channels: 64 });
+    let new = r#""rope_parameters": {"rope_theta": 100, "rope_type": "default", "partial_rotary_factor": 0.25},"#;
+    assert_eq!(rope(new).unwrap(), Rope { theta: 100.0, channels: 32 });
+    for old in [r#""rope_scaling": {"type": "linear"},"#, r#""rope_parameters": {"rope_type": "yarn"},"#] {
+        let error = rope(old).unwrap_err().to_string();
+        assert!(error.contains("allowed: \"default\""), "{error}");
+    }
+    let c = parse(r#"{"model_type": "bamba", "attn_layer_indices": [9, 18, 27]}"#).unwrap();
+    assert_eq!(c.count(LayerType::Attention), 3);
+    assert!(message(r#"{"model_type": "bamba", "attn_layer_indices": [32]}"#).contains("below num_hidden_layers = 32"));
+}
+
 #[test]
 fn equal_sizes_of_two_families_are_not_one_model() {
     let original = r#"{"d_model": 64, "n_layer": 2, "vocab_size": 64, "ssm_cfg": {"layer": "Mamba2", "ngroups": 1}}"#;

@@ -11,6 +11,10 @@ pub enum Family {
     Mamba2,
     /// The layout of the original Mamba-2 checkpoints.
     StateSpaces,
+    /// `GraniteMoeHybridForCausalLM`: Granite 4.0.
+    GraniteMoeHybrid,
+    /// `BambaForCausalLM`.
+    Bamba,
 }
 
 /// The names of a family's tensors; those of a layer stand below `layer` and the layer's number.
@@ -24,6 +28,14 @@ pub(crate) struct Names {
     pub(crate) norm: &'static str,
     /// In front of a mixer's tensors.
     pub(crate) mixer: &'static str,
+    /// In front of the projections of an attention layer.
+    pub(crate) attention: &'static str,
+    /// Norm in front of the MLP.
+    pub(crate) mlp_norm: &'static str,
+    /// Gate and up projection, in two tensors or, one upon the other, in one.
+    pub(crate) gate_up: &'static [&'static str],
+    /// Down projection.
+    pub(crate) down: &'static str,
     /// Norm in front of the head.
     pub(crate) final_norm: &'static str,
 }
@@ -33,7 +45,8 @@ pub(crate) const HEAD: &str = "lm_head.weight";
 
 impl Family {
     /// The families whose checkpoints others publish.
-    pub const PUBLISHED: &'static [Family] = &[Family::Mamba2, Family::StateSpaces];
+    pub const PUBLISHED: &'static [Family] =
+        &[Family::Mamba2, Family::StateSpaces, Family::GraniteMoeHybrid, Family::Bamba];
 
     /// The spelling in `model_type`; the original layout has none and goes by its publisher's name.
     pub fn name(self) -> &'static str {
@@ -41,6 +54,8 @@ impl Family {
             Family::Taipan => "taipan",
             Family::Mamba2 => "mamba2",
             Family::StateSpaces => "state-spaces",
+            Family::GraniteMoeHybrid => "granitemoehybrid",
+            Family::Bamba => "bamba",
         }
     }
 
@@ -49,6 +64,8 @@ impl Family {
             Family::Taipan => &TAIPAN,
             Family::Mamba2 => &MAMBA2,
             Family::StateSpaces => &STATE_SPACES,
+            Family::GraniteMoeHybrid => &GRANITE,
+            Family::Bamba => &BAMBA,
         }
     }
 
@@ -63,6 +80,10 @@ const TAIPAN: Names = Names {
     layer: "layers.",
     norm: "norm.weight",
     mixer: "mixer.",
+    attention: "attn.",
+    mlp_norm: "mlp_norm.weight",
+    gate_up: &["mlp.gate_proj.weight", "mlp.up_proj.weight"],
+    down: "mlp.down_proj.weight",
     final_norm: "norm.weight",
 };
 
@@ -74,3 +95,23 @@ const MAMBA2: Names = Names {
 };
 
 const STATE_SPACES: Names = Names { embedding: "backbone.embedding.weight", ..MAMBA2 };
+
+const GRANITE: Names = Names {
+    embedding: "model.embed_tokens.weight",
+    layer: "model.layers.",
+    norm: "input_layernorm.weight",
+    mixer: "mamba.",
+    attention: "self_attn.",
+    mlp_norm: "post_attention_layernorm.weight",
+    gate_up: &["shared_mlp.input_linear.weight"],
+    down: "shared_mlp.output_linear.weight",
+    final_norm: "model.norm.weight",
+};
+
+const BAMBA: Names = Names {
+    mlp_norm: "pre_ff_layernorm.weight",
+    gate_up: &["feed_forward.gate_proj.weight", "feed_forward.up_proj.weight"],
+    down: "feed_forward.down_proj.weight",
+    final_norm: "model.final_layernorm.weight",
+    ..GRANITE
+};

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::section::{Section, invalid, invalid_text};
-use super::{Config, mamba2, state_spaces, taipan};
+use super::{Config, bamba, granite, mamba2, state_spaces, taipan};
+use crate::description::PAGE;
 use crate::error::{CONFIG_FILE, Error, Result};
 
 /// Ceilings far above any model of this family, and low enough that no product of two sizes overflows 64 bits.
@@ -78,6 +79,8 @@ fn family(root: &Section<'_>) -> Result<Config> {
         Value::String(name) => match name.as_str() {
             "taipan" => taipan::config(root),
             "mamba2" => mamba2::config(root),
+            "granitemoehybrid" => granite::config(root),
+            "bamba" => bamba::config(root),
             _ => Err(Error::UnsupportedModel { file: CONFIG_FILE.to_owned(), model_type: name.clone() }),
         },
         other => Err(invalid("model_type", other, "a string")),
@@ -114,6 +117,9 @@ fn check_products(config: &Config) -> Result<()> {
     }
     if let Some(m) = &config.mamba2 {
         limit_elements("the state of a mamba2 layer", &[m.d_inner(), m.d_state])?;
+    }
+    if let Some(a) = &config.attention {
+        limit_elements("a page of keys and values", &[PAGE, 2, a.kv_width()])?;
     }
     if let Some(s) = &config.selective_attention {
         limit_elements("the window of a selective_attention layer", &[s.window, 2, s.kv_width()])?;

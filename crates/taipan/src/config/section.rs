@@ -77,6 +77,13 @@ impl<'a> Section<'a> {
         Err(invalid_text(&self.path(key), size.to_string(), &format!("a divisor of {of}")))
     }
 
+    /// A constant factor; 0 or an infinite one makes nothing of what it is applied to.
+    pub(super) fn factor_or(&self, key: &str, default: f32) -> Result<f32> {
+        let Some(value) = self.optional(key) else { return Ok(default) };
+        let factor = finite(value).filter(|f| *f > 0.0 && f.recip().is_finite());
+        factor.ok_or_else(|| invalid(&self.path(key), value, "a number above 0"))
+    }
+
     /// Bounds of the step size. An infinite upper one is null, or spelled out as transformers does.
     pub(super) fn limits(&self, key: &str) -> Result<(f32, f32)> {
         const ALLOWED: &str = "[low, high] with 0 ≤ low ≤ high and high > 0, where high may be null for no limit";

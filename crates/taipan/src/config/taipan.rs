@@ -5,7 +5,7 @@ use taipan_reference::GateMode;
 
 use super::parse::{MAX_ATTENTION_HEAD, MAX_INTERMEDIATE, MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, MAX_WINDOW, bos, eos};
 use super::section::{Section, invalid, invalid_text, missing};
-use super::{Config, Family, LayerType, Mamba2Config, SalConfig};
+use super::{Config, Family, LayerType, Mamba2Config, SalConfig, Scales};
 use crate::error::Result;
 
 pub(super) fn config(root: &Section<'_>) -> Result<Config> {
@@ -21,6 +21,9 @@ pub(super) fn config(root: &Section<'_>) -> Result<Config> {
         rms_norm_eps: root.eps_or("rms_norm_eps", 1e-5)?,
         mamba2: section(root, "mamba2", wants(LayerType::Mamba2), |s| mamba2(s, hidden_size))?,
         selective_attention: section(root, "selective_attention", wants(LayerType::SelectiveAttention), attention)?,
+        attention: None,
+        mlp: None,
+        scales: Scales::default(),
         layer_types,
         bos_token_id: bos(root, vocab_size)?,
         eos_token_ids: eos(root, vocab_size)?,

@@ -2,7 +2,7 @@
 
 use taipan_reference::GateMode;
 
-use super::{Config, HEAD, LayerType, Mamba2Config, SalConfig};
+use super::{Config, HEAD, LayerType, Mamba2Config, Names};
 
 type Named = (String, Vec<usize>);
 
@@ -13,12 +13,24 @@ impl Config {
         let mut out = vec![(names.embedding.to_owned(), vec![self.vocab_size, d])];
         for (i, layer) in self.layer_types.iter().enumerate() {
             let prefix = format!("{}{i}.", names.layer);
+            let attention_prefix = format!("{prefix}{}", names.attention);
             out.push((format!("{prefix}{}", names.norm), vec![d]));
-            match (layer, &self.mamba2, &self.selective_attention) {
-                (LayerType::Mamba2, Some(m), _) => mamba2(&mut out, &format!("{prefix}{}", names.mixer), m, d),
-                (LayerType::SelectiveAttention, _, Some(s)) => attention(&mut out, &prefix, s, d),
+            match (layer, &self.mamba2, &self.selective_attention, &self.attention) {
+                (LayerType::Mamba2, Some(m), ..) => mamba2(&mut out, &format!("{prefix}{}", names.mixer), m, d),
+                (LayerType::SelectiveAttention, _, Some(s), _) => {
+                    out.push((format!("{prefix}gate.weight"), vec![2, d]));
+                    out.push((format!("{prefix}gate.bias"), vec![2]));
+                    attention(&mut out, &attention_prefix, [s.q_width(), s.kv_width()], false, d);
+                    mlp(&mut out, &prefix, names, s.intermediate_size, d);
+                }
+                (LayerType::Attention, .., Some(a)) => {
+                    attention(&mut out, &attention_prefix, [a.q_width(), a.kv_width()], a.bias, d);
+                }
                 // A parsed config has the section of each of its layers; one built by hand may lack it.
                 _ => {}
+            }
+            if let Some(m) = &self.mlp {
+                mlp(&mut out, &prefix, names, m.intermediate_size, d);
             }
         }
         out.push((names.final_norm.to_owned(), vec![d]));
@@ -58,17 +70,19 @@ fn mamba2(out: &mut Vec<Named>, prefix: &str, m: &Mamba2Config, d: usize) {
     }
 }
 
-fn attention(out: &mut Vec<Named>, prefix: &str, s: &SalConfig, d: usize) {
-    let (q, kv, f) = (s.q_width(), s.kv_width(), s.intermediate_size);
-    let mut add = |name: &str, shape: &[usize]| out.push((format!("{prefix}{name}"), shape.to_vec()));
-    add("gate.weight", &[2, d]);
-    add("gate.bias", &[2]);
-    add("attn.q_proj.weight", &[q, d]);
-    add("attn.k_proj.weight", &[kv, d]);
-    add("attn.v_proj.weight", &[kv, d]);
-    add("attn.o_proj.weight", &[d, q]);
-    add("mlp_norm.weight", &[d]);
-    add("mlp.gate_proj.weight", &[f, d]);
-    add("mlp.up_proj.weight", &[f, d]);
-    add("mlp.down_proj.weight", &[d, f]);
+fn attention(out: &mut Vec<Named>, prefix: &str, [q, kv]: [usize; 2], bias: bool, d: usize) {
+    for (name, rows, cols) in [("q", q, d), ("k", kv, d), ("v", kv, d), ("o", d, q)] {
+        out.push((format!("{prefix}{name}_proj.weight"), vec![rows, cols]));
+        if bias {
+            out.push((format!("{prefix}{name}_proj.bias"), vec![rows]));
+        }
+    }
+}
+
+fn mlp(out: &mut Vec<Named>, prefix: &str, names: &Names, inner: usize, d: usize) {
+    out.push((format!("{prefix}{}", names.mlp_norm), vec![d]));
+    // Gate and up lie in one tensor, or in one each.
+    let rows = 2 * inner / names.gate_up.len();
+    out.extend(names.gate_up.iter().map(|name| (format!("{prefix}{name}"), vec![rows, d])));
+    out.push((format!("{prefix}{}", names.down), vec![d, inner]));
 }

@@ -1,12 +1,12 @@
 //! `h ← h + out_proj(gated_norm(mixer(in_proj(RMSNorm(h)))))` (arXiv 2405.21060; spec §1.1).
 
 use taipan_kernels::{
-    BmmChunk, Call, CausalConv1d, ChunkCumsum, ChunkScan, ChunkState, ConvAppend, Epilogue, Matvec, MixerUpdate, Norm,
-    RmsNorm, RmsNormGated, Rows, StatePassing,
+    BmmChunk, Call, CausalConv1d, ChunkCumsum, ChunkScan, ChunkState, ConvAppend, Epilogue, MixerUpdate, Norm, RmsNorm,
+    RmsNormGated, Rows, StatePassing,
 };
 use taipan_reference::GateMode;
 
-use super::{Context, matmul};
+use super::{Context, matmul, matvec};
 use crate::description::Mamba2Layer;
 
 impl Mamba2Layer {
@@ -33,20 +33,8 @@ impl Mamba2Layer {
         let (s, control) = (cx.scratch, cx.common.control);
         // The norm goes in front of out_proj, so what comes before it can only be the gate, or nothing.
         let gate = self.gate_mode != GateMode::NormBeforeGate;
-        calls.push(
-            Matvec {
-                weight: self.in_proj,
-                bias: self.in_bias,
-                norm: Some(Norm { weight: self.norm, eps: cx.eps, groups: 1 }),
-                x: s.hidden,
-                y: s.projected,
-                epilogue: Epilogue::Store,
-                control,
-                selection: None,
-                only_selected: false,
-            }
-            .into(),
-        );
+        let norm = Some(cx.norm(self.norm));
+        calls.push(matvec(cx, self.in_proj, self.in_bias, norm, s.hidden, s.projected, Epilogue::Store));
         calls.push(
             MixerUpdate {
                 mixer: self.mixer,
@@ -62,20 +50,8 @@ impl Mamba2Layer {
         if !gate {
             calls.push(self.gated_norm(s.y, s.projected, s.gated));
         }
-        calls.push(
-            Matvec {
-                weight: self.out_proj,
-                bias: self.out_bias,
-                norm: self.fused_norm(),
-                x: if gate { s.y } else { s.gated },
-                y: s.hidden,
-                epilogue: Epilogue::Add,
-                control,
-                selection: None,
-                only_selected: false,
-            }
-            .into(),
-        );
+        let x = if gate { s.y } else { s.gated };
+        calls.push(matvec(cx, self.out_proj, self.out_bias, self.fused_norm(), x, s.hidden, Epilogue::Add));
     }
 
     /// The gated norm as a prologue of out_proj.

@@ -1,6 +1,8 @@
 //! From a description to lists of calls, one list per thing a session does.
 
+mod attention;
 mod mamba2;
+mod mlp;
 mod selective_attention;
 
 use taipan_kernels::{Call, Embed, Epilogue, Matmul, Matrix, Matvec, Norm, Over, RmsNorm, Rows, Sample, Vector};
@@ -23,12 +25,31 @@ impl Context<'_> {
     fn segment(&self) -> u32 {
         self.shape.segment as u32
     }
+
+    /// A norm of the residual stream.
+    fn norm(&self, weight: Vector) -> Norm {
+        Norm { weight, eps: self.eps, groups: 1 }
+    }
 }
 
 /// A product over all tokens of the segment.
 fn matmul(cx: &Context<'_>, weight: Matrix, bias: Option<Vector>, x: Rows, y: Rows, epilogue: Epilogue) -> Call {
     let over = Over::Tokens { first: 0, most: cx.segment() };
     Matmul { weight, bias, x, y, epilogue, over, control: cx.common.control, selected: None }.into()
+}
+
+/// A product of the segment's last token.
+fn matvec(
+    cx: &Context<'_>,
+    weight: Matrix,
+    bias: Option<Vector>,
+    norm: Option<Norm>,
+    x: Rows,
+    y: Rows,
+    epilogue: Epilogue,
+) -> Call {
+    let control = cx.common.control;
+    Matvec { weight, bias, norm, x, y, epilogue, control, selection: None, only_selected: false }.into()
 }
 
 /// The programs of a model: flat data, the same for every device, or what a device makes of each.
@@ -76,6 +97,14 @@ impl Programs {
                     layer.prefill(&cx, &mut prefill);
                     layer.decode(&cx, &mut decode);
                 }
+                Layer::Attention(layer) => {
+                    layer.prefill(&cx, &mut prefill);
+                    layer.decode(&cx, &mut decode);
+                }
+                Layer::Mlp(layer) => {
+                    layer.prefill(&cx, &mut prefill);
+                    layer.decode(&cx, &mut decode);
+                }
             }
         }
         prefill.push(head(&cx, d));
@@ -93,22 +122,11 @@ impl Programs {
 
 fn embed(cx: &Context<'_>, d: &Description) -> Call {
     let Common { control, ids, recent, .. } = *cx.common;
-    Embed { table: d.embedding, scale: 1.0, ids, control, recent, hidden: cx.scratch.hidden }.into()
+    Embed { table: d.embedding, scale: d.embedding_scale, ids, control, recent, hidden: cx.scratch.hidden }.into()
 }
 
 fn head(cx: &Context<'_>, d: &Description) -> Call {
-    Matvec {
-        weight: d.head,
-        bias: None,
-        norm: Some(Norm { weight: d.norm, eps: d.eps, groups: 1 }),
-        x: cx.scratch.hidden,
-        y: cx.common.logits,
-        epilogue: Epilogue::Store,
-        control: cx.common.control,
-        selection: None,
-        only_selected: false,
-    }
-    .into()
+    matvec(cx, d.head, None, Some(cx.norm(d.norm)), cx.scratch.hidden, cx.common.logits, Epilogue::Store)
 }
 
 fn logit_tile(cx: &Context<'_>, d: &Description, first: usize) -> Call {

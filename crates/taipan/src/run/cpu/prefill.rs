@@ -142,9 +142,14 @@ fn compact(c: &Compact, m: &mut Memory) {
 }
 
 fn window_attention(c: &WindowAttention, w: &Weights, m: &mut Memory) {
-    let (first, _) = span(m, c.control);
-    let s = m.u32(c.selected.selection);
-    let indices = s[selection::indices(c.selected.capacity as usize)..][..s[selection::COUNT] as usize].to_vec();
+    let (first, n) = span(m, c.control);
+    let indices = match c.selected {
+        None => (0..n as u32).collect(),
+        Some(selected) => {
+            let s = m.u32(selected.selection);
+            s[selection::indices(selected.capacity as usize)..][..s[selection::COUNT] as usize].to_vec()
+        }
+    };
     let used = indices.len() * c.attention.q_cols() as usize;
     let table = w.words(c.table);
     m.write(c.out.buffer, |m, out| {

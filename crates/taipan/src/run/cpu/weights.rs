@@ -75,6 +75,7 @@ pub fn vector_data<E>(
     for part in parts {
         match part {
             Part::Tensor(name) => out.extend(read(name)?),
+            Part::Scaled(name, factor) => out.extend(read(name)?.iter().map(|x| x * factor)),
             Part::Zeros(n) => out.resize(out.len() + n, 0.0),
             Part::Words(_) => unreachable!("words stand alone"),
         }
