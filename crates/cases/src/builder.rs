@@ -204,6 +204,8 @@ impl Builder {
             d_state: d_state as u32,
             taps: taps as u32,
             dt_limit: (0.0, f32::INFINITY),
+            z_scale: 1.0,
+            dt_scale: 1.0,
             per_head: self.vector(per_head),
             conv: self.random_vector(channels * (taps + 1), -0.7, 0.7),
         }

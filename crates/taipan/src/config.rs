@@ -5,12 +5,14 @@
 
 mod bamba;
 mod canonical;
+mod falcon;
 #[cfg(test)]
 mod family_tests;
 mod granite;
 mod hybrid;
 mod mamba2;
 mod names;
+mod nemotron;
 mod parse;
 mod section;
 mod state_spaces;
@@ -45,7 +47,7 @@ pub struct Config {
     pub selective_attention: Option<SalConfig>,
     /// Parameters of the layers of full attention; present whenever there is such a layer.
     pub attention: Option<AttentionConfig>,
-    /// The MLP that follows every layer, if one does; that of selective attention is described there.
+    /// The MLP that follows every layer, or is a layer of its own; that of selective attention is described there.
     pub mlp: Option<MlpConfig>,
     /// Constant factors.
     pub scales: Scales,
@@ -66,11 +68,16 @@ pub enum LayerType {
     SelectiveAttention,
     /// Causal attention over the whole text.
     Attention,
+    /// A Mamba-2 block and attention over the whole text, side by side.
+    Parallel,
+    /// An MLP that is a layer of its own.
+    Mlp,
 }
 
 impl LayerType {
     /// All of them.
-    pub const ALL: [LayerType; 3] = [LayerType::Mamba2, LayerType::SelectiveAttention, LayerType::Attention];
+    pub const ALL: [LayerType; 5] =
+        [LayerType::Mamba2, LayerType::SelectiveAttention, LayerType::Attention, LayerType::Parallel, LayerType::Mlp];
 
     /// The spelling in `layer_types`.
     pub fn name(self) -> &'static str {
@@ -78,6 +85,8 @@ impl LayerType {
             LayerType::Mamba2 => "mamba2",
             LayerType::SelectiveAttention => "selective_attention",
             LayerType::Attention => "attention",
+            LayerType::Parallel => "parallel",
+            LayerType::Mlp => "mlp",
         }
     }
 }
@@ -109,6 +118,25 @@ pub struct Mamba2Config {
     pub time_step_limit: (f32, f32),
     /// Epsilon of the gated norm.
     pub norm_eps: f32,
+    /// Constant factors.
+    pub scales: MixerScales,
+}
+
+/// Constant factors in a mixer; 1 unless a checkpoint was trained with others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MixerScales {
+    /// Of the input.
+    pub input: f32,
+    /// Of z, x, B, C and dt as projected.
+    pub projected: [f32; 5],
+    /// Of the output.
+    pub output: f32,
+}
+
+impl Default for MixerScales {
+    fn default() -> Self {
+        Self { input: 1.0, projected: [1.0; 5], output: 1.0 }
+    }
 }
 
 impl Mamba2Config {
@@ -174,6 +202,10 @@ pub struct AttentionConfig {
     pub rope: Option<Rope>,
     /// Whether the projections have biases.
     pub bias: bool,
+    /// Factor of the input.
+    pub in_scale: f32,
+    /// Factor of the output.
+    pub out_scale: f32,
 }
 
 /// Rotary positions.
@@ -197,11 +229,40 @@ impl AttentionConfig {
     }
 }
 
-/// Parameters of a gated MLP.
+/// Parameters of an MLP.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MlpConfig {
     /// Inner width.
     pub intermediate_size: usize,
+    /// What is between its projections.
+    pub activation: Activation,
+    /// Whether they have biases.
+    pub bias: bool,
+    /// Factor of the gate.
+    pub gate_scale: f32,
+    /// Factor of the output.
+    pub out_scale: f32,
+}
+
+/// The inside of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `silu(gate) · up`.
+    SiluGated,
+    /// `max(up, 0)²`, without a gate.
+    Relu2,
+}
+
+impl MlpConfig {
+    /// The usual one: gated, without biases.
+    pub fn gated(intermediate_size: usize) -> Self {
+        Self { intermediate_size, activation: Activation::SiluGated, bias: false, gate_scale: 1.0, out_scale: 1.0 }
+    }
+
+    /// Rows of the projections up.
+    pub fn up_rows(&self) -> usize {
+        self.intermediate_size * if self.activation == Activation::SiluGated { 2 } else { 1 }
+    }
 }
 
 /// Constant factors that some checkpoints were trained with.
@@ -253,6 +314,11 @@ impl Config {
     /// Name of the tensor that embeds tokens.
     pub fn embedding_tensor(&self) -> &'static str {
         self.family.names().embedding
+    }
+
+    /// The MLP that follows every layer, where it is none of its own.
+    pub fn following_mlp(&self) -> Option<&MlpConfig> {
+        self.mlp.as_ref().filter(|_| self.count(LayerType::Mlp) == 0)
     }
 
     /// Number of layers of a type.

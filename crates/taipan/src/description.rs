@@ -6,7 +6,7 @@
 mod builder;
 mod scratch;
 
-use taipan_kernels::{Attention, BufferDesc, BufferId, Element, Matrix, Mixer, Rows, Vector};
+use taipan_kernels::{Attention, BufferDesc, BufferId, Element, Epilogue, Matrix, Mixer, Rows, Vector};
 use taipan_reference::GateMode;
 
 use crate::config::{Config, HEAD};
@@ -18,8 +18,10 @@ pub(crate) use builder::PAGE;
 pub enum Part {
     /// A tensor of the checkpoint.
     Tensor(String),
-    /// A tensor times a factor.
-    Scaled(String, f32),
+    /// A tensor times factors: each for so many elements, in order.
+    Scaled(String, Vec<(usize, f32)>),
+    /// Elements of two tensors in turn, as [`MatrixRecipe::interleave`] takes rows.
+    InTurn(String, String),
     /// So many zeros: a bias that the checkpoint does not have.
     Zeros(usize),
     /// Words computed from the config (rotary frequencies).
@@ -106,6 +108,8 @@ pub struct Mamba2Layer {
     pub out_proj: Matrix,
     /// Its bias.
     pub out_bias: Option<Vector>,
+    /// Factor of what is added.
+    pub out_scale: f32,
     /// Ring of raw convolution rows.
     pub conv_state: BufferId,
     /// Recurrent state.
@@ -156,19 +160,29 @@ pub struct AttentionLayer {
     pub o_proj: Matrix,
     /// Its bias.
     pub o_bias: Option<Vector>,
+    /// Factor of what is added.
+    pub out_scale: f32,
     /// Keys and values of every position so far; grows with the text.
     pub cache: BufferId,
 }
 
-/// A gated MLP.
+/// An MLP.
 #[derive(Clone, Copy, Debug)]
 pub struct MlpLayer {
     /// Pre-norm.
     pub norm: Vector,
-    /// Gate and up projection, rows interleaved.
-    pub gate_up: Matrix,
+    /// Gate and up projection, rows interleaved, or up projection alone.
+    pub up: Matrix,
+    /// Its bias.
+    pub up_bias: Option<Vector>,
+    /// What happens to its outputs.
+    pub activation: Epilogue,
     /// Down projection.
     pub down: Matrix,
+    /// Its bias.
+    pub down_bias: Option<Vector>,
+    /// Factor of what is added.
+    pub out_scale: f32,
 }
 
 /// One sub-layer: it reads the residual stream through its norm, and adds to it.
@@ -180,8 +194,10 @@ pub enum Layer {
     SelectiveAttention(SalLayer),
     /// Attention over the whole text.
     Attention(AttentionLayer),
-    /// A gated MLP.
+    /// An MLP.
     Mlp(MlpLayer),
+    /// A Mamba-2 block and attention over the whole text side by side: both read the same norm.
+    Parallel(Mamba2Layer, AttentionLayer),
 }
 
 /// Session buffers that every model has.
@@ -295,7 +311,7 @@ impl Description {
         }
         let layers = builder.layers;
         let scales = &config.scales;
-        let norm = recipes.vector(d, vec![Part::Scaled(names.final_norm.to_owned(), scales.logits)]);
+        let norm = recipes.vector(d, vec![Part::Scaled(names.final_norm.to_owned(), vec![(d, scales.logits)])]);
         let head =
             if config.tie_word_embeddings { embedding } else { recipes.matrix(&[HEAD.to_owned()], false, vocab, d) };
         // Layers add r·f(norm(h)). The stream kept here is h / r: layers then add f as it is, and a norm gives the same for
@@ -330,7 +346,7 @@ impl Description {
     /// Buffers of a session that have a row for every token of the text; what they are described with is the least.
     pub fn caches(&self) -> impl Iterator<Item = BufferId> + '_ {
         self.layers.iter().filter_map(|l| match l {
-            Layer::Attention(a) => Some(a.cache),
+            Layer::Attention(a) | Layer::Parallel(_, a) => Some(a.cache),
             _ => None,
         })
     }

@@ -350,7 +350,7 @@ impl Error {
                 "correct config.json, or take the one published with the weights"
             }
             Error::UnsupportedModel { .. } => {
-                "this build runs taipan, mamba2, granitemoehybrid, bamba and the original layout of Mamba-2"
+                "this build runs taipan, mamba2, granitemoehybrid, bamba, falcon_h1, nemotron_h and the original layout of Mamba-2"
             }
             Error::NoWeights { .. } => {
                 "name a folder that holds config.json and safetensors weights; other formats must be converted first"

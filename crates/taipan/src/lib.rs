@@ -57,7 +57,10 @@ mod session;
 pub mod tokenizer;
 pub mod weights;
 
-pub use config::{AttentionConfig, Config, Family, LayerType, Mamba2Config, MlpConfig, Rope, SalConfig, Scales};
+pub use config::{
+    Activation, AttentionConfig, Config, Family, LayerType, Mamba2Config, MixerScales, MlpConfig, Rope, SalConfig,
+    Scales,
+};
 pub use device::Device;
 pub use error::{Error, Result, SavedStateProblem};
 pub use footprint::Footprint;

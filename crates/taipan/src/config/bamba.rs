@@ -13,14 +13,13 @@ pub(super) fn config(root: &Section<'_>) -> Result<Config> {
     let hidden_size = root.size_or("hidden_size", 1..=MAX_WIDTH, 4096)?;
     let norm_eps = root.eps_or("rms_norm_eps", 1e-5)?;
     root.only("hidden_act", &["silu", "swish"])?;
-    root.only_bool("mlp_bias", false)?;
     let inner = root.size_or("intermediate_size", 1..=MAX_INTERMEDIATE, 14_336)?;
     Ok(Config {
         tie_word_embeddings: root.bool_or("tie_word_embeddings", false)?,
         rms_norm_eps: norm_eps,
-        mamba2: Some(hybrid::mixer(root, hidden_size, 256, norm_eps)?),
+        mamba2: Some(hybrid::mixer(root, hybrid::expanded(root, hidden_size)?, 256, norm_eps)?),
         attention: Some(attention(root, hidden_size)?),
-        mlp: Some(MlpConfig { intermediate_size: inner }),
+        mlp: Some(MlpConfig { bias: root.bool_or("mlp_bias", false)?, ..MlpConfig::gated(inner) }),
         bos_token_id: bos(root, vocab_size)?,
         eos_token_ids: eos(root, vocab_size)?,
         max_trained_length: root.optional_size("max_position_embeddings", 1..=1 << 30)?,

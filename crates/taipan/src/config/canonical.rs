@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{AttentionConfig, Config, Family, Mamba2Config, SalConfig};
+use super::{AttentionConfig, Config, Family, Mamba2Config, MixerScales, MlpConfig, SalConfig};
 
 impl Config {
     /// The same config in one fixed spelling: every key, sorted, floats exact. Equal configs give equal text, so it serves
@@ -37,7 +37,7 @@ impl Config {
         let scales = [self.scales.embedding, self.scales.residual, self.scales.logits];
         sorted([
             ("attention", json!(self.attention.as_ref().map(AttentionConfig::keys))),
-            ("mlp", json!(self.mlp.as_ref().map(|m| m.intermediate_size))),
+            ("mlp", json!(self.mlp.as_ref().map(MlpConfig::keys))),
             ("scales", json!(scales.map(f64::from))),
         ])
     }
@@ -52,6 +52,18 @@ impl AttentionConfig {
             ("scale", json!(f64::from(self.scale))),
             ("rope", json!(self.rope.map(|rope| (rope.theta, rope.channels)))),
             ("bias", json!(self.bias)),
+            ("scales", json!([self.in_scale, self.out_scale].map(f64::from))),
+        ])
+    }
+}
+
+impl MlpConfig {
+    fn keys(&self) -> BTreeMap<&'static str, Value> {
+        sorted([
+            ("intermediate_size", json!(self.intermediate_size)),
+            ("activation", json!(format!("{:?}", self.activation))),
+            ("bias", json!(self.bias)),
+            ("scales", json!([self.gate_scale, self.out_scale].map(f64::from))),
         ])
     }
 }
@@ -84,6 +96,8 @@ impl Mamba2Config {
             keys.insert("num_heads", json!(self.num_heads));
             keys.insert("out_bias", json!(self.out_bias));
             keys.insert("gate", json!(format!("{:?}", self.gate)));
+            let MixerScales { input, projected: [z, x, b, c, dt], output } = self.scales;
+            keys.insert("scales", json!([input, z, x, b, c, dt, output].map(f64::from)));
         }
         keys
     }

@@ -121,7 +121,7 @@ fn what_granite_does_not_do_here_is_named() {
             "`layer_types` is [\"mamba\"]; allowed: a list of num_hidden_layers = 4 entries",
         ),
         ("residual_multiplier", "0", "`residual_multiplier` is 0; allowed: a number above 0"),
-        ("mamba_d_head", "64", "`mamba_d_head` is 64; allowed: mamba_expand × hidden_size / mamba_n_heads = 1536 / 48"),
+        ("mamba_d_head", "64", "`mamba_d_head` is 64; allowed: the inner width / mamba_n_heads = 1536 / 48"),
         ("num_key_value_heads", "5", "`num_key_value_heads` is 5; allowed: a divisor of 12"),
         (
             "num_attention_heads",
@@ -151,6 +151,50 @@ fn bamba_rotates_half_of_a_head_in_both_spellings() {
     let c = parse(r#"{"model_type": "bamba", "attn_layer_indices": [9, 18, 27]}"#).unwrap();
     assert_eq!(c.count(LayerType::Attention), 3);
     assert!(message(r#"{"model_type": "bamba", "attn_layer_indices": [32]}"#).contains("below num_hidden_layers = 32"));
+}
+
+#[test]
+fn falcon_has_its_multipliers_and_an_inner_width_of_its_own() {
+    let text = r#"{"model_type": "falcon_h1", "hidden_size": 1024, "num_hidden_layers": 2, "mamba_d_ssm": 1536,
+        "mamba_n_heads": 24, "mamba_d_head": 64, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64,
+        "key_multiplier": 0.5, "ssm_multipliers": [1, 2, 3, 4, 5], "mlp_multipliers": [0.5, 0.25], "rope_theta": 1e11,
+        "attention_in_multiplier": 2, "ssm_in_multiplier": 3, "mamba_rms_norm": false}"#;
+    let c = parse(text).unwrap();
+    assert_eq!(c.layer_types, [LayerType::Parallel; 2]);
+    let m = c.mamba2.as_ref().unwrap();
+    assert_eq!(
+        (m.d_inner(), m.gate, m.scales.input, m.scales.projected),
+        (1536, GateMode::GateOnly, 3.0, [1.0, 2.0, 3.0, 4.0, 5.0])
+    );
+    let a = c.attention.as_ref().unwrap();
+    assert_eq!(
+        (a.q_width(), a.scale, a.in_scale, a.rope),
+        (512, 0.0625, 2.0, Some(Rope { theta: 1e11, channels: 64 }))
+    );
+    let mlp = c.following_mlp().unwrap();
+    assert_eq!((mlp.gate_scale, mlp.out_scale, mlp.bias), (0.5, 0.25, false));
+    let error = message(&text.replace("[1, 2, 3, 4, 5]", "[1, 2, 3, 4]"));
+    assert_eq!(error, "config.json: `ssm_multipliers` is [1,2,3,4]; allowed: a list of 5 numbers above 0");
+    let normed = parse(&text.replace("\"mamba_rms_norm\": false", "\"mamba_rms_norm\": true")).unwrap();
+    assert_eq!(normed.mamba2.unwrap().gate, GateMode::NormBeforeGate);
+}
+
+#[test]
+fn nemotron_spells_its_layers_in_letters_or_words() {
+    let layers = |keys: &str| parse(&format!(r#"{{"model_type": "nemotron_h", {keys}}}"#)).map(|c| c.layer_types);
+    let expected = [LayerType::Mamba2, LayerType::Mlp, LayerType::Attention];
+    assert_eq!(layers(r#""hybrid_override_pattern": "M-*""#).unwrap(), expected);
+    assert_eq!(layers(r#""layers_block_type": ["mamba", "mlp", "full_attention"]"#).unwrap(), expected);
+    let error = |keys: &str| layers(keys).unwrap_err().to_string();
+    assert_eq!(
+        error(r#""hybrid_override_pattern": "ME""#),
+        "config.json: `hybrid_override_pattern` is \"ME\"; allowed: layers of other kinds: experts are not supported yet"
+    );
+    assert!(error(r#""hybrid_override_pattern": "M+""#).contains("a text of the letters M, * and -"));
+    assert!(error(r#""hybrid_override_pattern": """#).contains("1 to 1024 layers"));
+    assert!(error(r#""layers_block_type": ["mamba", "rwkv"]"#).contains("`layers_block_type[1]` is \"rwkv\""));
+    assert_eq!(error(r#""x": 1"#), "config.json: `layers_block_type` is missing");
+    assert!(error(r#""mlp_hidden_act": "silu", "hybrid_override_pattern": "M""#).contains("allowed: \"relu2\""));
 }
 
 #[test]

@@ -20,11 +20,9 @@ pub(super) fn config(root: &Section<'_>) -> Result<Config> {
     Ok(Config {
         tie_word_embeddings: root.bool_or("tie_word_embeddings", false)?,
         rms_norm_eps: norm_eps,
-        mamba2: Some(hybrid::mixer(root, hidden_size, 256, norm_eps)?),
+        mamba2: Some(hybrid::mixer(root, hybrid::expanded(root, hidden_size)?, 256, norm_eps)?),
         attention: Some(attention(root, hidden_size)?),
-        mlp: Some(MlpConfig {
-            intermediate_size: root.size_or("shared_intermediate_size", 1..=MAX_INTERMEDIATE, 1024)?,
-        }),
+        mlp: Some(MlpConfig::gated(root.size_or("shared_intermediate_size", 1..=MAX_INTERMEDIATE, 1024)?)),
         scales: Scales {
             embedding: factor("embedding_multiplier")?,
             residual: factor("residual_multiplier")?,

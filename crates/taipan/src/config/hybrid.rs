@@ -5,7 +5,7 @@ use taipan_reference::GateMode;
 
 use super::parse::{MAX_ATTENTION_HEAD, MAX_LAYERS};
 use super::section::{Section, invalid, invalid_text};
-use super::{AttentionConfig, LayerType, Mamba2Config, Rope};
+use super::{AttentionConfig, LayerType, Mamba2Config, MixerScales, Rope};
 use crate::error::Result;
 
 /// `layer_types` in both spellings; all mixers where it is absent.
@@ -25,16 +25,20 @@ pub(super) fn layer_types(root: &Section<'_>, default_layers: usize) -> Result<V
     entries.iter().enumerate().map(parse).collect()
 }
 
-/// The `mamba_*` keys. The inner width is `mamba_expand` × hidden, in `mamba_n_heads` heads.
-pub(super) fn mixer(root: &Section<'_>, hidden: usize, d_state: usize, norm_eps: f32) -> Result<Mamba2Config> {
-    let inner = root.size_or("mamba_expand", 1..=16, 2)? * hidden;
+/// Inner width of a mixer as a multiple of the hidden size.
+pub(super) fn expanded(root: &Section<'_>, hidden: usize) -> Result<usize> {
+    Ok(root.size_or("mamba_expand", 1..=16, 2)? * hidden)
+}
+
+/// The `mamba_*` keys, for an inner width.
+pub(super) fn mixer(root: &Section<'_>, inner: usize, d_state: usize, norm_eps: f32) -> Result<Mamba2Config> {
     let num_heads = root.divisor_or("mamba_n_heads", inner, 128)?;
     let head_dim = match root.optional("mamba_d_head") {
         Some(Value::String(auto)) if auto == "auto" => inner / num_heads,
         _ => root.size_or("mamba_d_head", 1..=1024, inner / num_heads)?,
     };
     if num_heads * head_dim != inner {
-        let allowed = format!("mamba_expand × hidden_size / mamba_n_heads = {inner} / {num_heads}");
+        let allowed = format!("the inner width / mamba_n_heads = {inner} / {num_heads}");
         return Err(invalid_text("mamba_d_head", head_dim.to_string(), &allowed));
     }
     let bias = root.bool_or("mamba_proj_bias", false)?;
@@ -51,6 +55,7 @@ pub(super) fn mixer(root: &Section<'_>, hidden: usize, d_state: usize, norm_eps:
         gate: GateMode::NormAfterGate,
         time_step_limit: root.limits("time_step_limit")?,
         norm_eps,
+        scales: MixerScales::default(),
     })
 }
 
@@ -70,6 +75,8 @@ pub(super) fn attention(root: &Section<'_>, hidden: usize, kv_heads: Option<usiz
         scale: (head_dim as f32).sqrt().recip(),
         rope: None,
         bias: root.bool_or("attention_bias", false)?,
+        in_scale: 1.0,
+        out_scale: 1.0,
     })
 }
 

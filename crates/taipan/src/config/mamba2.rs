@@ -4,7 +4,7 @@ use taipan_reference::GateMode;
 
 use super::parse::{MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, bos, eos};
 use super::section::{Section, invalid_text};
-use super::{Config, Family, LayerType, Mamba2Config};
+use super::{Config, Family, LayerType, Mamba2Config, MixerScales};
 use crate::error::Result;
 
 /// Absent keys take the defaults of the class.
@@ -46,5 +46,6 @@ fn mixer(root: &Section<'_>, hidden: usize, norm_eps: f32) -> Result<Mamba2Confi
         gate: GateMode::NormAfterGate,
         time_step_limit: root.limits("time_step_limit")?,
         norm_eps,
+        scales: MixerScales::default(),
     })
 }

@@ -15,6 +15,10 @@ pub enum Family {
     GraniteMoeHybrid,
     /// `BambaForCausalLM`.
     Bamba,
+    /// `FalconH1ForCausalLM`.
+    FalconH1,
+    /// `NemotronHForCausalLM`.
+    NemotronH,
 }
 
 /// The names of a family's tensors; those of a layer stand below `layer` and the layer's number.
@@ -45,8 +49,14 @@ pub(crate) const HEAD: &str = "lm_head.weight";
 
 impl Family {
     /// The families whose checkpoints others publish.
-    pub const PUBLISHED: &'static [Family] =
-        &[Family::Mamba2, Family::StateSpaces, Family::GraniteMoeHybrid, Family::Bamba];
+    pub const PUBLISHED: &'static [Family] = &[
+        Family::Mamba2,
+        Family::StateSpaces,
+        Family::GraniteMoeHybrid,
+        Family::Bamba,
+        Family::FalconH1,
+        Family::NemotronH,
+    ];
 
     /// The spelling in `model_type`; the original layout has none and goes by its publisher's name.
     pub fn name(self) -> &'static str {
@@ -56,6 +66,8 @@ impl Family {
             Family::StateSpaces => "state-spaces",
             Family::GraniteMoeHybrid => "granitemoehybrid",
             Family::Bamba => "bamba",
+            Family::FalconH1 => "falcon_h1",
+            Family::NemotronH => "nemotron_h",
         }
     }
 
@@ -65,7 +77,9 @@ impl Family {
             Family::Mamba2 => &MAMBA2,
             Family::StateSpaces => &STATE_SPACES,
             Family::GraniteMoeHybrid => &GRANITE,
-            Family::Bamba => &BAMBA,
+            // The same blocks in another arrangement.
+            Family::Bamba | Family::FalconH1 => &BAMBA,
+            Family::NemotronH => &NEMOTRON,
         }
     }
 
@@ -115,3 +129,6 @@ const BAMBA: Names = Names {
     final_norm: "model.final_layernorm.weight",
     ..GRANITE
 };
+
+const NEMOTRON: Names =
+    Names { attention: "mixer.", gate_up: &["mixer.up_proj.weight"], down: "mixer.down_proj.weight", ..MAMBA2 };

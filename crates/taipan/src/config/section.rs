@@ -84,6 +84,16 @@ impl<'a> Section<'a> {
         factor.ok_or_else(|| invalid(&self.path(key), value, "a number above 0"))
     }
 
+    /// A list of constant factors; all 1 where it is absent.
+    pub(super) fn factors_or<const N: usize>(&self, key: &str) -> Result<[f32; N]> {
+        let Some(value) = self.optional(key) else { return Ok([1.0; N]) };
+        let factors = value.as_array().filter(|list| list.len() == N);
+        let factors = factors.and_then(|list| list.iter().map(finite).collect::<Option<Vec<f32>>>());
+        let factors = factors.filter(|list| list.iter().all(|f| *f > 0.0 && f.recip().is_finite()));
+        let factors = factors.and_then(|list| <[f32; N]>::try_from(list).ok());
+        factors.ok_or_else(|| invalid(&self.path(key), value, &format!("a list of {N} numbers above 0")))
+    }
+
     /// Bounds of the step size. An infinite upper one is null, or spelled out as transformers does.
     pub(super) fn limits(&self, key: &str) -> Result<(f32, f32)> {
         const ALLOWED: &str = "[low, high] with 0 ≤ low ≤ high and high > 0, where high may be null for no limit";

@@ -4,7 +4,7 @@ use taipan_reference::GateMode;
 
 use super::parse::{MAX_LAYERS, MAX_VOCAB, MAX_WIDTH};
 use super::section::{Section, invalid_text};
-use super::{Config, Family, LayerType, Mamba2Config};
+use super::{Config, Family, LayerType, Mamba2Config, MixerScales};
 use crate::error::Result;
 
 /// Of every norm; the files do not say it.
@@ -74,5 +74,6 @@ fn mixer(s: &Section<'_>, width: usize) -> Result<Mamba2Config> {
         gate,
         time_step_limit: s.limits("dt_limit")?,
         norm_eps: EPS,
+        scales: MixerScales::default(),
     })
 }

@@ -5,7 +5,7 @@ use taipan_reference::GateMode;
 
 use super::parse::{MAX_ATTENTION_HEAD, MAX_INTERMEDIATE, MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, MAX_WINDOW, bos, eos};
 use super::section::{Section, invalid, invalid_text, missing};
-use super::{Config, Family, LayerType, Mamba2Config, SalConfig, Scales};
+use super::{Config, Family, LayerType, Mamba2Config, MixerScales, SalConfig, Scales};
 use crate::error::Result;
 
 pub(super) fn config(root: &Section<'_>) -> Result<Config> {
@@ -92,6 +92,7 @@ fn mamba2(s: &Section<'_>, hidden: usize) -> Result<Mamba2Config> {
         gate: GateMode::NormAfterGate,
         time_step_limit: s.limits("time_step_limit")?,
         norm_eps: s.eps_or("norm_eps", 1e-5)?,
+        scales: MixerScales::default(),
     })
 }
 

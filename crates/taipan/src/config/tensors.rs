@@ -2,7 +2,7 @@
 
 use taipan_reference::GateMode;
 
-use super::{Config, HEAD, LayerType, Mamba2Config, Names};
+use super::{Config, HEAD, LayerType, Mamba2Config, MlpConfig, Names};
 
 type Named = (String, Vec<usize>);
 
@@ -21,16 +21,24 @@ impl Config {
                     out.push((format!("{prefix}gate.weight"), vec![2, d]));
                     out.push((format!("{prefix}gate.bias"), vec![2]));
                     attention(&mut out, &attention_prefix, [s.q_width(), s.kv_width()], false, d);
-                    mlp(&mut out, &prefix, names, s.intermediate_size, d);
+                    out.push((format!("{prefix}{}", names.mlp_norm), vec![d]));
+                    mlp(&mut out, &prefix, names, &MlpConfig::gated(s.intermediate_size), d);
                 }
                 (LayerType::Attention, .., Some(a)) => {
+                    attention(&mut out, &attention_prefix, [a.q_width(), a.kv_width()], a.bias, d);
+                }
+                (LayerType::Parallel, Some(m), _, Some(a)) => {
+                    mamba2(&mut out, &format!("{prefix}{}", names.mixer), m, d);
                     attention(&mut out, &attention_prefix, [a.q_width(), a.kv_width()], a.bias, d);
                 }
                 // A parsed config has the section of each of its layers; one built by hand may lack it.
                 _ => {}
             }
-            if let Some(m) = &self.mlp {
-                mlp(&mut out, &prefix, names, m.intermediate_size, d);
+            if let Some(m) = self.following_mlp() {
+                out.push((format!("{prefix}{}", names.mlp_norm), vec![d]));
+                mlp(&mut out, &prefix, names, m, d);
+            } else if let (LayerType::Mlp, Some(m)) = (layer, &self.mlp) {
+                mlp(&mut out, &prefix, names, m, d);
             }
         }
         out.push((names.final_norm.to_owned(), vec![d]));
@@ -79,10 +87,14 @@ fn attention(out: &mut Vec<Named>, prefix: &str, [q, kv]: [usize; 2], bias: bool
     }
 }
 
-fn mlp(out: &mut Vec<Named>, prefix: &str, names: &Names, inner: usize, d: usize) {
-    out.push((format!("{prefix}{}", names.mlp_norm), vec![d]));
+fn mlp(out: &mut Vec<Named>, prefix: &str, names: &Names, m: &MlpConfig, d: usize) {
     // Gate and up lie in one tensor, or in one each.
-    let rows = 2 * inner / names.gate_up.len();
-    out.extend(names.gate_up.iter().map(|name| (format!("{prefix}{name}"), vec![rows, d])));
-    out.push((format!("{prefix}{}", names.down), vec![d, inner]));
+    let rows = m.up_rows() / names.gate_up.len();
+    let up = names.gate_up.iter().map(|name| (*name, rows, d));
+    for (name, rows, cols) in up.chain([(names.down, d, m.intermediate_size)]) {
+        out.push((format!("{prefix}{name}"), vec![rows, cols]));
+        if m.bias {
+            out.push((format!("{prefix}{}", name.replace(".weight", ".bias")), vec![rows]));
+        }
+    }
 }

@@ -26,12 +26,13 @@ impl Scratch {
             Rows { buffer: BufferId::Scratch(id), cols: cols as u32 }
         };
         // A model without layers of a kind keeps empty buffers of that kind: nothing refers to them.
-        let m = config.mamba2.as_ref().filter(|_| config.count(LayerType::Mamba2) > 0);
+        let parallel = config.count(LayerType::Parallel);
+        let m = config.mamba2.as_ref().filter(|_| config.count(LayerType::Mamba2) + parallel > 0);
         let with = |f: &dyn Fn(&Mamba2Config) -> usize| m.map_or(0, f);
         let (inner, heads) = (with(&|m| m.d_inner()), with(&|m| m.num_heads));
         let (groups, n) = (with(&|m| m.n_groups), with(&|m| m.d_state));
         let s = config.selective_attention.as_ref().filter(|_| config.count(LayerType::SelectiveAttention) > 0);
-        let a = config.attention.as_ref().filter(|_| config.count(LayerType::Attention) > 0);
+        let a = config.attention.as_ref().filter(|_| config.count(LayerType::Attention) + parallel > 0);
         let q_width = s.map_or(0, SalConfig::q_width).max(a.map_or(0, AttentionConfig::q_width));
         let kv_width = s.map_or(0, SalConfig::kv_width).max(a.map_or(0, AttentionConfig::kv_width));
         let mlp = s.map_or(0, |s| s.intermediate_size).max(config.mlp.as_ref().map_or(0, |m| m.intermediate_size));

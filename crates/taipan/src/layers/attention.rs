@@ -10,19 +10,30 @@ impl AttentionLayer {
     pub(super) fn prefill(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
         let s = cx.scratch;
         calls.push(RmsNorm { norm: self.norm, eps: cx.eps, x: s.hidden, out: s.normed }.into());
+        self.prefill_normed(cx, calls);
+    }
+
+    /// A segment of tokens whose norm is there already.
+    pub(super) fn prefill_normed(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+        let s = cx.scratch;
         calls.push(matmul(cx, self.kv_proj, self.kv_bias, s.normed, s.kv, Epilogue::Store));
         calls.push(matmul(cx, self.q_proj, self.q_bias, s.normed, s.q, Epilogue::Store));
         self.attend(cx, calls);
-        calls.push(matmul(cx, self.o_proj, self.o_bias, s.attended, s.hidden, Epilogue::Add));
+        calls.push(matmul(cx, self.o_proj, self.o_bias, s.attended, s.hidden, Epilogue::Add(self.out_scale)));
     }
 
-    /// One token.
-    pub(super) fn decode(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+    /// One token, first half: it reads the residual stream.
+    pub(super) fn read(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
         let (s, norm) = (cx.scratch, Some(cx.norm(self.norm)));
         calls.push(matvec(cx, self.kv_proj, self.kv_bias, norm, s.hidden, s.kv, Epilogue::Store));
         calls.push(matvec(cx, self.q_proj, self.q_bias, norm, s.hidden, s.q, Epilogue::Store));
+    }
+
+    /// One token, second half: it adds to the residual stream.
+    pub(super) fn add(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+        let s = cx.scratch;
         self.attend(cx, calls);
-        calls.push(matvec(cx, self.o_proj, self.o_bias, None, s.attended, s.hidden, Epilogue::Add));
+        calls.push(matvec(cx, self.o_proj, self.o_bias, None, s.attended, s.hidden, Epilogue::Add(self.out_scale)));
     }
 
     /// From queries, keys and values to what is attended to; the cache then holds the segment as well.

@@ -88,24 +88,8 @@ impl Programs {
         let cx = Context { common: &d.common, scratch: &d.scratch, shape: d.shape, eps: d.eps };
         let (mut prefill, mut decode) = (vec![embed(&cx, d)], vec![embed(&cx, d)]);
         for layer in &d.layers {
-            match layer {
-                Layer::Mamba2(layer) => {
-                    layer.prefill(&cx, &mut prefill);
-                    layer.decode(&cx, &mut decode);
-                }
-                Layer::SelectiveAttention(layer) => {
-                    layer.prefill(&cx, &mut prefill);
-                    layer.decode(&cx, &mut decode);
-                }
-                Layer::Attention(layer) => {
-                    layer.prefill(&cx, &mut prefill);
-                    layer.decode(&cx, &mut decode);
-                }
-                Layer::Mlp(layer) => {
-                    layer.prefill(&cx, &mut prefill);
-                    layer.decode(&cx, &mut decode);
-                }
-            }
+            layer.prefill(&cx, &mut prefill);
+            layer.decode(&cx, &mut decode);
         }
         prefill.push(head(&cx, d));
         decode.push(head(&cx, d));
@@ -116,6 +100,44 @@ impl Programs {
             sample: vec![sample(&cx)],
             final_norm: vec![RmsNorm { norm: d.norm, eps: d.eps, x: d.scratch.hidden, out: d.scratch.normed }.into()],
             logit_tiles: tiles.map(|i| vec![logit_tile(&cx, d, i * d.shape.logit_rows)]).collect(),
+        }
+    }
+}
+
+impl Layer {
+    fn prefill(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+        match self {
+            Layer::Mamba2(layer) => layer.prefill(cx, calls),
+            Layer::SelectiveAttention(layer) => layer.prefill(cx, calls),
+            Layer::Attention(layer) => layer.prefill(cx, calls),
+            Layer::Mlp(layer) => layer.prefill(cx, calls),
+            Layer::Parallel(mixer, attention) => {
+                mixer.prefill(cx, calls);
+                // The same norm: what it made of the stream before the mixer added to it is still there.
+                attention.prefill_normed(cx, calls);
+            }
+        }
+    }
+
+    fn decode(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+        match self {
+            Layer::Mamba2(layer) => {
+                layer.read(cx, calls);
+                layer.add(cx, calls);
+            }
+            Layer::SelectiveAttention(layer) => layer.decode(cx, calls),
+            Layer::Attention(layer) => {
+                layer.read(cx, calls);
+                layer.add(cx, calls);
+            }
+            Layer::Mlp(layer) => layer.decode(cx, calls),
+            Layer::Parallel(mixer, attention) => {
+                // Both read the stream before either adds to it.
+                mixer.read(cx, calls);
+                attention.read(cx, calls);
+                mixer.add(cx, calls);
+                attention.add(cx, calls);
+            }
         }
     }
 }

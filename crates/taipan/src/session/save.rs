@@ -59,7 +59,7 @@ fn parts(d: &Description, consumed: u32) -> Vec<Part<'_>> {
     let skipped = [common.control, common.ids, common.options];
     let mut rings = vec![common.recent];
     rings.extend(d.layers.iter().filter_map(|layer| match layer {
-        Layer::Mamba2(l) => Some(l.conv_state),
+        Layer::Mamba2(l) | Layer::Parallel(l, _) => Some(l.conv_state),
         Layer::SelectiveAttention(l) => Some(l.ring),
         Layer::Attention(_) | Layer::Mlp(_) => None,
     }));

@@ -68,7 +68,8 @@ fn ssd(call: &Call, w: &Weights, m: &mut Memory) {
             let (stride, offset) = (c.raw.cols as usize, c.mixer.dt_at() as usize);
             m.write(c.da.buffer, |m, da| {
                 let (s, q) = (c.mixer.ssm(), c.chunk as usize);
-                reference::chunk_cumsum(&s, &heads, q, m.f32(c.raw.buffer), stride, offset, n, da);
+                let raw = super::scaled(m.f32(c.raw.buffer), c.mixer.dt_scale);
+                reference::chunk_cumsum(&s, &heads, q, &raw, stride, offset, n, da);
             });
         }
         Call::BmmChunk(c) => {
