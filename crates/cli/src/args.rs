@@ -99,6 +99,9 @@ pub(crate) struct ModelArgs {
     /// Let attention select at most C·L + BURST of any L tokens, 0 < C ≤ 1 [default: no bound; BURST: 16]
     #[arg(long, value_name = "C[,BURST]")]
     pub(crate) attention_bound: Option<String>,
+    /// Most tokens of a text, for a model with full attention, whose memory grows with it [default: what the device holds]
+    #[arg(long, value_name = "N")]
+    pub(crate) ctx: Option<usize>,
 }
 
 /// Storage of matrices.

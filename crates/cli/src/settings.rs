@@ -65,6 +65,8 @@ pub(crate) struct ModelChoice {
     pub(crate) dir: Option<PathBuf>,
     pub(crate) dtype: WeightDtype,
     pub(crate) bound: Option<AttentionBound>,
+    /// Most tokens of a text.
+    pub(crate) context: Option<usize>,
 }
 
 /// Where a prompt comes from.
@@ -179,7 +181,10 @@ fn model(args: ModelArgs) -> Result<ModelChoice> {
     let bound = bound
         .transpose()
         .map_err(|e| Failure::usage(format!("--attention-bound: {e}"), "for instance --attention-bound 0.15,16"))?;
-    Ok(ModelChoice { dir: args.model, dtype: dtype(args.dtype), bound })
+    if args.ctx == Some(0) {
+        return Err(not_in("--ctx", 0, "a number of tokens, 1 or more"));
+    }
+    Ok(ModelChoice { dir: args.model, dtype: dtype(args.dtype), bound, context: args.ctx })
 }
 
 fn dtype(arg: DtypeArg) -> WeightDtype {
