@@ -25,6 +25,7 @@ use taipan_reference::GateMode;
 
 pub use names::Family;
 pub(crate) use names::{HEAD, Names};
+pub(crate) use parse::token_ids;
 
 /// A model's configuration.
 #[derive(Debug, Clone, PartialEq)]

@@ -420,6 +420,14 @@ impl Error {
         self
     }
 
+    /// The same about another file than config.json.
+    pub(crate) fn of_file(mut self, name: &str) -> Error {
+        if let Error::ConfigValue { file, .. } = &mut self {
+            *file = name.to_owned();
+        }
+        self
+    }
+
     pub(crate) fn weights(file: &str, problem: WeightsProblem) -> Error {
         Error::Weights { file: file.to_owned(), problem: Box::new(problem) }
     }

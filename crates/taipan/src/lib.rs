@@ -48,6 +48,7 @@ mod device;
 pub mod error;
 mod footprint;
 pub mod fsutil;
+mod generation;
 pub mod layers;
 mod load;
 mod memory;
@@ -64,6 +65,7 @@ pub use config::{
 pub use device::Device;
 pub use error::{Error, Result, SavedStateProblem};
 pub use footprint::Footprint;
+pub use generation::GenerationDefaults;
 pub use load::{Progress, WeightDtype, matrix_pieces};
 pub use model::{DeviceWeights, LoadOptions, Model, ModelFiles};
 pub use session::{

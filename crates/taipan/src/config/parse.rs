@@ -94,13 +94,16 @@ pub(super) fn bos(root: &Section<'_>, vocab: usize) -> Result<Option<u32>> {
     value.map(|v| token("bos_token_id", v, vocab)).transpose()
 }
 
-/// One id or a list of them, in ascending order without repeats.
+/// The ids that end a text.
 pub(super) fn eos(root: &Section<'_>, vocab: usize) -> Result<Vec<u32>> {
-    const KEY: &str = "eos_token_id";
-    let mut ids = match root.map.get(KEY) {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::Array(ids)) => ids.iter().map(|id| token(KEY, id, vocab)).collect::<Result<_>>()?,
-        Some(id) => vec![token(KEY, id, vocab)?],
+    root.optional("eos_token_id").map_or_else(|| Ok(Vec::new()), |value| token_ids("eos_token_id", value, vocab))
+}
+
+/// One id or a list of them, in ascending order without repeats.
+pub(crate) fn token_ids(key: &str, value: &Value, vocab: usize) -> Result<Vec<u32>> {
+    let mut ids = match value {
+        Value::Array(ids) => ids.iter().map(|id| token(key, id, vocab)).collect::<Result<_>>()?,
+        id => vec![token(key, id, vocab)?],
     };
     ids.sort_unstable();
     ids.dedup();
