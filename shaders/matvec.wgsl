@@ -2,11 +2,12 @@
 //   prologue: none, or RMSNorm over GROUPS equal groups with weight `norm`. With one group a slot sums the squares of x while
 //             it reads x for the product and scales the result. With several, each workgroup computes the scales first (x is
 //             small); with RAGGED a group is not a whole number of eights, so each column looks its group up
-//   epilogue: STORE y = v · ADD y += v · MIX y = (1 − α)·y + α·v · SWIGLU y[j] = silu(v[2j]) · v[2j + 1] (rows interleaved)
+//   epilogue: STORE y = v · ADD y += scale·v · MIX y = (1 − α)·y + α·v · RELU2 y = max(v, 0)²
+//             SWIGLU y[j] = silu(scale·v[2j]) · v[2j + 1] (rows interleaved)
 // A workgroup has SLOTS = WIDTH / LANES slots; a slot owns ROWS consecutive rows, its LANES lanes split the columns. With
 // EIGHT a slot has eight rows, so that what is read of x and norm feeds twice as many products.
 // With ONLY_SELECTED an unselected token returns before it reads any weight.
-struct Params { cols: u32, rows: u32, first_row: u32, eps: f32 }
+struct Params { cols: u32, rows: u32, first_row: u32, eps: f32, scale: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;            // (all rows) if BIAS
 @group(0) @binding(3) var<storage, read> norm: array<vec4<f32>>;      // (cols) if GROUPS > 0
@@ -28,6 +29,7 @@ const STORE = 0u;
 const ADD = 1u;
 const MIX = 2u;
 const SWIGLU = 3u;
+const RELU2 = 4u;
 override SCALES: u32 = max(GROUPS, 1u);
 override SLOTS: u32 = WIDTH / LANES;
 
@@ -96,7 +98,9 @@ fn finish(row: u32, value: vec4<f32>) {
     if (EPILOGUE == STORE) {
       y[at] = v;
     } else if (EPILOGUE == ADD) {
-      y[at] += v;
+      y[at] += params.scale * v;
+    } else if (EPILOGUE == RELU2) {
+      y[at] = max(v, 0.0) * max(v, 0.0);
     } else {
       let alpha = bitcast<f32>(selection[alpha_at(0u)]);
       y[at] = (1.0 - alpha) * y[at] + alpha * v;
@@ -104,10 +108,17 @@ fn finish(row: u32, value: vec4<f32>) {
   }
 }
 
+fn finish_pair(row: u32, value: vec2<f32>) {
+  if (row >= params.rows) { return; }
+  let at = params.first_row + row;
+  var v = value;
+  if (BIAS) { v += vec2(bias[at], bias[at + 1u]); }
+  y[at / 2u] = silu(params.scale * v.x) * v.y;
+}
+
 fn finish_swiglu(row: u32, value: vec4<f32>) {
-  let at = (params.first_row + row) / 2u;
-  if (row < params.rows) { y[at] = silu(value.x) * value.y; }
-  if (row + 2u < params.rows) { y[at + 1u] = silu(value.z) * value.w; }
+  finish_pair(row, value.xy);
+  finish_pair(row + 2u, value.zw);
 }
 
 fn finish_four(row: u32, value: vec4<f32>) {

@@ -1,19 +1,22 @@
-// Attention of the selected tokens (arXiv 2410.18572 eq. 4), causal in a window: token i sees the positions (i − window, i].
+// Attention of the selected tokens (arXiv 2410.18572 eq. 4), or of all with ALL, causal in a window: token i sees the
+// positions (i − window, i].
 //   out[r] = softmax(scale · q_r · k_j) v_j, by an online softmax over tiles of 64 positions
 // Keys and values of a position come from the segment (SEGMENT, position ≥ the segment's first) or from the window's ring
-// (slot = position % window). With ROTARY the query is rotated here. A workgroup per (selected row r, head).
-struct Params { heads: u32, kv_heads: u32, head_dim: u32, window: u32, capacity: u32, scale: f32 }
+// (slot = position % window). With ROTARY the first `rotary` channels of the query's heads are rotated here. A workgroup per
+// (selected row r, head), or with ALL per (head, token r).
+struct Params { heads: u32, kv_heads: u32, head_dim: u32, window: u32, capacity: u32, rotary: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> table: array<u32>;         // (head_dim / 2) pairs hi, lo, if ROTARY
+@group(0) @binding(1) var<storage, read> table: array<u32>;         // (rotary / 2) pairs hi, lo, if ROTARY
 @group(1) @binding(0) var<storage, read> q: array<f32>;             // (selected, heads·head_dim)
 @group(1) @binding(1) var<storage, read> kv: array<f32>;            // (tokens, 2·kv_heads·head_dim), if SEGMENT
-@group(1) @binding(2) var<storage, read> window: array<f32>;        // (window, 2·kv_heads·head_dim)
+@group(1) @binding(2) var<storage, read> window: array<f32>;        // (up to window, 2·kv_heads·head_dim)
 @group(1) @binding(3) var<storage, read> control: array<u32>;
-@group(1) @binding(4) var<storage, read> selection: array<u32>;
+@group(1) @binding(4) var<storage, read> selection: array<u32>;     // unless ALL
 @group(1) @binding(5) var<storage, read_write> out: array<f32>;     // (selected, heads·head_dim)
 
 override ROTARY: bool = false;
 override SEGMENT: bool = true;
+override ALL: bool = false;
 override HEAD_DIM: u32 = 64u;
 const WIDTH = 64u;
 const LOWEST = -1e30;
@@ -29,10 +32,10 @@ fn ring_row(position: u32) -> u32 { return (position % params.window) * row_stri
 
 fn load_query(r: u32, head: u32, position: u32, lane: u32) {
   let base = r * row_stride(params.heads * params.head_dim) + head * params.head_dim;
-  let half = params.head_dim / 2u;
+  let half = params.rotary / 2u;
   for (var d = lane; d < params.head_dim; d += WIDTH) {
     var v = q[base + d];
-    if (ROTARY) {
+    if (ROTARY && d < params.rotary) {
       let rot = rotation(position, d % half);
       if (d < half) { v = v * rot.x - q[base + d + half] * rot.y; } else { v = v * rot.x + q[base + d - half] * rot.y; }
     }
@@ -59,10 +62,11 @@ fn value(position: u32, column: u32) -> f32 {
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  let r = group.x;
-  let head = group.y;
-  if (r >= selection[COUNT]) { return; }
-  let position = first_position() + selection[index_at(r, params.capacity)];
+  let r = select(group.x, group.y, ALL);
+  let head = select(group.y, group.x, ALL);
+  if (!ALL && r >= selection[COUNT]) { return; }
+  var position = first_position() + r;
+  if (!ALL) { position = first_position() + selection[index_at(r, params.capacity)]; }
   let kv_head = head / (params.heads / params.kv_heads);
   let k_column = kv_head * params.head_dim;
   let v_column = (params.kv_heads + kv_head) * params.head_dim;

@@ -7,25 +7,35 @@ use crate::{
 };
 
 /// What happens to the result of a matrix product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Epilogue {
     /// `y = v`.
     Store,
-    /// `y += v`: the residual.
-    Add,
+    /// `y += scale·v`: the residual.
+    Add(f32),
     /// `y = (1 − α)·y + α·v`, α of the token's gate (arXiv 2410.18572 eq. 5).
     Mix,
-    /// `y[j] = silu(v[2j]) · v[2j + 1]`: rows of gate and up projection interleaved.
-    Swiglu,
+    /// `y[j] = silu(scale·v[2j]) · v[2j + 1]`: rows of gate and up projection interleaved.
+    Swiglu(f32),
+    /// `y = max(v, 0)²`.
+    Relu2,
 }
 
 impl Epilogue {
     pub(crate) fn switch(self) -> f64 {
         match self {
             Self::Store => 0.0,
-            Self::Add => 1.0,
+            Self::Add(_) => 1.0,
             Self::Mix => 2.0,
-            Self::Swiglu => 3.0,
+            Self::Swiglu(_) => 3.0,
+            Self::Relu2 => 4.0,
+        }
+    }
+
+    pub(crate) fn scale(self) -> f32 {
+        match self {
+            Self::Add(scale) | Self::Swiglu(scale) => scale,
+            Self::Store | Self::Mix | Self::Relu2 => 1.0,
         }
     }
 }
@@ -110,6 +120,7 @@ impl Kernel for Matvec {
                 ("rows", piece.rows.into()),
                 ("first_row", piece.first_row.into()),
                 ("eps", self.norm.map_or(0.0, |n| n.eps).into()),
+                ("scale", self.epilogue.scale().into()),
             ],
             vectors: vec![self.bias, self.norm.map(|n| n.weight)],
             buffers: vec![Some(self.x.buffer), Some(self.y.buffer), Some(self.control), self.selection],

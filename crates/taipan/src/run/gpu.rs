@@ -64,6 +64,11 @@ impl Memory {
         Self(buffers)
     }
 
+    /// Puts another buffer in the place of one.
+    pub(crate) fn replace(&mut self, index: u32, buffer: Buffer) {
+        self.0[index as usize] = buffer;
+    }
+
     /// The buffers in the order of their ids.
     #[must_use]
     pub fn list(&self) -> &[Buffer] {
