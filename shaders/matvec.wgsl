@@ -125,11 +125,6 @@ fn finish_four(row: u32, value: vec4<f32>) {
   if (EPILOGUE == SWIGLU) { finish_swiglu(row, value); } else { finish(row, value); }
 }
 
-// Eight columns of four rows, times x.
-fn four_products(at: vec4<u32>, lo: vec4<f32>, hi: vec4<f32>) -> vec4<f32> {
-  return vec4(dot8(at.x, lo, hi), dot8(at.y, lo, hi), dot8(at.z, lo, hi), dot8(at.w, lo, hi));
-}
-
 // Sums over the lanes of a slot, of `sum` (first) and of `more` (second), times the scale of the only group. What its first
 // lane returns is right.
 fn slot_sums(lane: u32, sum: vec4<f32>, more: vec4<f32>, squares: f32) -> array<vec4<f32>, 2> {
@@ -188,6 +183,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   var more = vec4(0.0);
   var squares = 0.0;
   for (var i = lane % LANES; i < eights; i += LANES) {
+    // All that memory has to give is asked for before any of it is used.
+    let w0 = stored8(r0 + i);
+    let w1 = stored8(r1 + i);
+    let w2 = stored8(r2 + i);
+    let w3 = stored8(r3 + i);
+    var w4 = w0;
+    var w5 = w0;
+    var w6 = w0;
+    var w7 = w0;
+    if (EIGHT) {
+      w4 = stored8(r4 + i);
+      w5 = stored8(r5 + i);
+      w6 = stored8(r6 + i);
+      w7 = stored8(r7 + i);
+    }
     var lo = x[base + 2u * i];
     var hi = x[base + 2u * i + 1u];
     if (GROUPS == 1u) { squares += dot(lo, lo) + dot(hi, hi); }
@@ -199,8 +209,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
       lo *= norm[2u * i];
       hi *= norm[2u * i + 1u];
     }
-    sum += four_products(vec4(r0, r1, r2, r3) + i, lo, hi);
-    if (EIGHT) { more += four_products(vec4(r4, r5, r6, r7) + i, lo, hi); }
+    sum += vec4(dot8(w0, r0 + i, lo, hi), dot8(w1, r1 + i, lo, hi), dot8(w2, r2 + i, lo, hi), dot8(w3, r3 + i, lo, hi));
+    if (EIGHT) {
+      more += vec4(dot8(w4, r4 + i, lo, hi), dot8(w5, r5 + i, lo, hi), dot8(w6, r6 + i, lo, hi), dot8(w7, r7 + i, lo, hi));
+    }
   }
   let sums = slot_sums(lane, sum, more, squares);
   if (lane % LANES != 0u) { return; }

@@ -18,9 +18,10 @@ override ROTARY: bool = false;
 override SEGMENT: bool = true;
 override ALL: bool = false;
 override HEAD_DIM: u32 = 64u;
+override PADDED: u32 = (HEAD_DIM + 7u) / 8u * 8u;
 const WIDTH = 64u;
 const LOWEST = -1e30;
-var<workgroup> query: array<f32, HEAD_DIM>;
+var<workgroup> query: array<f32, PADDED>; // the padding is zero
 var<workgroup> scores: array<f32, WIDTH>;
 
 fn kv_cols() -> u32 { return 2u * params.kv_heads * params.head_dim; }
@@ -41,16 +42,35 @@ fn load_query(r: u32, head: u32, position: u32, lane: u32) {
     }
     query[d] = v * params.scale;
   }
+  if (lane < PADDED - HEAD_DIM) { query[HEAD_DIM + lane] = 0.0; }
 }
 
+// Eight channels of the query times those of a key. All are asked for before any is used.
+fn segment_eight(at: u32, d: u32) -> f32 {
+  let a = vec4(kv[at + d], kv[at + d + 1u], kv[at + d + 2u], kv[at + d + 3u]);
+  let b = vec4(kv[at + d + 4u], kv[at + d + 5u], kv[at + d + 6u], kv[at + d + 7u]);
+  return dot(a, query_four(d)) + dot(b, query_four(d + 4u));
+}
+
+fn ring_eight(at: u32, d: u32) -> f32 {
+  let a = vec4(window[at + d], window[at + d + 1u], window[at + d + 2u], window[at + d + 3u]);
+  let b = vec4(window[at + d + 4u], window[at + d + 5u], window[at + d + 6u], window[at + d + 7u]);
+  return dot(a, query_four(d)) + dot(b, query_four(d + 4u));
+}
+
+fn query_four(d: u32) -> vec4<f32> {
+  return vec4(query[d], query[d + 1u], query[d + 2u], query[d + 3u]);
+}
+
+// What stands behind a head's channels is multiplied by the zeros behind the query.
 fn score(position: u32, column: u32) -> f32 {
   var sum = 0.0;
   if (in_segment(position)) {
     let base = segment_row(position) + column;
-    for (var d = 0u; d < params.head_dim; d += 1u) { sum += query[d] * kv[base + d]; }
+    for (var d = 0u; d < PADDED; d += 8u) { sum += segment_eight(base, d); }
   } else {
     let base = ring_row(position) + column;
-    for (var d = 0u; d < params.head_dim; d += 1u) { sum += query[d] * window[base + d]; }
+    for (var d = 0u; d < PADDED; d += 8u) { sum += ring_eight(base, d); }
   }
   return sum;
 }
@@ -58,6 +78,15 @@ fn score(position: u32, column: u32) -> f32 {
 fn value(position: u32, column: u32) -> f32 {
   if (in_segment(position)) { return kv[segment_row(position) + column]; }
   return window[ring_row(position) + column];
+}
+
+// Four positions' values of one channel, weighted.
+fn weighted(p: vec4<f32>, first: u32, last: u32, column: u32) -> f32 {
+  let v = vec4(
+    value(first, column), value(min(first + 1u, last), column), value(min(first + 2u, last), column),
+    value(min(first + 3u, last), column),
+  );
+  return dot(p, v);
 }
 
 @compute @workgroup_size(WIDTH)
@@ -89,12 +118,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     acc *= fade;
     total *= fade;
     highest = next;
-    for (var j = 0u; j < length; j += 1u) {
-      let p = exp(max(scores[j] - highest, -80.0));
-      total += p;
-      for (var c = 0u; c < 4u; c += 1u) {
-        let d = lane + c * WIDTH;
-        if (d < params.head_dim) { acc[c] += p * value(tile + j, v_column + d); }
+    workgroupBarrier();
+    scores[lane] = select(0.0, exp(max(s - highest, -80.0)), lane < length);
+    workgroupBarrier();
+    for (var j = 0u; j < length; j += 4u) {
+      let p = vec4(scores[j], scores[j + 1u], scores[j + 2u], scores[j + 3u]);
+      total += p.x + p.y + p.z + p.w;
+      acc.x += weighted(p, tile + j, position, v_column + min(lane, HEAD_DIM - 1u));
+      if (HEAD_DIM > WIDTH) { acc.y += weighted(p, tile + j, position, v_column + min(lane + WIDTH, HEAD_DIM - 1u)); }
+      if (HEAD_DIM > 2u * WIDTH) {
+        acc.z += weighted(p, tile + j, position, v_column + min(lane + 2u * WIDTH, HEAD_DIM - 1u));
+        acc.w += weighted(p, tile + j, position, v_column + min(lane + 3u * WIDTH, HEAD_DIM - 1u));
       }
     }
     workgroupBarrier();

@@ -3,7 +3,7 @@
 use taipan_shaders::{MATVEC, Shared};
 
 use crate::{
-    BufferId, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Vector, read, row_stride, spread, weight, write,
+    BufferId, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Tuning, Vector, read, row_stride, spread, weight, write,
 };
 
 /// What happens to the result of a matrix product.
@@ -86,9 +86,6 @@ static DECL: Decl = Decl {
 /// Invocations of a workgroup.
 const WIDTH: u32 = 64;
 
-/// From this many rows on a slot takes eight of them: before, that would leave too few workgroups.
-const MANY_ROWS: u32 = 512;
-
 impl Kernel for Matvec {
     fn decl(&self) -> &'static Decl {
         &DECL
@@ -99,10 +96,14 @@ impl Kernel for Matvec {
     }
 
     fn launch(&self, piece: Piece) -> Launch {
+        self.launch_tuned(piece, &Tuning::default())
+    }
+
+    fn launch_tuned(&self, piece: Piece, tuning: &Tuning) -> Launch {
         // As many lanes as have at least two loads each, so that short rows do not leave lanes idle.
         let eights = row_stride(self.weight.cols as usize) as u32 / 8;
         let lanes = (eights / 2).next_power_of_two().clamp(4, WIDTH);
-        let eight = piece.rows >= MANY_ROWS;
+        let eight = piece.rows >= tuning.matvec_eight_from;
         let rows_per_group = WIDTH / lanes * if eight { 8 } else { 4 };
         let groups = self.norm.map_or(0, |n| n.groups);
         Launch {

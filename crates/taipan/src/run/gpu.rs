@@ -191,7 +191,7 @@ impl Dispatch {
         piece: Piece,
         matrix: Option<(&Buffer, WeightFormat)>,
     ) -> Self {
-        let launch = call.launch(piece);
+        let launch = call.launch_tuned(piece, gpu.tuning());
         let vectors: Vec<_> = launch.vectors.iter().map(|v| v.map(|v| &weights.vectors[v.id as usize])).collect();
         let prepared = gpu.prepare(decl, &launch, matrix, &vectors);
         Self { prepared, buffers: launch.buffers }
