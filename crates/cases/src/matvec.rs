@@ -68,7 +68,7 @@ fn case(mut b: Builder, rows: usize, cols: usize, s: &Switches) -> Case {
     let weight = b.matrix(rows, cols);
     let bias = s.bias.then(|| b.random_vector(rows, -1.0, 1.0));
     let norm = (s.groups > 0).then(|| b.random_vector(cols, 0.5, 1.5));
-    let norm = norm.map(|weight| Norm { weight, eps: 1e-5, groups: s.groups });
+    let norm = norm.map(|weight| Norm { weight, eps: 0.1, groups: s.groups });
     let x = b.rows("x", tokens, cols, -2.0, 2.0);
     let y_cols = if s.epilogue == Epilogue::Swiglu { rows / 2 } else { rows };
     let y = b.rows("y", 1, y_cols, -2.0, 2.0);

@@ -3,7 +3,7 @@
 
 mod matrix;
 
-use taipan_gpu::{Bound, Buffer, CommandEncoder, ComputePassDescriptor, ComputePassTimestampWrites, Gpu, Prepared};
+use taipan_gpu::{Bound, Buffer, CommandEncoder, ComputePass, ComputePassDescriptor, Gpu, Prepared};
 use taipan_kernels::{BufferId, Call, Decl, Grid, Kernel, Piece, WeightFormat, row_stride};
 
 use super::cpu::VectorData;
@@ -68,6 +68,13 @@ impl Memory {
     #[must_use]
     pub fn list(&self) -> &[Buffer] {
         &self.0
+    }
+
+    /// Encodes a copy of every buffer into memory of the same description.
+    pub fn copy_to(&self, target: &Self, gpu: &Gpu, encoder: &mut CommandEncoder) {
+        for (from, to) in self.0.iter().zip(&target.0) {
+            gpu.copy(encoder, from, to);
+        }
     }
 }
 
@@ -158,20 +165,14 @@ impl Program {
 
     /// Encodes the program for a segment of `tokens` tokens, in one pass.
     pub fn encode(&self, bound: &BoundProgram, encoder: &mut CommandEncoder, tokens: usize) {
-        self.encode_timed(bound, encoder, tokens, None);
+        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes: None });
+        self.encode_in(bound, &mut pass, tokens);
     }
 
-    /// As [`Program::encode`], with timestamps around the pass.
-    pub fn encode_timed(
-        &self,
-        bound: &BoundProgram,
-        encoder: &mut CommandEncoder,
-        tokens: usize,
-        timestamp_writes: Option<ComputePassTimestampWrites<'_>>,
-    ) {
-        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes });
+    /// As [`Program::encode`], in a pass that is open.
+    pub fn encode_in(&self, bound: &BoundProgram, pass: &mut ComputePass<'_>, tokens: usize) {
         for (dispatch, bound) in self.dispatches.iter().zip(&bound.bound) {
-            dispatch.prepared.encode(bound, &mut pass, tokens as u32);
+            dispatch.prepared.encode(bound, pass, tokens as u32);
         }
     }
 }
