@@ -54,7 +54,11 @@ impl<'a> Source<'a> {
     fn row(&self, row: usize, out: &mut [f32]) -> Result<()> {
         let (tensor, at) = if self.recipe.interleave {
             match &self.tensors[..] {
-                [halves] => (halves, row % 2 * (self.recipe.rows / 2) + row / 2),
+                [halves] => {
+                    let block = self.recipe.rows / self.recipe.blocks;
+                    let (first, row) = (row / block * block, row % block);
+                    (halves, first + row % 2 * (block / 2) + row / 2)
+                }
                 tensors => (&tensors[row % 2], row / 2),
             }
         } else {
@@ -255,7 +259,7 @@ mod tests {
     use super::*;
 
     fn recipe(rows: usize, cols: usize) -> MatrixRecipe {
-        MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, rows, cols }
+        MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, blocks: 1, rows, cols }
     }
 
     fn rows(rows: usize, cols: usize, format: WeightFormat, limit: u64) -> Vec<(u32, u32)> {

@@ -126,7 +126,7 @@ def fixtures():
     add("granite_h_moe", "GraniteMoeHybrid", dict(
         gr, num_local_experts=6, num_experts_per_tok=2, mamba_n_groups=3, intermediate_size=48,
         layer_types=["mamba", "attention", "mamba", "mamba"], num_hidden_layers=4,
-        tie_word_embeddings=False), gl[:5], style="hf5", gains=T(heads=12, embed=0.6, head=4.5, out=2.5))
+        tie_word_embeddings=False), gl[:5], style="hf5", store="bf16", gains=T(heads=12, embed=0.6, head=4.5, out=2.5))
     add("granite_dense_rope", "GraniteMoeHybrid", dict(
         gr, layer_types=["attention"] * 3, num_hidden_layers=3, position_embedding_type="rope",
         rope_theta=5000.0), [1, 23, 45], style="hf4", gains=T(gg, out=4.0))
@@ -185,7 +185,7 @@ def fixtures():
         norm_topk_prob=True), [1, 3, 16, 23, 45], style="hf5", gains=ng)
     add("nemotron_h_latent", "NemotronH", dict(
         nh, layers_block_type=["mamba", "moe", "attention", "moe"], n_routed_experts=8, n_group=4, topk_group=2,
-        moe_latent_size=40, routed_scaling_factor=1.5), [1, 23, 45], style="hf5", gains=ng)
+        moe_latent_size=40, routed_scaling_factor=1.5), [1, 23, 45], style="hf5", store="f16", gains=ng)
     return F
 
 
