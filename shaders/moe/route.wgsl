@@ -41,7 +41,7 @@ fn open_groups(t: u32) -> u32 {
   var open = 0u;
   for (var i = 0u; i < params.kept; i += 1u) {
     var best = 0u;
-    var highest = 4.0 * LOWEST;
+    var highest = LOWEST;
     for (var g = 0u; g < params.groups; g += 1u) {
       let rank = group_rank(t, g);
       if ((open & (1u << g)) == 0u && rank > highest) {
@@ -72,7 +72,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   var highest = 0.0;
   for (var i = 0u; i < TOP; i += 1u) {
     var best = 0u;
-    var most = 4.0 * LOWEST;
+    var most = LOWEST;
     for (var e = 0u; e < params.experts; e += 1u) {
       let s = score(t, e);
       if (s > most && (open & (1u << (e / size))) != 0u && !is_chosen(at, i, e)) {

@@ -14,6 +14,7 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
         Routing { experts: 1, top: 1, ..plain },
         Routing { experts: 64, top: 6, ..plain },
         Routing { experts: 7, top: 7, scale: 0.5, ..plain },
+        Routing { normalise: false, ..plain },
         Routing { experts: 33, top: 3, sigmoid: true, ..plain },
         Routing { normalise: false, sigmoid: true, scale: 1.5, ..plain },
         grouped,
