@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     fn recipe(rows: usize, cols: usize) -> MatrixRecipe {
-        MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, rows, cols }
+        MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, blocks: 1, rows, cols }
     }
 
     fn rows(rows: usize, cols: usize, format: WeightFormat, limit: u64) -> Vec<(u32, u32)> {
