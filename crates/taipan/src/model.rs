@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use taipan_gpu::Gpu;
+use taipan_gpu::{Gpu, GpuError};
 
 use crate::description::{Buffers, Description, Shape};
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ use crate::load::{Progress, WeightDtype, load_cpu, load_gpu};
 use crate::run::{cpu, gpu};
 use crate::session::{Session, SessionOptions};
 use crate::weights::serialize;
-use crate::{Config, Device, ElementType, TensorInfo, Tokenizer, Weights};
+use crate::{Config, Device, ElementType, TensorInfo, Tokenizer, WeightSource, Weights};
 
 /// How to load a model.
 #[derive(Default)]
@@ -203,6 +203,22 @@ impl Model {
         Self::build(&config, &weights, tokenizer, device, &options).await?.ready().await
     }
 
+    /// Opens a model whose weights come in ranges as they are needed, so that no file is ever in memory as a whole.
+    ///
+    /// # Errors
+    /// As [`Model::open`], and what the source says.
+    pub async fn from_source<S: WeightSource>(
+        config: &[u8],
+        tokenizer: Option<&[u8]>,
+        weights: &S,
+        device: &Device,
+        options: LoadOptions,
+    ) -> Result<Self> {
+        let config = Config::from_json(config)?;
+        let tokenizer = tokenizer.map(Tokenizer::from_bytes).transpose()?;
+        Self::build(&config, weights, tokenizer, device, &options).await?.ready().await
+    }
+
     /// Builds a model from weights that are in the device's memory already: drawn there, for instance. `make` gets the
     /// description and answers with one matrix and one vector for each recipe. Of `options`, shapes alone count.
     ///
@@ -263,7 +279,7 @@ impl Model {
     /// Waits until the device has compiled and uploaded everything: a browser does so behind our back, and reports late.
     async fn ready(self) -> Result<Self> {
         if let Some(gpu) = self.device().as_gpu() {
-            gpu.settle().await?;
+            gpu.settle().await.map_err(compiling)?;
         }
         Ok(self)
     }
@@ -272,14 +288,14 @@ impl Model {
         target_arch = "wasm32",
         expect(clippy::arc_with_non_send_sync, reason = "a browser's handles stay on their thread")
     )]
-    async fn build(
+    async fn build<S: WeightSource>(
         config: &Config,
-        weights: &Weights,
+        weights: &S,
         tokenizer: Option<Tokenizer>,
         device: &Device,
         options: &LoadOptions,
     ) -> Result<Self> {
-        weights.check(config)?;
+        weights.headers().check(config)?;
         let description = Description::new(config, shape(config, options, device.is_cpu())?);
         let (recipes, progress) = (&description.recipes, options.progress.as_ref());
         let programs = Programs::new(&description);
@@ -351,6 +367,14 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })
 }
 
+/// What goes wrong between uploading and the first use is a kernel that the driver refuses.
+fn compiling(error: GpuError) -> Error {
+    match error {
+        GpuError::Driver { message } => Error::ShaderCompile { message },
+        other => other.into(),
+    }
+}
+
 /// No buffer but a weight matrix can be split.
 fn check_buffers(gpu: &Gpu, sets: &[&Buffers]) -> Result<()> {
     let largest = sets.iter().flat_map(|b| b.list()).max_by_key(|desc| desc.gpu_bytes());
@@ -369,7 +393,7 @@ impl GpuModel {
     fn new(gpu: &Arc<Gpu>, weights: gpu::Weights, d: &Description, programs: &Programs) -> Result<Self> {
         let programs = programs.map(|calls| gpu::Program::new(gpu, calls, &weights));
         let scratch = gpu::Memory::new(gpu, &d.scratch_buffers);
-        gpu.check()?;
+        gpu.check().map_err(compiling)?;
         Ok(Self { gpu: Arc::clone(gpu), weight_bytes: weights.bytes(), scratch, programs, _weights: weights })
     }
 }

@@ -200,7 +200,8 @@ impl Generation<'_> {
             self.session.write_options(&self.options.sampling);
             self.started = true;
         }
-        let id = self.session.next_counted().await?;
+        let traced = self.session.tracing;
+        let id = if traced { self.session.next_id_traced().await? } else { self.session.next_counted().await? };
         self.made += 1;
         self.deliver(id)
     }

@@ -9,6 +9,7 @@ mod map;
 mod open;
 mod problem;
 mod shards;
+mod source;
 mod tensor;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::collections::{HashMap, HashSet};
 
 pub use dtype::{Dtype, ElementType};
 pub use problem::WeightsProblem;
+pub use source::{FileStart, RangedWeights, WeightSource};
 pub use tensor::{Tensor, TensorInfo};
 pub use write::{TensorData, header, serialize};
 
