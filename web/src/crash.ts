@@ -43,8 +43,10 @@ export function keeper(): Keeper {
             };
             const fail = (error: unknown): void => {
                 done();
-                if (error instanceof WebAssembly.RuntimeError) crash(error);
-                reject(crashed ?? fromRuntime(error));
+                const ours = fromRuntime(error);
+                // What is no error of the module's own was thrown through it, and may have left it half-way in something.
+                if (!(ours instanceof TaipanError)) crash(error);
+                reject(crashed ?? ours);
             };
             try {
                 Promise.resolve(work()).then((value) => (done(), resolve(value)), fail);
@@ -55,6 +57,18 @@ export function keeper(): Keeper {
     }
 
     return { crash, guard };
+}
+
+/** Frees things of a module. Where it has crashed it may hold on to them, which is not to hide what happened. */
+export function letGo(...things: ({ free(): void; destroy?(): void } | undefined)[]): void {
+    for (const thing of things) {
+        try {
+            thing?.destroy?.();
+            thing?.free();
+        } catch (error) {
+            console.warn('taipan:', error);
+        }
+    }
 }
 
 export const { crash, guard } = keeper();

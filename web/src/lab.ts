@@ -1,6 +1,6 @@
 import * as module from '../dist/lab/lab.js';
 import type { Cancel } from './cancel.js';
-import { keeper } from './crash.js';
+import { keeper, letGo } from './crash.js';
 import { TaipanError, throwIfAborted } from './errors.js';
 import { openDevice } from './model.js';
 import { loader } from './module.js';
@@ -45,9 +45,7 @@ export class Lab {
             const complaints = validation.complaints() as string[];
             return { complaints, device: device.description, ran: total };
         } finally {
-            validation.free();
-            device.destroy();
-            device.free();
+            letGo(validation, device);
         }
     }
 
@@ -62,8 +60,7 @@ export class Lab {
             this.#bench = { bench, device };
             return device.description;
         } catch (error) {
-            device.destroy();
-            device.free();
+            letGo(device);
             throw error;
         }
     }
@@ -74,9 +71,7 @@ export class Lab {
     }
 
     #close(): void {
-        this.#bench?.bench.free();
-        this.#bench?.device.destroy();
-        this.#bench?.device.free();
+        letGo(this.#bench?.bench, this.#bench?.device);
         this.#bench = undefined;
     }
 }

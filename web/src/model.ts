@@ -1,9 +1,9 @@
 import type * as runtime from '../dist/wasm/taipan.js';
-import type { Cancel } from './cancel.js';
-import { guard } from './crash.js';
+import { Cancel } from './cancel.js';
+import { guard, letGo } from './crash.js';
 import { TaipanError, throwIfAborted } from './errors.js';
 import { type FileSet, collect, runtimeFiles } from './fileset.js';
-import type { Meter } from './progress.js';
+import { Meter } from './progress.js';
 import type { WireLoad, WireSource } from './protocol.js';
 import { LiveSession } from './session.js';
 import type { DeviceChoice, ModelInfo, SessionOptions } from './types.js';
@@ -72,9 +72,7 @@ export class LiveModel {
             throwIfAborted(signal);
             if (this.#disposed) throw new TaipanError('disposed', 'the model was disposed');
         } catch (error) {
-            model?.free();
-            device.destroy();
-            device.free();
+            letGo(model, device);
             throwIfAborted(signal);
             throw error;
         }
@@ -173,9 +171,7 @@ export class LiveModel {
         this.#disposed = true;
         await this.#recovering?.catch(() => {});
         await Promise.all([...this.sessions].map((session) => session.dispose()));
-        this.#model?.free();
-        this.#device?.destroy();
-        this.#device?.free();
+        letGo(this.#model, this.#device);
         this.#model = this.#device = undefined;
     }
 
@@ -189,12 +185,9 @@ export class LiveModel {
     async #recover(): Promise<void> {
         try {
             await Promise.all([...this.sessions].map((session) => session.release()));
-            this.#model?.free();
-            this.#device?.free();
+            letGo(this.#model, this.#device);
             this.#model = this.#device = undefined;
-            const { Meter: Silent } = await import('./progress.js');
-            const { Cancel: Never } = await import('./cancel.js');
-            await this.load(new Silent(() => {}), new Never());
+            await this.load(new Meter(() => {}), new Cancel());
             const model = this.#model as runtime.Model | undefined;
             if (!model) return;
             for (const session of this.sessions) await session.bringBack((options) => makeSession(model, options));

@@ -18,10 +18,9 @@ export function loader<M extends Bindings>(module: M, keeper: Keeper): (wasm?: s
     return (wasm) => {
         const failed = (error: unknown): never => {
             started = undefined;
-            if (error instanceof TaipanError) throw error;
             const reason = error instanceof Error ? error.message : String(error);
             throw new TaipanError('network', `cannot load the wasm module: ${reason}`, 'check the connection, then try again');
         };
-        return (started ??= keeper.guard(() => load(wasm)).catch(failed));
+        return (started ??= load(wasm).catch(failed));
     };
 }

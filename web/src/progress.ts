@@ -11,8 +11,8 @@ const SPAN: Record<Phase, [number, number]> = {
     ready: [1, 1],
 };
 
-/** Milliseconds between reports: eight a second, and the last one whenever it comes. */
-const INTERVAL = 125;
+/** Milliseconds between reports of a phase. There are seven phases, each reported as it begins: at most ten a second. */
+const INTERVAL = 260;
 
 /** Turns what happens into reports that are neither too many nor ever go backwards. */
 export class Meter {
@@ -35,7 +35,7 @@ export class Meter {
     begin(phase: Phase, total = 0, fromCache = false): void {
         [this.#phase, this.#total, this.#loaded, this.#fromCache] = [phase, total, 0, fromCache];
         this.#begun = performance.now();
-        this.#soon();
+        this.#now();
     }
 
     /** So many bytes of the phase are done. */

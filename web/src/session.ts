@@ -1,6 +1,6 @@
 import type * as runtime from '../dist/wasm/taipan.js';
 import type { Cancel } from './cancel.js';
-import { guard } from './crash.js';
+import { guard, letGo } from './crash.js';
 import { TaipanError, abortError, throwIfAborted } from './errors.js';
 import type { LiveModel } from './model.js';
 import type { WireGenerate } from './protocol.js';
@@ -173,7 +173,7 @@ export class LiveSession {
     /** Frees what is on the device and keeps the snapshot. What waits for its turn goes on waiting. */
     async release(): Promise<void> {
         await this.#running;
-        this.#session?.free();
+        letGo(this.#session);
         this.#session = undefined;
     }
 
