@@ -1,7 +1,7 @@
 // The package: types and scripts from src to dist, each script made small. The two wasm modules are there already.
 
 import { spawnSync } from 'node:child_process';
-import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { transformSync } from 'esbuild';
 
@@ -21,3 +21,5 @@ for (const name of readdirSync(dist, { recursive: true })) {
     const { code } = transformSync(readFileSync(file, 'utf8'), { format: 'esm', target: 'es2022', minify: true });
     writeFileSync(file, code);
 }
+
+for (const licence of ['LICENSE-APACHE', 'LICENSE-MIT']) copyFileSync(here(`../../${licence}`), new URL(licence, dist));

@@ -1,4 +1,4 @@
-import { Connection, connect } from './connection.js';
+import { Connection, type Place, connect } from './connection.js';
 import { throwIfAborted } from './errors.js';
 import type { BenchRow, Note } from './protocol.js';
 import type { CaseReport, DeviceChoice, Urls } from './types.js';
@@ -29,6 +29,12 @@ export interface BenchOptions extends LabOptions {
     /** Called with every row as it is done. */
     onEntry?: (entry: Entry) => void;
 }
+
+/** Bundlers look for exactly these expressions. */
+const PLACE: Place = {
+    worker: () => new Worker(new URL('./lab-worker.js', import.meta.url), { type: 'module', name: 'taipan-lab' }),
+    thread: async () => (await import('./lab.js')).Lab,
+};
 
 const ROWS: readonly BenchRow[] = [{ prompt: 128 }, { generate: 32 }];
 
@@ -100,7 +106,7 @@ function machine(): { browser?: string; os: string; cpu: string } {
 
 async function withLab<T>(options: LabOptions, work: (lab: Connection) => Promise<T>): Promise<T> {
     throwIfAborted(options.signal);
-    const lab = await connect(options);
+    const lab = await connect(options, PLACE);
     // Rows cannot be interrupted, the worker can.
     const abort = (): void => lab.breakOff(new DOMException('The operation was aborted.', 'AbortError'));
     options.signal?.addEventListener('abort', abort);

@@ -1,4 +1,4 @@
-import { Connection, connect } from './connection.js';
+import { Connection, type Place, connect } from './connection.js';
 import { TaipanError, fromWire, throwIfAborted } from './errors.js';
 import type { Note, Result, WireGenerate } from './protocol.js';
 import { wireSource } from './source.js';
@@ -17,11 +17,17 @@ import type {
     Source,
 } from './types.js';
 
+/** Bundlers look for exactly these expressions. */
+const PLACE: Place = {
+    worker: () => new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'taipan' }),
+    thread: async () => (await import('./host.js')).Host,
+};
+
 /** What a model would take and download, from its config and the headers of its weight files alone. */
 export async function estimate(source: Source, options: EstimateOptions = {}): Promise<Estimate> {
     const { signal, cache = 'opfs', dtype = 'auto' } = options;
     throwIfAborted(signal);
-    const connection = await connect(options);
+    const connection = await connect(options, PLACE);
     try {
         const params = { source: wireSource(source), cache, dtype, wasm: address(options.wasm) };
         return await connection.call('estimate', params, { signal });
@@ -38,7 +44,7 @@ function address(url: string | URL | undefined): string | undefined {
 export async function loadModel(source: Source, options: LoadOptions = {}): Promise<Model> {
     const { signal, onProgress, device = 'auto', cache = 'opfs', dtype = 'auto', autoRecover = false, warmup = true } = options;
     throwIfAborted(signal);
-    const connection = await connect(options);
+    const connection = await connect(options, PLACE);
     const name = connection.name();
     const onNote = (note: Note): void => void (note.kind === 'progress' && onProgress?.(note.progress));
     const settings = { device, cache, dtype, autoRecover, warmup, wasm: address(options.wasm) };

@@ -1,5 +1,6 @@
 import { TaipanError, abortError, fromWire, throwIfAborted } from './errors.js';
 import type { Method, Note, Params, Reply, Request, Result } from './protocol.js';
+import type { Server } from './server.js';
 import type { Urls } from './types.js';
 
 interface Waiting {
@@ -76,14 +77,16 @@ export class Connection {
     }
 }
 
+/** Where a kind of server is, as a worker and in this thread. */
+export interface Place {
+    worker(): Worker;
+    thread(): Promise<new (post: (reply: Reply, transfer?: Transferable[]) => void) => Server>;
+}
+
 /** Connects to a worker of its own, or to this thread. */
-export async function connect({ worker = true }: Urls): Promise<Connection> {
-    if (worker === false || typeof Worker === 'undefined') return inThread();
-    // Bundlers look for exactly this expression.
-    const thread =
-        worker === true
-            ? new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'taipan' })
-            : new Worker(worker, { type: 'module', name: 'taipan' });
+export async function connect({ worker = true }: Urls, place: Place): Promise<Connection> {
+    if (worker === false || typeof Worker === 'undefined') return inThread(await place.thread());
+    const thread = worker === true ? place.worker() : new Worker(worker, { type: 'module', name: 'taipan' });
     const connection = new Connection(
         (request, transfer) => thread.postMessage(request, transfer),
         () => thread.terminate(),
@@ -97,15 +100,14 @@ export async function connect({ worker = true }: Urls): Promise<Connection> {
 }
 
 /** The same messages through a channel, so that nothing differs but where it is computed. */
-async function inThread(): Promise<Connection> {
-    const { Host } = await import('./host.js');
+function inThread(Kind: Awaited<ReturnType<Place['thread']>>): Connection {
     const { port1, port2 } = new MessageChannel();
     const connection = new Connection(
         (request, transfer) => port1.postMessage(request, transfer),
         () => (port1.close(), port2.close()),
     );
-    const host = new Host((reply, transfer = []) => port2.postMessage(reply, transfer));
+    const server = new Kind((reply, transfer = []) => port2.postMessage(reply, transfer));
     port1.onmessage = ({ data }: MessageEvent<Reply>) => connection.receive(data);
-    port2.onmessage = ({ data }: MessageEvent<Request>) => host.receive(data);
+    port2.onmessage = ({ data }: MessageEvent<Request>) => server.receive(data);
     return connection;
 }

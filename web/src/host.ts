@@ -3,11 +3,11 @@ import { Cancel } from './cancel.js';
 import { crash, guard } from './crash.js';
 import { TaipanError, abortError, isAbort, toWire } from './errors.js';
 import { peek } from './fileset.js';
-import type { Lab } from './lab.js';
 import { LiveModel } from './model.js';
 import { loader } from './module.js';
 import { Meter } from './progress.js';
-import type { Method, Note, Params, Reply, Request, Result, WireEstimate } from './protocol.js';
+import type { Call, Method, Note, Params, Result, WireEstimate } from './protocol.js';
+import { Server } from './server.js';
 import type { LiveSession } from './session.js';
 import type { Estimate, GenerateEvent } from './types.js';
 
@@ -19,39 +19,13 @@ interface Generation {
     cancel: Cancel;
 }
 
-type Post = (reply: Reply, transfer?: Transferable[]) => void;
-
-/** The side that computes: answers the calls of one page, wherever it runs. */
-export class Host {
-    readonly #post: Post;
+/** The side that computes texts. */
+export class Host extends Server {
     readonly #models = new Map<number, LiveModel>();
     readonly #sessions = new Map<number, LiveSession>();
     readonly #generations = new Map<number, Generation>();
-    /** How calls under way are given up. */
-    readonly #cancels = new Map<number, Cancel>();
-    #lab: Promise<Lab> | undefined;
 
-    constructor(post: Post) {
-        this.#post = post;
-    }
-
-    receive(request: Request): void {
-        if (request.type === 'cancel') return this.#cancels.get(request.id)?.abort();
-        const { id } = request;
-        const cancel = new Cancel();
-        this.#cancels.set(id, cancel);
-        const note = (note: Note): void => this.#post({ type: 'note', id, note });
-        const answer = this.#answer(request, cancel, note).then(
-            (result) => this.#post({ type: 'done', id, result }, result instanceof Uint8Array ? [result.buffer] : []),
-            (error: unknown) => this.#post({ type: 'failed', id, error: toWire(error) }),
-        );
-        void answer.finally(() => {
-            cancel.over();
-            this.#cancels.delete(id);
-        });
-    }
-
-    async #answer(request: Extract<Request, { type: 'call' }>, cancel: Cancel, note: (note: Note) => void): Promise<Result<Method>> {
+    protected override async answer(request: Call, cancel: Cancel, note: (note: Note) => void): Promise<Result<Method>> {
         switch (request.method) {
             case 'load':
                 return this.#load(request.params, cancel, note);
@@ -92,8 +66,7 @@ export class Host {
             case 'end':
                 return this.#end(request.params);
             default:
-                this.#lab ??= import('./lab.js').then(({ Lab }) => new Lab());
-                return (await this.#lab).answer(request, cancel, note);
+                throw new TaipanError('internal', `there is no method ${request.method}`);
         }
     }
 
@@ -101,9 +74,9 @@ export class Host {
         const meter = new Meter((progress) => note({ kind: 'progress', progress }));
         try {
             const module = await start(options.wasm);
-            const lost = (reason: string, recovering: boolean): void => this.#post({ type: 'lost', model: name, reason, recovering });
+            const lost = (reason: string, recovering: boolean): void => this.post({ type: 'lost', model: name, reason, recovering });
             const recovered = (error: unknown): void =>
-                this.#post({ type: 'recovered', model: name, error: error === undefined ? undefined : toWire(error) });
+                this.post({ type: 'recovered', model: name, error: error === undefined ? undefined : toWire(error) });
             const model = new LiveModel(module, source, options, lost, recovered);
             const info = await model.load(meter, cancel);
             this.#models.set(name, model);

@@ -4,17 +4,18 @@ import { keeper, letGo } from './crash.js';
 import { TaipanError, throwIfAborted } from './errors.js';
 import { openDevice } from './model.js';
 import { loader } from './module.js';
-import type { Method, Note, Params, Request, Result } from './protocol.js';
+import type { Call, Method, Note, Params, Result } from './protocol.js';
+import { Server } from './server.js';
 
 const keep = keeper();
 const { guard } = keep;
 const start = loader(module, keep);
 
 /** Kernel cases and the benchmark, on devices of their own. */
-export class Lab {
+export class Lab extends Server {
     #bench: { bench: module.Bench; device: module.Device } | undefined;
 
-    async answer(request: Extract<Request, { type: 'call' }>, cancel: Cancel, note: (note: Note) => void): Promise<Result<Method>> {
+    protected override async answer(request: Call, cancel: Cancel, note: (note: Note) => void): Promise<Result<Method>> {
         switch (request.method) {
             case 'validate':
                 return this.#validate(request.params, cancel, note);

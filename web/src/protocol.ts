@@ -83,10 +83,11 @@ export type Method = keyof Calls;
 export type Params<M extends Method> = Calls[M][0];
 export type Result<M extends Method> = Calls[M][1];
 
+/** A question. */
+export type Call = { [M in Method]: { type: 'call'; id: number; method: M; params: Params<M> } }[Method];
+
 /** From the page. A call is answered exactly once, whatever happens; cancelling only makes the answer come sooner. */
-export type Request =
-    | { [M in Method]: { type: 'call'; id: number; method: M; params: Params<M> } }[Method]
-    | { type: 'cancel'; id: number };
+export type Request = Call | { type: 'cancel'; id: number };
 
 /** What is said about a call while it runs. */
 export type Note = { kind: 'progress'; progress: Progress } | { kind: 'case'; report: CaseReport; index: number; total: number } | { kind: 'say'; text: string };
