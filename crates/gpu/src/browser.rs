@@ -20,23 +20,23 @@ pub(crate) async fn turn() {
     if now - LAST_TURN.get() < TURN {
         return;
     }
-    // Unlike a timer's, a message's turn comes without delay.
-    let post = || -> Result<Promise, JsValue> {
-        let class: Function = get(&js_sys::global(), "MessageChannel")?.dyn_into()?;
-        let channel = Reflect::construct(&class, &Array::new())?;
-        let (here, there) = (get(&channel, "port1")?, get(&channel, "port2")?);
-        Ok(Promise::new(&mut |resolve, _| {
-            let _ = Reflect::set(&here, &"onmessage".into(), &resolve);
-            let send = get(&there, "postMessage").and_then(|f| f.dyn_into::<Function>()?.call1(&there, &JsValue::NULL));
-            if send.is_err() {
-                let _ = resolve.call0(&JsValue::UNDEFINED);
-            }
-        }))
-    };
-    if let Ok(promise) = post() {
-        let _ = JsFuture::from(promise).await;
-    }
+    let _ = message().await;
     LAST_TURN.set(js_sys::Date::now());
+}
+
+/// Waits for a message to oneself: unlike a timer's, its turn comes without delay.
+async fn message() -> Result<(), JsValue> {
+    let class: Function = get(&js_sys::global(), "MessageChannel")?.dyn_into()?;
+    let channel = Reflect::construct(&class, &Array::new())?;
+    let (here, there) = (get(&channel, "port1")?, get(&channel, "port2")?);
+    let received = Promise::new(&mut |resolve, _| {
+        // Setting a property of an object made here cannot fail.
+        let _ = Reflect::set(&here, &"onmessage".into(), &resolve);
+    });
+    get(&there, "postMessage")?.dyn_into::<Function>()?.call1(&there, &JsValue::NULL)?;
+    JsFuture::from(received).await?;
+    get(&here, "close")?.dyn_into::<Function>()?.call0(&here)?;
+    Ok(())
 }
 
 fn get(object: &JsValue, key: &str) -> Result<JsValue, JsValue> {

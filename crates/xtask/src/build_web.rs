@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
+use sha2::{Digest, Sha256};
 use wasm_bindgen_cli_support::Bindgen;
 
 use crate::{
@@ -18,8 +19,8 @@ use crate::{
     setup,
 };
 
-/// What the page downloads of `crates/cli/model`.
-const MODEL_FILES: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.json"];
+/// What the page downloads of `crates/cli/model`: the model, and texts that another implementation made with it.
+const MODEL_FILES: [&str; 4] = ["config.json", "model.safetensors", "tokenizer.json", "greedy.json"];
 
 /// A crate that becomes a module.
 struct Module {
@@ -114,14 +115,18 @@ fn is_newer(made: &Path, source: &Path) -> bool {
     matches!((time(made), time(source)), (Some(made), Some(source)) if made >= source)
 }
 
-/// Puts the model that the program embeds beside the page.
+/// Puts the model that the program embeds beside the page, with sizes and hashes to check downloads by.
 fn copy_model() -> Result<()> {
     let (from, to) = (Path::new("crates/cli/model"), Path::new("web/site/model"));
     fs::create_dir_all(to)?;
+    let mut list = serde_json::Map::new();
     for file in MODEL_FILES {
-        fs::copy(from.join(file), to.join(file))
-            .with_context(|| format!("cannot copy {file} of the embedded model"))?;
+        let bytes = fs::read(from.join(file)).with_context(|| format!("cannot read {file} of the embedded model"))?;
+        let sha256: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        list.insert(file.to_owned(), serde_json::json!({ "size": bytes.len(), "sha256": sha256 }));
+        fs::write(to.join(file), bytes)?;
     }
+    fs::write(to.join("model-manifest.json"), serde_json::json!({ "files": list }).to_string())?;
     Ok(())
 }
 
