@@ -94,6 +94,7 @@ function showProgress({ phase, loaded, total, fraction, bytesPerSecond, etaMs, f
 async function load(signal: AbortSignal, keep: boolean): Promise<void> {
     const device = (document.querySelector<HTMLInputElement>('input[name=device]:checked')?.value ?? 'auto') as DeviceChoice;
     find('progress').hidden = false;
+    find('load-status').textContent = 'Connecting…';
     let status = 'Not loaded.';
     try {
         const begin = performance.now();

@@ -24,6 +24,7 @@ function testName(row: Entry): string {
     return number(row.n_depth) > 0 ? `${name} @ d${number(row.n_depth)}` : name;
 }
 
+const whole = (n: number): string => (Number.isInteger(n) ? String(n) : '');
 const speed = (row: Entry): string => `${perSecond(number(row.avg_ts))} ± ${perSecond(number(row.stddev_ts))}`;
 
 function rowCells(row: Entry): string[] {
@@ -55,7 +56,7 @@ function chart(rows: readonly Entry[]): void {
         colour: colours[i % colours.length] as string,
     }));
     const words = `Tokens per second of each repetition: ${rows.map((row) => `${testName(row)} ${speed(row)}`).join(', ')}.`;
-    draw(find('bench-chart'), { x, lines, xLabel: 'repetition', yLabel: 'tokens/s', points: true }, words);
+    draw(find('bench-chart'), { x, lines, xLabel: 'repetition', yLabel: 'tokens/s', points: true, showX: whole }, words);
 }
 
 async function measure(signal: AbortSignal): Promise<void> {
@@ -129,7 +130,7 @@ async function compare(files: readonly File[]): Promise<void> {
     }));
     const x = tests.map((_, i) => i + 1);
     const words = `Tokens per second by test: ${tests.join(', ')}; the numbers are in the table.`;
-    draw(find('compare-chart'), { x, lines, xLabel: 'test, as numbered in the table', yLabel: 'tokens/s', points: true, showX: (n) => (Number.isInteger(n) ? String(n) : '') }, words);
+    draw(find('compare-chart'), { x, lines, xLabel: 'test, as numbered in the table', yLabel: 'tokens/s', points: true, showX: whole }, words);
 }
 
 export function setUpBenchmark(): void {

@@ -44,6 +44,7 @@ export function draw(where: HTMLElement, chart: Chart, words: string): void {
         grid: { stroke: colour('--line'), width: 1 },
         ticks: { stroke: colour('--line'), width: 1 },
         values: show(format),
+        ...(chart.log ? { splits: decades } : {}),
         font: '12px system-ui',
         labelFont: '12px system-ui',
     });
@@ -67,6 +68,12 @@ export function draw(where: HTMLElement, chart: Chart, words: string): void {
     };
     const data = [chart.x, ...chart.lines.map((line) => line.values)] as uPlot.AlignedData;
     drawn.set(where, { plot: new uPlot(options, data, where), chart, words });
+}
+
+/** Powers of ten, and nothing between them. */
+function decades(_: uPlot, __: number, min: number, max: number): number[] {
+    const [from, to] = [Math.ceil(Math.log10(min) - 1e-9), Math.floor(Math.log10(max) + 1e-9)];
+    return Array.from({ length: Math.max(0, to - from + 1) }, (___, i) => 10 ** (from + i));
 }
 
 function again(): void {

@@ -7,6 +7,11 @@ export function count(n: number): string {
     return whole.format(n);
 }
 
+/** In few characters, for an axis. */
+export function compact(n: number): string {
+    return new Intl.NumberFormat('en', { notation: 'compact' }).format(n);
+}
+
 export function bytes(n: number): string {
     if (n < 1e3) return `${whole.format(n)} B`;
     if (n < 1e6) return `${whole.format(n / 1e3)} kB`;

@@ -10,6 +10,7 @@ import { type Token, TokenView } from './tokens.js';
 type Done = Extract<GenerateEvent, { type: 'done' }>;
 
 const EXAMPLES = ['Once upon a time', 'Lily and Tom went to the park.', 'The little dog was sad because', 'One day, a girl found a red box.'];
+const FIRST = 'Load the model first.';
 const REASONS = { stop: 'stop text met', eos: 'the text ended', limit: 'limit reached' };
 
 const prompt = find<HTMLTextAreaElement>('prompt');
@@ -161,8 +162,8 @@ export function setUpGenerate(): void {
         button('stop').disabled = idle;
         button('continue').disabled = !idle || !loaded || owner !== app.model || !forks.current;
         button('edit').disabled = button('continue').disabled;
-        if (loaded && status.textContent === 'Load the model first.') status.textContent = '';
-        if (!loaded && idle) status.textContent = 'Load the model first.';
+        if (loaded && status.textContent === FIRST) status.textContent = '';
+        if (!loaded && idle && status.textContent === '') status.textContent = FIRST;
     });
 }
 

@@ -1,6 +1,6 @@
 import type { ModelInfo } from '../dist/index.js';
 import { find, input } from './dom.js';
-import { bytes, count, percent } from './format.js';
+import { bytes, compact, count, percent } from './format.js';
 import { bound } from './settings.js';
 import type { Token } from './tokens.js';
 
@@ -18,8 +18,7 @@ function cachePerToken({ layers, hiddenSize }: ModelInfo): number {
 export async function showMemory(info: ModelInfo, stateBytes: number): Promise<void> {
     const each = cachePerToken(info);
     const crossover = stateBytes / each;
-    const x = Array.from({ length: 49 }, (_, i) => Math.round(16 * 2 ** (i / 3)));
-    const label = (n: number): string => (Math.log2(n) % 2 === 0 ? (n < 1024 ? count(n) : n < 1 << 20 ? `${n >> 10} k` : `${n >> 20} M`) : '');
+    const x = Array.from({ length: 51 }, (_, i) => Math.round(10 ** (1 + i / 10)));
     const words =
         `This session holds ${bytes(stateBytes)} at any length. Keys and values of ${info.layers.length} attention layers of width ` +
         `${info.hiddenSize} in f32 take ${bytes(each)} a token: more than that from ${count(Math.ceil(crossover))} tokens on, ` +
@@ -31,8 +30,8 @@ export async function showMemory(info: ModelInfo, stateBytes: number): Promise<v
         log: true,
         xLabel: 'tokens',
         yLabel: '',
-        showX: label,
-        showY: (y: number) => (Number.isInteger(Math.log10(y)) ? bytes(y) : ''),
+        showX: compact,
+        showY: bytes,
         lines: [
             { label: 'this model', values: x.map(() => stateBytes), colour: '--accent' },
             { label: 'transformer', values: x.map((n) => n * each), colour: '--warn', dashed: true },

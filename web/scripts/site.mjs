@@ -42,7 +42,7 @@ async function answer(request) {
     const kept = await cache.match(request, { ignoreSearch: true });
     if (kept) return kept;
     const response = await fetch(request);
-    if (response.ok && new URL(request.url).pathname.endsWith('.wasm')) await cache.put(request, response.clone());
+    if (response.ok && new URL(request.url).pathname.endsWith('.wasm')) await cache.put(request, response.clone()).catch(() => {}); // no space: it goes without
     return response;
 }
 
