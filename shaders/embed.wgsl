@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   let column = group.x * 64u + local.x;
   let row = ids[group.y] - params.first_row; // wraps to a huge number below the piece
   if (column < eights && row < params.rows) {
-    let e = weight8(row * eights + column);
+    let e = weight8(row * weight_stride(params.cols) + column);
     let at = (group.y * eights + column) * 2u;
     hidden[at] = e.lo * params.scale;
     hidden[at + 1u] = e.hi * params.scale;

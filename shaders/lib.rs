@@ -6,7 +6,10 @@
 
 #![forbid(unsafe_code)]
 
-/// How the elements of a weight matrix are stored on the GPU.
+/// Columns of a quantised row that share a scale.
+pub const GROUP: usize = 32;
+
+/// How the elements of a weight matrix are stored on the GPU. `README.md` has the layout of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WeightFormat {
     /// Plain f32.
@@ -15,36 +18,55 @@ pub enum WeightFormat {
     F16,
     /// bfloat16, two to a u32.
     Bf16,
+    /// int8, four to a u32, and an f16 scale for each group of 32 columns.
+    Q8,
+    /// int4, eight to a u32, and an f16 scale for each group of 32 columns.
+    Q4,
 }
 
 impl WeightFormat {
     /// Every format, in the order in which permutations are listed.
-    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Q8, Self::Q4];
 
-    /// Short name: `f32`, `f16`, `bf16`.
+    /// Short name: `f32`, `f16`, `bf16`, `q8`, `q4`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::Q8 => "q8",
+            Self::Q4 => "q4",
         }
     }
 
-    /// Bytes of one element.
+    /// Whether elements are small integers times the scale of their group.
     #[must_use]
-    pub const fn bytes(self) -> usize {
+    pub const fn is_quantised(self) -> bool {
+        matches!(self, Self::Q8 | Self::Q4)
+    }
+
+    /// Bytes of a row of `cols` columns, its padding and its scales included.
+    #[must_use]
+    pub const fn row_bytes(self, cols: usize) -> usize {
+        let groups = cols.div_ceil(GROUP);
         match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4 * cols.next_multiple_of(8),
+            Self::F16 | Self::Bf16 => 2 * cols.next_multiple_of(8),
+            Self::Q8 => groups * (GROUP + 2),
+            Self::Q4 => groups * (GROUP / 2 + 2),
         }
     }
 
-    const fn prelude(self) -> &'static str {
+    const fn prelude(self) -> [&'static str; 2] {
+        const FLOAT: &str = include_str!("shared/weight_float.wgsl");
+        const GROUPS: &str = include_str!("shared/weight_groups.wgsl");
         match self {
-            Self::F32 => include_str!("shared/weight_f32.wgsl"),
-            Self::F16 => include_str!("shared/weight_f16.wgsl"),
-            Self::Bf16 => include_str!("shared/weight_bf16.wgsl"),
+            Self::F32 => [include_str!("shared/weight_f32.wgsl"), FLOAT],
+            Self::F16 => [include_str!("shared/weight_f16.wgsl"), FLOAT],
+            Self::Bf16 => [include_str!("shared/weight_bf16.wgsl"), FLOAT],
+            Self::Q8 => [include_str!("shared/weight_q8.wgsl"), GROUPS],
+            Self::Q4 => [include_str!("shared/weight_q4.wgsl"), GROUPS],
         }
     }
 }
@@ -85,7 +107,7 @@ impl Shared {
 /// Puts a module together: the weight prelude (for a kernel that reads a weight matrix), the shared parts, the body.
 #[must_use]
 pub fn assemble(format: Option<WeightFormat>, shared: &[Shared], body: &str) -> String {
-    let mut source = String::from(format.map_or("", WeightFormat::prelude));
+    let mut source = format.map_or_else(String::new, |format| format.prelude().concat());
     for part in shared {
         source.push_str(part.source());
     }

@@ -47,7 +47,7 @@ fn stage_x(quad: u32, column: u32, m: u32, count: u32, four: u32, fours: u32) {
 
 fn load_w(row: u32, eight: u32, eights: u32) -> Eight {
   if (row >= params.rows || eight >= eights) { return Eight(vec4(0.0), vec4(0.0)); }
-  return weight8(row * eights + eight);
+  return weight8(row * weight_stride(params.cols) + eight);
 }
 
 fn stage_w(quad: u32, column: u32, row: u32, eight: u32, eights: u32) {

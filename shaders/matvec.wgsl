@@ -1,6 +1,7 @@
 // One token: y = epilogue(W · prologue(x) + bias), rows of W spread over workgroups.
-//   prologue: none, or RMSNorm over GROUPS equal groups with weight `norm` (each workgroup computes its own scale: x is small);
-//             with RAGGED a group is not a whole number of eights, so each column looks its group up
+//   prologue: none, or RMSNorm over GROUPS equal groups with weight `norm`. With one group a slot sums the squares of x while
+//             it reads x for the product and scales the result. With several, each workgroup computes the scales first (x is
+//             small); with RAGGED a group is not a whole number of eights, so each column looks its group up
 //   epilogue: STORE y = v · ADD y += v · MIX y = (1 − α)·y + α·v · SWIGLU y[j] = silu(v[2j]) · v[2j + 1] (rows interleaved)
 // A workgroup has SLOTS = WIDTH / LANES slots; a slot owns ROWS consecutive rows, its LANES lanes split the columns. With
 // EIGHT a slot has eight rows, so that what is read of x and norm feeds twice as many products.
@@ -78,8 +79,7 @@ fn norm_scales(base: u32, eights: u32, lane: u32) {
 }
 
 // Scales of the columns 4·four … 4·four + 3. The columns that pad a row are zero, so any scale will do for them.
-fn scale_of(four: u32, eights: u32, single: f32) -> vec4<f32> {
-  if (GROUPS == 1u) { return vec4(single); }
+fn scale_of(four: u32, eights: u32) -> vec4<f32> {
   if (RAGGED) {
     let g = min((vec4(4u * four) + vec4(0u, 1u, 2u, 3u)) / (params.cols / SCALES), vec4(SCALES - 1u));
     return vec4(scales[g.x], scales[g.y], scales[g.z], scales[g.w]);
@@ -116,20 +116,17 @@ fn finish_four(row: u32, value: vec4<f32>) {
 
 // Eight columns of four rows, times x.
 fn four_products(at: vec4<u32>, lo: vec4<f32>, hi: vec4<f32>) -> vec4<f32> {
-  let a = weight8(at.x);
-  let b = weight8(at.y);
-  let c = weight8(at.z);
-  let d = weight8(at.w);
-  return vec4(dot(a.lo, lo), dot(b.lo, lo), dot(c.lo, lo), dot(d.lo, lo))
-       + vec4(dot(a.hi, hi), dot(b.hi, hi), dot(c.hi, hi), dot(d.hi, hi));
+  return vec4(dot8(at.x, lo, hi), dot8(at.y, lo, hi), dot8(at.z, lo, hi), dot8(at.w, lo, hi));
 }
 
-// Sums over the lanes of a slot: of `sum` (first) and of `more` (second). What its first lane returns is right.
-fn slot_sums(lane: u32, sum: vec4<f32>, more: vec4<f32>) -> array<vec4<f32>, 2> {
+// Sums over the lanes of a slot, of `sum` (first) and of `more` (second), times the scale of the only group. What its first
+// lane returns is right.
+fn slot_sums(lane: u32, sum: vec4<f32>, more: vec4<f32>, squares: f32) -> array<vec4<f32>, 2> {
   var first = sum;
   var second = more;
   partial[lane] = first;
   if (EIGHT) { partial[WIDTH + lane] = second; }
+  if (GROUPS == 1u) { square[lane] = squares; }
   workgroupBarrier();
   if (lane % 4u == 0u) { // fours, then fours of them
     first += partial[lane + 1u] + partial[lane + 2u] + partial[lane + 3u];
@@ -138,15 +135,22 @@ fn slot_sums(lane: u32, sum: vec4<f32>, more: vec4<f32>) -> array<vec4<f32>, 2> 
       second += partial[WIDTH + lane + 1u] + partial[WIDTH + lane + 2u] + partial[WIDTH + lane + 3u];
       partial[WIDTH + lane] = second;
     }
+    if (GROUPS == 1u) { square[lane] += square[lane + 1u] + square[lane + 2u] + square[lane + 3u]; }
   }
   workgroupBarrier();
+  var scale = 1.0;
   if (lane % LANES == 0u) {
     for (var i = 4u; i < LANES; i += 4u) {
       first += partial[lane + i];
       if (EIGHT) { second += partial[WIDTH + lane + i]; }
     }
+    if (GROUPS == 1u) {
+      var total = square[lane];
+      for (var i = 4u; i < LANES; i += 4u) { total += square[lane + i]; }
+      scale = inverseSqrt(total / f32(params.cols) + params.eps);
+    }
   }
-  return array(first, second);
+  return array(scale * first, scale * second);
 }
 
 @compute @workgroup_size(WIDTH)
@@ -155,34 +159,39 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   if (ONLY_SELECTED && selection[COUNT] == 0u) { return; }
   let eights = row_stride(params.cols) / 8u;
   let base = (control[TOKENS] - 1u) * eights * 2u;
-  var scale = 1.0;
-  if (GROUPS == 1u) { scale = norm_scale(base, 0u, eights, lane); }
   if (GROUPS > 1u) { norm_scales(base, eights, lane); }
 
   let row = ((group.y * groups.x + group.x) * SLOTS + lane / LANES) * ROWS;
   let last = params.rows - 1u;
+  let stride = weight_stride(params.cols);
   // The last rows of a matrix that is not a multiple of ROWS are computed again rather than read past the end.
-  let r0 = min(row, last) * eights;
-  let r1 = min(row + 1u, last) * eights;
-  let r2 = min(row + 2u, last) * eights;
-  let r3 = min(row + 3u, last) * eights;
-  let r4 = min(row + 4u, last) * eights;
-  let r5 = min(row + 5u, last) * eights;
-  let r6 = min(row + 6u, last) * eights;
-  let r7 = min(row + 7u, last) * eights;
+  let r0 = min(row, last) * stride;
+  let r1 = min(row + 1u, last) * stride;
+  let r2 = min(row + 2u, last) * stride;
+  let r3 = min(row + 3u, last) * stride;
+  let r4 = min(row + 4u, last) * stride;
+  let r5 = min(row + 5u, last) * stride;
+  let r6 = min(row + 6u, last) * stride;
+  let r7 = min(row + 7u, last) * stride;
   var sum = vec4(0.0);
   var more = vec4(0.0);
+  var squares = 0.0;
   for (var i = lane % LANES; i < eights; i += LANES) {
     var lo = x[base + 2u * i];
     var hi = x[base + 2u * i + 1u];
+    if (GROUPS == 1u) { squares += dot(lo, lo) + dot(hi, hi); }
+    if (GROUPS > 1u) {
+      lo *= scale_of(2u * i, eights);
+      hi *= scale_of(2u * i + 1u, eights);
+    }
     if (GROUPS > 0u) {
-      lo *= scale_of(2u * i, eights, scale) * norm[2u * i];
-      hi *= scale_of(2u * i + 1u, eights, scale) * norm[2u * i + 1u];
+      lo *= norm[2u * i];
+      hi *= norm[2u * i + 1u];
     }
     sum += four_products(vec4(r0, r1, r2, r3) + i, lo, hi);
     if (EIGHT) { more += four_products(vec4(r4, r5, r6, r7) + i, lo, hi); }
   }
-  let sums = slot_sums(lane, sum, more);
+  let sums = slot_sums(lane, sum, more, squares);
   if (lane % LANES != 0u) { return; }
   finish_four(row, sums[0]);
   if (EIGHT) { finish_four(row + 4u, sums[1]); }

@@ -1,8 +1,10 @@
 // Picks the next token: repeat penalty → top-k → top-p → min-p → temperature → draw, llama.cpp's order, without a sort.
-//   top-k: a radix select over the logits' bit patterns (four histograms of 256 bins) finds the k-th largest value
+//   top-k: k largest lie at or above the k-th largest of the invocations' own maxima, so the few logits there are listed and
+//          ranked. Where they are too many: a radix select over the bit patterns (four histograms of 256 bins) finds the k-th
 //   top-p: a search over bit patterns finds the largest threshold whose mass is still ≥ top_p
 //   draw:  the kept tokens in order of their ids, the first whose cumulative weight exceeds u · total
-// The session's logits stay as they are: a token that nobody took can be drawn again. One workgroup; `candidates` holds the ids that top-k kept, in increasing order, so that nothing depends on timing.
+// The session's logits stay as they are: a token that nobody took can be drawn again. One workgroup; `candidates` holds the ids
+// that top-k kept, in increasing order, so that nothing depends on timing.
 struct Params { vocab: u32, recent: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(1) @binding(0) var<storage, read> source: array<f32>;            // (1, vocab), the session's logits
@@ -10,7 +12,7 @@ struct Params { vocab: u32, recent: u32 }
 @group(1) @binding(2) var<storage, read> control: array<u32>;
 @group(1) @binding(3) var<storage, read> options: array<u32>;           // see the constants below
 @group(1) @binding(4) var<storage, read_write> candidates: array<u32>;  // (vocab) scratch
-@group(1) @binding(5) var<storage, read_write> logits: array<f32>;      // (1, vocab) scratch: a copy, penalised
+@group(1) @binding(5) var<storage, read_write> adjusted: array<f32>;    // (1, vocab) scratch: a copy, if penalised
 @group(1) @binding(6) var<storage, read_write> ids: array<u32>;         // the result goes to ids[0]
 
 const TEMPERATURE = 0u; // f32 bits; ≤ 0 is greedy
@@ -23,13 +25,27 @@ const SEED_LO = 6u;
 const SEED_HI = 7u;
 const WIDTH = 256u;
 const NONE = 0xffffffffu;
+const SIXTEEN = 16u; // the root of WIDTH
+const LIST = 512u;
 
 var<workgroup> bins: array<atomic<u32>, WIDTH>;
 var<workgroup> words: array<u32, WIDTH>;
 var<workgroup> sums: array<f32, WIDTH>;
+var<workgroup> blocks: array<f32, SIXTEEN>;
 var<workgroup> chosen: vec2<u32>;
+// Ids and keys of the logits that may be among the k largest, in any order, and whether they are.
+var<workgroup> listed: atomic<u32>;
+var<workgroup> list_ids: array<u32, LIST>;
+var<workgroup> list_keys: array<u32, LIST>;
+var<workgroup> list_kept: array<u32, LIST>;
+var<private> penalised: bool;
 
 fn option_f32(i: u32) -> f32 { return bitcast<f32>(options[i]); }
+
+fn logit(i: u32) -> f32 {
+  if (penalised) { return adjusted[i]; }
+  return source[i];
+}
 
 // A u32 that orders as the float does.
 fn key(x: f32) -> u32 {
@@ -47,8 +63,8 @@ fn penalise(lane: u32) {
       first = first && recent[(control[CONSUMED] - 1u - j) % params.recent] != id;
     }
     if (first) {
-      let x = logits[id];
-      logits[id] = select(x / penalty, x * penalty, x <= 0.0);
+      let x = source[id];
+      adjusted[id] = select(x / penalty, x * penalty, x <= 0.0);
     }
   }
 }
@@ -57,8 +73,12 @@ fn workgroup_max(lane: u32, value: u32) -> u32 {
   workgroupBarrier();
   words[lane] = value;
   workgroupBarrier();
-  var m = 0u;
-  for (var i = 0u; i < WIDTH; i += 1u) { m = max(m, words[i]); }
+  var m = value;
+  for (var i = lane % SIXTEEN; i < WIDTH; i += SIXTEEN) { m = max(m, words[i]); }
+  workgroupBarrier();
+  words[lane] = m; // sixteen maxima, repeated
+  workgroupBarrier();
+  for (var i = 0u; i < SIXTEEN; i += 1u) { m = max(m, words[i]); }
   return m;
 }
 
@@ -66,8 +86,14 @@ fn workgroup_sum(lane: u32, value: f32) -> f32 {
   workgroupBarrier();
   sums[lane] = value;
   workgroupBarrier();
+  if (lane < SIXTEEN) {
+    var s = 0.0;
+    for (var i = 0u; i < SIXTEEN; i += 1u) { s += sums[lane * SIXTEEN + i]; }
+    blocks[lane] = s;
+  }
+  workgroupBarrier();
   var s = 0.0;
-  for (var i = 0u; i < WIDTH; i += 1u) { s += sums[i]; }
+  for (var i = 0u; i < SIXTEEN; i += 1u) { s += blocks[i]; }
   return s;
 }
 
@@ -81,6 +107,55 @@ fn run_start(lane: u32, count: u32) -> u32 {
   return at;
 }
 
+// Lists what is not below the k-th largest of the invocations' own maxima (`best` is this one's). Returns how many there are,
+// which may be more than there is room for.
+fn list_large(lane: u32, k: u32, best: u32) -> u32 {
+  workgroupBarrier();
+  words[lane] = best;
+  if (lane == 0u) { atomicStore(&listed, 0u); }
+  workgroupBarrier();
+  var before = 0u;
+  for (var i = 0u; i < WIDTH; i += 1u) {
+    before += select(0u, 1u, words[i] > best || (words[i] == best && i < lane));
+  }
+  if (before == k - 1u) { chosen.x = best; }
+  workgroupBarrier();
+  let least = chosen.x;
+  for (var i = lane; i < params.vocab; i += WIDTH) {
+    let x = key(logit(i));
+    if (x >= least) {
+      let at = atomicAdd(&listed, 1u);
+      if (at < LIST) {
+        list_ids[at] = i;
+        list_keys[at] = x;
+      }
+    }
+  }
+  workgroupBarrier();
+  return atomicLoad(&listed);
+}
+
+// Keeps the k largest of the `count` listed, of equal ones those with the lowest ids, in order of their ids. Returns how many.
+fn keep_largest(lane: u32, k: u32, count: u32) -> u32 {
+  for (var i = lane; i < count; i += WIDTH) {
+    let x = list_keys[i];
+    let id = list_ids[i];
+    var before = 0u;
+    for (var j = 0u; j < count; j += 1u) {
+      before += select(0u, 1u, list_keys[j] > x || (list_keys[j] == x && list_ids[j] < id));
+    }
+    list_kept[i] = select(0u, 1u, before < k);
+  }
+  workgroupBarrier();
+  for (var i = lane; i < count; i += WIDTH) {
+    let id = list_ids[i];
+    var before = 0u;
+    for (var j = 0u; j < count; j += 1u) { before += select(0u, list_kept[j], list_ids[j] < id); }
+    if (list_kept[i] == 1u) { candidates[before] = id; }
+  }
+  return min(k, count);
+}
+
 // The k-th largest key, and how many of the tokens with exactly that key belong to the k largest.
 fn kth_largest(lane: u32, k: u32) -> vec2<u32> {
   var prefix = 0u;
@@ -89,7 +164,7 @@ fn kth_largest(lane: u32, k: u32) -> vec2<u32> {
     atomicStore(&bins[lane], 0u);
     workgroupBarrier();
     for (var i = lane; i < params.vocab; i += WIDTH) {
-      let x = key(logits[i]);
+      let x = key(logit(i));
       // The digits above this one must match; a shift by 32 would be undefined, and nothing is above the first digit.
       if (shift == 32u || (x >> (shift & 31u)) == (prefix >> (shift & 31u))) {
         atomicAdd(&bins[(x >> (shift - 8u)) & 255u], 1u);
@@ -119,15 +194,15 @@ fn list_candidates(lane: u32, threshold: u32, ties: u32) -> u32 {
   let begin = min(lane * run, params.vocab);
   let end = min(begin + run, params.vocab);
   var equal = 0u;
-  for (var i = begin; i < end; i += 1u) { equal += select(0u, 1u, key(logits[i]) == threshold); }
+  for (var i = begin; i < end; i += 1u) { equal += select(0u, 1u, key(logit(i)) == threshold); }
   let equal_before = run_start(lane, equal);
   let ties_here = min(equal, ties - min(ties, equal_before));
   var above = 0u;
-  for (var i = begin; i < end; i += 1u) { above += select(0u, 1u, key(logits[i]) > threshold); }
+  for (var i = begin; i < end; i += 1u) { above += select(0u, 1u, key(logit(i)) > threshold); }
   var at = run_start(lane, above + ties_here);
   var ties_left = ties_here;
   for (var i = begin; i < end; i += 1u) {
-    let x = key(logits[i]);
+    let x = key(logit(i));
     let tie = x == threshold && ties_left > 0u;
     if (tie) { ties_left -= 1u; }
     if (x > threshold || tie) {
@@ -141,14 +216,14 @@ fn list_candidates(lane: u32, threshold: u32, ties: u32) -> u32 {
 // The largest key such that the candidates at or above it hold at least `top_p` of the mass.
 fn top_p_threshold(lane: u32, count: u32, highest: f32, top_p: f32) -> u32 {
   var sum = 0.0;
-  for (var i = lane; i < count; i += WIDTH) { sum += exp(max(logits[candidates[i]] - highest, -80.0)); }
+  for (var i = lane; i < count; i += WIDTH) { sum += exp(max(logit(candidates[i]) - highest, -80.0)); }
   let wanted = top_p * workgroup_sum(lane, sum);
   var threshold = 0u;
   for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
     let trial = threshold | bit;
     var mass = 0.0;
     for (var i = lane; i < count; i += WIDTH) {
-      let x = logits[candidates[i]];
+      let x = logit(candidates[i]);
       if (key(x) >= trial) { mass += exp(max(x - highest, -80.0)); }
     }
     if (workgroup_sum(lane, mass) >= wanted) { threshold = trial; }
@@ -163,7 +238,7 @@ fn draw(lane: u32, count: u32, highest: f32, threshold: u32, least: f32) {
   let end = min(begin + run, count);
   var weight = 0.0;
   for (var i = begin; i < end; i += 1u) {
-    let x = logits[candidates[i]];
+    let x = logit(candidates[i]);
     if (key(x) >= threshold && x >= least) { weight += exp(max((x - highest) / temperature, -80.0)); }
   }
   let total = workgroup_sum(lane, weight); // leaves every invocation's weight in `sums`
@@ -177,7 +252,7 @@ fn draw(lane: u32, count: u32, highest: f32, threshold: u32, least: f32) {
     var picked = NONE;
     var sum = before;
     for (var i = begin; i < end; i += 1u) {
-      let x = logits[candidates[i]];
+      let x = logit(candidates[i]);
       if (key(x) >= threshold && x >= least) {
         if (picked != NONE && sum > target_weight) { break; }
         picked = candidates[i];
@@ -190,27 +265,35 @@ fn draw(lane: u32, count: u32, highest: f32, threshold: u32, least: f32) {
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(local_invocation_index) lane: u32) {
-  for (var i = lane; i < params.vocab; i += WIDTH) { logits[i] = source[i]; }
-  storageBarrier();
-  if (option_f32(PENALTY) != 1.0) { penalise(lane); }
-  storageBarrier();
-  var best = 0u;
-  for (var i = lane; i < params.vocab; i += WIDTH) { best = max(best, key(logits[i])); }
-  best = workgroup_max(lane, best);
-  var lowest = NONE;
-  for (var i = lane; i < params.vocab; i += WIDTH) {
-    if (key(logits[i]) == best) { lowest = min(lowest, i); }
+  penalised = option_f32(PENALTY) != 1.0;
+  if (penalised) {
+    for (var i = lane; i < params.vocab; i += WIDTH) { adjusted[i] = source[i]; }
+    storageBarrier();
+    penalise(lane);
+    storageBarrier();
   }
-  let id = NONE - workgroup_max(lane, NONE - lowest);
+  var best = vec2(0u, lane);
+  for (var i = lane; i < params.vocab; i += WIDTH) {
+    let x = key(logit(i));
+    if (x > best.x) { best = vec2(x, i); }
+  }
+  let top = workgroup_max(lane, best.x);
+  let id = NONE - workgroup_max(lane, select(0u, NONE - best.y, best.x == top));
   if (option_f32(TEMPERATURE) <= 0.0) {
     if (lane == 0u) { ids[0] = id; }
     return;
   }
-  let highest = logits[id];
+  let highest = logit(id);
   let k = options[TOP_K];
-  var kth = vec2(0u, 0u);
-  if (k > 0u && k < params.vocab) { kth = kth_largest(lane, k); }
-  let count = list_candidates(lane, kth.x, kth.y);
+  var count = NONE;
+  if (k > 0u && k <= WIDTH) { count = list_large(lane, k, best.x); }
+  if (count <= LIST) {
+    count = keep_largest(lane, k, count);
+  } else {
+    var kth = vec2(0u, 0u);
+    if (k > 0u && k < params.vocab) { kth = kth_largest(lane, k); }
+    count = list_candidates(lane, kth.x, kth.y);
+  }
   storageBarrier();
   var threshold = 0u;
   let top_p = option_f32(TOP_P);

@@ -66,11 +66,11 @@ fn store(pair: u32, value: vec2<f32>) {
 
 fn key_value(scale: f32, pair: u32, lane: u32) {
   let eights = row_stride(params.cols) / 8u;
-  let rows = min(row_pair(pair), vec2(params.rows - 1u));
+  let rows = min(row_pair(pair), vec2(params.rows - 1u)) * weight_stride(params.cols);
   var sum = vec2(0.0);
   for (var i = lane % LANES; i < eights; i += LANES) {
-    let a = weight8(rows.x * eights + i);
-    let b = weight8(rows.y * eights + i);
+    let a = weight8(rows.x + i);
+    let b = weight8(rows.y + i);
     for (var c = 0u; c < 4u; c += 1u) {
       let lo = min(8u * i + c, params.cols - 1u); // the padding of W is zero
       let hi = min(8u * i + 4u + c, params.cols - 1u);

@@ -1,8 +1,6 @@
 // Weight prelude, bf16 packed two to a u32: a bf16 is the upper half of an f32. Rows padded to a multiple of 8 elements.
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
-struct Eight { lo: vec4<f32>, hi: vec4<f32> }
-
 // Elements 8·i … 8·i + 7 of the stored matrix.
 fn weight8(i: u32) -> Eight {
   let p = weight[i];

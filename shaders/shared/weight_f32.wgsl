@@ -1,8 +1,6 @@
 // Weight prelude, f32 storage: rows padded with zeros to a multiple of 8 elements.
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 
-struct Eight { lo: vec4<f32>, hi: vec4<f32> }
-
 // Elements 8·i … 8·i + 7 of the stored matrix.
 fn weight8(i: u32) -> Eight {
   return Eight(weight[2u * i], weight[2u * i + 1u]);

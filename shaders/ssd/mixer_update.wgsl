@@ -4,7 +4,7 @@
 // A workgroup per (head, block of BLOCK rows of P). 32 lanes split N by fours, 8 slots own ROWS rows each: B and C stay in
 // registers while the rows of a slot pass by. The raw row of this token goes into the ring slot that no workgroup reads (its
 // age would be `taps`), each channel written by one workgroup only.
-struct Params { heads: u32, head_dim: u32, groups: u32, d_state: u32, taps: u32, cols: u32, dt_min: f32, dt_max: f32 }
+struct Params { heads: u32, head_dim: u32, groups: u32, d_state: u32, cols: u32, dt_min: f32, dt_max: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> conv: array<f32>;              // weight (channels, taps), then bias (channels)
 @group(0) @binding(2) var<storage, read> per_head: array<f32>;          // dt_bias (H), A_log (H), D (H)
@@ -15,6 +15,7 @@ struct Params { heads: u32, head_dim: u32, groups: u32, d_state: u32, taps: u32,
 @group(1) @binding(4) var<storage, read_write> y: array<f32>;           // (1, H·P)
 
 override GATE: bool = true;
+override TAPS: u32 = 4u; // of the convolution
 override FOURS: u32 = 32u; // a padded row of the state in fours
 const LANES = 32u;
 const SLOTS = 8u;
@@ -33,13 +34,13 @@ fn channels() -> u32 { return inner() + 2u * params.groups * params.d_state; }
 // The activated convolution of one channel; keeps the raw value where this workgroup owns the channel.
 fn convolve(channel: u32, owner: bool) -> f32 {
   let stride = row_stride(channels());
-  let newest = first_position() % params.taps;
+  let newest = first_position() % TAPS;
   let current = projected[inner() + channel];
-  let w = channel * params.taps;
-  var sum = conv[channels() * params.taps + channel] + conv[w + params.taps - 1u] * current;
-  for (var back = 1u; back < params.taps; back += 1u) {
-    let slot = newest + select(0u, params.taps, back > newest) - back;
-    sum += conv[w + params.taps - 1u - back] * conv_state[slot * stride + channel];
+  let w = channel * TAPS;
+  var sum = conv[channels() * TAPS + channel] + conv[w + TAPS - 1u] * current;
+  for (var back = 1u; back < TAPS; back += 1u) {
+    let slot = newest + select(0u, TAPS, back > newest) - back;
+    sum += conv[w + TAPS - 1u - back] * conv_state[slot * stride + channel];
   }
   if (owner) { conv_state[newest * stride + channel] = current; }
   return silu(sum);
@@ -51,10 +52,26 @@ fn column(at: u32, n: u32, owner: bool) -> f32 {
   return convolve(at + n, owner);
 }
 
+// Four numbers of one row of the state.
+fn read_state(at: u32, inside: bool) -> vec4<f32> {
+  if (!inside) { return vec4(0.0); }
+  return ssm[at];
+}
+
+// The same four columns of the rows of a slot.
+fn read_rows(at: u32, inside: vec4<bool>) -> mat4x4<f32> {
+  return mat4x4(
+    read_state(at, inside.x),
+    read_state(at + FOURS, inside.y),
+    read_state(at + 2u * FOURS, inside.z),
+    read_state(at + 3u * FOURS, inside.w),
+  );
+}
+
 // S ← decay·S + dt·x·B for four numbers of one row; returns their part of S·C.
-fn advance(at: u32, inside: bool, decay: f32, input: vec4<f32>, c: vec4<f32>) -> f32 {
+fn advance(at: u32, inside: bool, decayed: vec4<f32>, input: vec4<f32>, c: vec4<f32>) -> f32 {
   if (!inside) { return 0.0; }
-  let s = decay * ssm[at] + input;
+  let s = decayed + input;
   ssm[at] = s;
   return dot(s, c);
 }
@@ -67,6 +84,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let b_at = inner() + (head / per_group) * params.d_state;
   let c_at = b_at + params.groups * params.d_state;
   let owns_group = head % per_group == 0u && group.y == 0u;
+  let first = (lane / LANES) * ROWS;
+  let inside = vec4(row0 + first) + vec4(0u, 1u, 2u, 3u) < vec4(params.head_dim);
+  let base = (head * params.head_dim + row0 + first) * FOURS;
+  var n = lane % LANES;
+  // Asked for before the convolution, so that it comes while that is computed.
+  var state = read_rows(base + n, inside & vec4(n < FOURS));
   for (var i = lane; i < 8u * FOURS; i += WIDTH) { // B, then C
     let n = i % (4u * FOURS);
     if (i < 4u * FOURS) {
@@ -83,20 +106,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let raw = projected[inner() + channels() + head] + per_head[head];
   let dt = clamp(softplus(raw), params.dt_min, params.dt_max);
   let decay = exp(-dt * exp(per_head[params.heads + head]));
-  let first = (lane / LANES) * ROWS;
   let x = dt * vec4(xs[first], xs[first + 1u], xs[first + 2u], xs[first + 3u]);
-  let inside = vec4(row0 + first) + vec4(0u, 1u, 2u, 3u) < vec4(params.head_dim);
-  let base = (head * params.head_dim + row0 + first) * FOURS;
   var sum = vec4(0.0);
-  for (var n = lane % LANES; n < FOURS; n += LANES) {
+  while (n < FOURS) {
     let b = bs[n];
     let c = cs[n];
     sum += vec4(
-      advance(base + n, inside.x, decay, x.x * b, c),
-      advance(base + FOURS + n, inside.y, decay, x.y * b, c),
-      advance(base + 2u * FOURS + n, inside.z, decay, x.z * b, c),
-      advance(base + 3u * FOURS + n, inside.w, decay, x.w * b, c),
+      advance(base + n, inside.x, decay * state[0], x.x * b, c),
+      advance(base + FOURS + n, inside.y, decay * state[1], x.y * b, c),
+      advance(base + 2u * FOURS + n, inside.z, decay * state[2], x.z * b, c),
+      advance(base + 3u * FOURS + n, inside.w, decay * state[3], x.w * b, c),
     );
+    n += LANES;
+    state = read_rows(base + n, inside & vec4(n < FOURS));
   }
   partial[lane] = sum;
   workgroupBarrier();

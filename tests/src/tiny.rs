@@ -2,9 +2,11 @@
 //!
 //! Weights are scaled so that every layer matters and nothing saturates: a mistake in any of them moves the logits.
 
+use std::io::Cursor;
+
 use serde_json::{Value, json};
 use taipan::weights::serialize;
-use taipan::{Config, Device, Dtype, ElementType, LoadOptions, Model, ModelFiles};
+use taipan::{Config, Device, Dtype, ElementType, LoadOptions, Model, ModelFiles, Quant, Weights};
 
 use crate::pieces::Pieces;
 
@@ -130,13 +132,19 @@ impl Tiny {
     #[must_use]
     pub fn files(&self) -> ModelFiles {
         let tensors = self.tensors();
-        let element = ElementType::from(self.dtype);
-        let bytes: Vec<Vec<u8>> = tensors.iter().map(|(_, _, values)| stored(self.dtype, values)).collect();
+        let quant = Quant::of(self.dtype.format());
+        let dtype = if quant.is_some() { Dtype::F32 } else { self.dtype };
+        let element = ElementType::from(dtype);
+        let bytes: Vec<Vec<u8>> = tensors.iter().map(|(_, _, values)| stored(dtype, values)).collect();
         let entries: Vec<_> =
             tensors.iter().zip(&bytes).map(|((n, s, _), b)| (&n[..], element, &s[..], &b[..])).collect();
+        let mut file = serialize(&entries);
+        if let Some(quant) = quant {
+            file = self.quantised(file, quant);
+        }
         ModelFiles {
             config: self.config.to_string().into_bytes().into(),
-            weights: vec![("model.safetensors".to_owned(), serialize(&entries).into())],
+            weights: vec![("model.safetensors".to_owned(), file.into())],
             tokenizer: self.pieces.as_ref().map(|p| p.tokenizer_json().into()),
         }
     }
@@ -165,6 +173,14 @@ impl Tiny {
     /// Those of [`Model::from_bytes`].
     pub fn try_open(&self, device: &Device, options: LoadOptions) -> taipan::Result<Model> {
         pollster::block_on(Model::from_bytes(self.files(), device, options))
+    }
+
+    /// What `taipan quantize` makes of a file of floats.
+    fn quantised(&self, file: Vec<u8>, quant: Quant) -> Vec<u8> {
+        let weights = Weights::from_bytes(vec![("model.safetensors".to_owned(), file.into())]).expect("valid");
+        let mut out = Cursor::new(Vec::new());
+        pollster::block_on(taipan::quantize(&weights, &self.parsed(), quant, &mut out, None)).expect("it has floats");
+        out.into_inner()
     }
 
     fn tensors(&self) -> Vec<(String, Vec<usize>, Vec<f32>)> {
@@ -232,6 +248,7 @@ fn stored(dtype: Dtype, values: &[f32]) -> Vec<u8> {
         Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         Dtype::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
         Dtype::BF16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+        Dtype::Q8 | Dtype::Q4 => unreachable!("a whole file is quantised"),
     }
 }
 

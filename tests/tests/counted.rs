@@ -90,8 +90,8 @@ fn a_session_allocates_its_state_and_never_more() {
     let mut session = prompted(&model);
     let held = gpu(&model).allocated();
     let bytes = block_on(session.stats()).unwrap().bytes;
-    // Besides its state a session has the few bytes through which the sampled id comes back.
-    assert_eq!(held - before, bytes.state + 4, "{bytes:?}");
+    // What generating needs besides, it gives back.
+    assert_eq!(held - before, bytes.state, "{bytes:?}");
     assert!(before > bytes.weights + bytes.scratch, "{before} holds {bytes:?}");
     for round in 0..3 {
         block_on(session.prefill(&ids(700, 48, round))).unwrap();

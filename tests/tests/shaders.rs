@@ -24,7 +24,7 @@ fn resolve(p: &Permutation) -> (Module, ModuleInfo) {
 
 fn validate(p: &Permutation, module: &Module) -> ModuleInfo {
     // No optional capability: every kernel runs on the base tier. `unpack2x16float` is part of it, but naga gives it a flag.
-    let packed = if p.format == Some(WeightFormat::F16) {
+    let packed = if matches!(p.format, Some(WeightFormat::F16 | WeightFormat::Q8 | WeightFormat::Q4)) {
         Capabilities::SHADER_FLOAT16_IN_FLOAT32
     } else {
         Capabilities::empty()

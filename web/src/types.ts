@@ -8,7 +8,7 @@ export type DeviceChoice = 'auto' | 'gpu' | 'cpu';
 export type CacheKind = 'opfs' | 'cache' | 'memory' | 'none';
 
 /** How matrices are stored on the device; `auto` is as the files have them. */
-export type WeightType = 'auto' | 'f32' | 'f16' | 'bf16' | (string & {});
+export type WeightType = 'auto' | 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
 
 export type Phase = 'manifest' | 'download' | 'verify' | 'upload' | 'compile' | 'warmup' | 'ready';
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 use taipan::layers::Programs;
-use taipan::{Device, LayerType, Model, Result, SessionOptions, WeightDtype};
+use taipan::{Device, LayerType, Model, Result, SessionOptions};
 use taipan_kernels::Kernel;
 
 use crate::measure::Samples;
@@ -105,14 +105,14 @@ pub struct Subject {
 
 /// A model, but for what only measuring tells.
 #[must_use]
-pub fn model_info(model: &Model, id: &str, sha256: String, dtype: WeightDtype, seed: Option<u64>) -> ModelInfo {
+pub fn model_info(model: &Model, id: &str, sha256: String, seed: Option<u64>) -> ModelInfo {
     let config = model.config();
     let sal = config.selective_attention.as_ref();
     ModelInfo {
         id: id.to_owned(),
         sha256,
-        dtype: format!("{dtype:?}").to_lowercase(),
-        quant: None,
+        dtype: model.format().name().to_owned(),
+        quant: model.format().is_quantised().then(|| model.format().name().to_owned()),
         layers: config.layer_types.len(),
         d_model: config.hidden_size,
         d_state: config.mamba2.as_ref().map_or(0, |m| m.d_state),

@@ -4,7 +4,7 @@ use taipan::description::Description;
 use taipan::run::gpu::{self, MatrixBuffers, upload_vector};
 use taipan::{Config, Device, DeviceWeights, LoadOptions, Model, Result, SessionOptions, WeightDtype, matrix_pieces};
 use taipan_gpu::Gpu;
-use taipan_kernels::{WeightFormat, row_stride, spread};
+use taipan_kernels::{WeightFormat, spread};
 
 use crate::random::{Drawn, matrix_scale, matrix_seed};
 use crate::shader::{FILL, prepare};
@@ -36,22 +36,29 @@ impl Storage {
         match self.dtype {
             WeightDtype::Auto | WeightDtype::F16 => Ok(WeightFormat::F16),
             WeightDtype::F32 => Ok(WeightFormat::F32),
-            other => {
-                Err(taipan::Error::Unsupported { what: format!("drawn weights as {other:?}: they are f16 or f32") })
-            }
+            WeightDtype::Q8 => Ok(WeightFormat::Q8),
+            WeightDtype::Q4 => Ok(WeightFormat::Q4),
+            other => Err(taipan::Error::Unsupported {
+                what: format!("drawn weights as {other:?}: they are f32, f16, q8 or q4"),
+            }),
         }
     }
 }
 
-/// Draws one matrix on a GPU.
+/// Draws one matrix on a GPU; one of integers is drawn and quantised on the CPU, which alone can.
 ///
 /// # Errors
 /// `LimitTooSmall`.
 pub fn matrix(gpu: &Gpu, drawn: &Drawn, d: &Description, index: usize, format: WeightFormat) -> Result<MatrixBuffers> {
     let recipe = &d.recipes.matrices[index];
+    let planned = matrix_pieces(gpu, recipe, format)?;
+    if format.is_quantised() {
+        let most = planned.first().map_or(recipe.rows, |piece| piece.rows as usize);
+        return Ok(MatrixBuffers::upload(gpu, &drawn.matrix(index, recipe), recipe.cols, format, most));
+    }
     let mut pieces = Vec::new();
-    for piece in matrix_pieces(gpu, recipe, format)? {
-        let words = u64::from(piece.rows) * (row_stride(recipe.cols) * format.bytes() / 4) as u64;
+    for piece in planned {
+        let words = u64::from(piece.rows) * (format.row_bytes(recipe.cols) / 4) as u64;
         let buffer = gpu.buffer("weight matrix", 4 * words);
         let params = vec![
             ("seed", matrix_seed(drawn.seed, index).into()),

@@ -10,7 +10,7 @@ use taipan::description::{Buffers, Description, Shape};
 use taipan::layers::Programs;
 use taipan::run::{cpu, gpu};
 use taipan::{Config, LayerType, Result};
-use taipan_gpu::{Buffer, Gpu, Timer};
+use taipan_gpu::{Buffer, ComputePassDescriptor, Gpu, Timer};
 use taipan_kernels::{BufferDesc, BufferId, Call, Element, Kernel, Launch, Piece, WeightFormat, control, selection};
 use web_time::Instant;
 
@@ -20,7 +20,7 @@ use crate::probes::roundtrip_ns;
 use crate::random::Drawn;
 use crate::record::{Adapter, KernelRecord, Probes, Runtime};
 use crate::stats::Summary;
-use crate::work::{Conditions, work};
+use crate::work::{Conditions, element_bytes, work};
 
 /// What is timed, and where.
 pub struct Setup {
@@ -270,10 +270,14 @@ impl Bench<'_> {
         gpu.write_dense(control, self.desc(self.d.common.control), self.memory.u32(self.d.common.control));
         let start = Instant::now();
         let mut encoder = gpu.encoder();
-        for i in 0..times {
-            let (program, bound) = &copies[i % copies.len()];
-            let writes = self.timer.as_ref().and_then(|t| t.writes(i == 0, i + 1 == times));
-            program.encode_timed(bound, &mut encoder, tokens, writes);
+        {
+            // One pass, as in a program: beginning one costs more than a small kernel.
+            let timestamp_writes = self.timer.as_ref().and_then(|t| t.writes(true, true));
+            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes });
+            for i in 0..times {
+                let (program, bound) = &copies[i % copies.len()];
+                program.encode_in(bound, &mut pass, tokens);
+            }
         }
         if let Some(timer) = &self.timer {
             gpu.resolve_timer(&mut encoder, timer);
@@ -333,7 +337,7 @@ impl Bench<'_> {
         let setup = self.setup;
         let s = Summary::of(samples);
         let selected = self.selected(call, tokens);
-        let w = work(call, &Conditions { tokens, first: BEFORE, selected, element: setup.format.bytes() as f64 });
+        let w = work(call, &Conditions { tokens, first: BEFORE, selected, element: element_bytes(setup.format) });
         let kernel = call.decl().name;
         // The table is for sums of 600 products; longer ones round more, as the root of their length.
         let length = call.matrix().map_or(1.0, |m| (f64::from(m.cols) / 600.0).max(1.0).sqrt());

@@ -24,12 +24,26 @@ pub async fn measure(device: &Device) -> Result<Probes> {
 
 async fn on_gpu(gpu: &Gpu) -> Result<Probes> {
     let roundtrip = roundtrip_ns(gpu).await?;
+    wake_up(gpu, roundtrip).await?;
     Ok(Probes {
         copy_gbps: copy_gbps(gpu, roundtrip).await?,
         fma_gflops: fma_gflops(gpu, roundtrip).await?,
         dispatch_us: Some(dispatch_ns(gpu, roundtrip).await? / 1e3),
         map_roundtrip_us: Some(roundtrip / 1e3),
     })
+}
+
+/// Works until the device's clocks are up: after a pause they can be a quarter of what they are under load.
+async fn wake_up(gpu: &Gpu, roundtrip: f64) -> Result<()> {
+    if gpu.report().software {
+        return Ok(());
+    }
+    let start = Instant::now();
+    while start.elapsed().as_millis() < 500 {
+        fma_gflops(gpu, roundtrip).await?;
+        copy_gbps(gpu, roundtrip).await?;
+    }
+    Ok(())
 }
 
 /// Nanoseconds of a submission that copies one word and maps it.

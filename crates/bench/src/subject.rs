@@ -1,8 +1,6 @@
 //! Everything about a model on a device that is not of one row, as far as it does not take an operating system.
 
-use taipan::run::dense::PackedMatrix;
-use taipan::{Config, Device, Model, Result, SessionOptions};
-use taipan_kernels::WeightFormat;
+use taipan::{Config, Device, Model, Result};
 
 use crate::draw::{self, Storage};
 use crate::presets::Preset;
@@ -19,27 +17,6 @@ pub async fn drawn(preset: &Preset, seed: u64, device: &Device, storage: Storage
     let slow = device.is_cpu() || device.adapter().is_some_and(|a| a.software);
     draw::calibrate(&mut drawn, device, storage, if slow { 64 } else { 256 }).await?;
     Ok(drawn)
-}
-
-/// Bytes of a matrix element in memory: what the device holds, less the vectors.
-///
-/// # Errors
-/// Device errors.
-pub async fn element(model: &Model) -> Result<f64> {
-    let d = model.description();
-    // The CPU pads rows to panels, a GPU each row to eights.
-    let padded = |m: &taipan::description::MatrixRecipe| match model.device().is_cpu() {
-        true => PackedMatrix::bytes_of(m.rows, m.cols, WeightFormat::F32) as usize / 4,
-        false => m.rows * taipan_kernels::row_stride(m.cols),
-    };
-    let elements: usize = d.recipes.matrices.iter().map(padded).sum();
-    let vectors = 4 * (model.config().parameters() - matrix_elements(model));
-    let bytes = model.session(SessionOptions::default())?.stats().await?.bytes.weights;
-    Ok((bytes.saturating_sub(vectors) as f64 / elements as f64 * 2.0).round() / 2.0)
-}
-
-fn matrix_elements(model: &Model) -> u64 {
-    model.description().recipes.matrices.iter().map(|m| (m.rows * m.cols) as u64).sum()
 }
 
 /// Agreement with the CPU, and the share of tokens that attended. `on_cpu` opens the same model there; the CPU itself is

@@ -4,7 +4,7 @@
 //! read and written; activations are what a kernel takes from and leaves for its neighbours. `README.md` has the table.
 
 use taipan::description::Description;
-use taipan_kernels::{Attention, Call, Epilogue, Kernel, Matrix, Mixer, Over};
+use taipan_kernels::{Attention, Call, Epilogue, GROUP, Kernel, Matrix, Mixer, Over, WeightFormat};
 
 /// What one dispatch, or a list of them, does.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -55,6 +55,12 @@ pub struct Conditions {
     pub selected: f64,
     /// Bytes of a matrix element.
     pub element: f64,
+}
+
+/// Bytes of a matrix element in a format, with its share of a scale.
+#[must_use]
+pub fn element_bytes(format: WeightFormat) -> f64 {
+    format.row_bytes(GROUP) as f64 / GROUP as f64
 }
 
 /// The work of a list of calls.

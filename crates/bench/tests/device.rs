@@ -2,12 +2,14 @@
 
 use pollster::block_on;
 use taipan::description::{Description, Shape};
-use taipan::{Config, Device, GpuRequest, SessionOptions};
+use taipan::{Config, Device, GpuRequest, SessionOptions, WeightDtype};
+use taipan_bench::describe::{model_info, per_token};
 use taipan_bench::draw::{self, Storage};
 use taipan_bench::kernels::{self, Setup};
 use taipan_bench::measure::{Plan, row};
 use taipan_bench::random::Drawn;
 use taipan_bench::record::{Adapter, Probes, Runtime};
+use taipan_bench::work::element_bytes;
 use taipan_bench::workload::Test;
 use taipan_bench::{probes, quality};
 use taipan_kernels::{WeightFormat, row_stride};
@@ -38,7 +40,7 @@ fn weights_drawn_on_the_device_are_those_drawn_on_the_cpu_to_the_bit() {
             let stored = draw::matrix(gpu, &drawn, &d, i, format).expect("it fits");
             let (_, buffer) = &stored.pieces[0];
             let stride = row_stride(recipe.cols);
-            let words = recipe.rows * stride * format.bytes() / 4;
+            let words = recipe.rows * format.row_bytes(recipe.cols) / 4;
             let desc = taipan_kernels::BufferDesc {
                 name: "matrix".to_owned(),
                 rows: 1,
@@ -80,6 +82,32 @@ fn calibrated_gates_select_some_tokens_and_both_devices_agree() {
     let other = block_on(draw::model(&other, &Device::cpu(), Storage::default())).expect("it fits");
     let wrong = quality::compare(&found, &block_on(quality::decoded(&other, 24)).expect("logits"), "another model");
     assert!(wrong.max_abs_logit_err > 0.1 && wrong.agreement_rate < 0.5, "{wrong:?}");
+}
+
+#[test]
+fn drawn_models_of_integers_agree_and_say_what_they_are() {
+    let (device, drawn) = (gpu(), tiny());
+    let mut smaller = f64::INFINITY;
+    for (dtype, name, element) in [(WeightDtype::Q8, "q8", 34.0 / 32.0), (WeightDtype::Q4, "q4", 18.0 / 32.0)] {
+        let storage = Storage { dtype, ..Storage::default() };
+        let on_gpu = block_on(draw::model(&drawn, &device, storage)).expect("it fits");
+        let on_cpu = block_on(draw::model(&drawn, &Device::cpu(), storage)).expect("it fits");
+        let (found, _) = block_on(quality::mixed(&on_gpu, 24)).expect("logits");
+        let q = quality::compare(&found, &block_on(quality::decoded(&on_cpu, 24)).expect("logits"), "the CPU");
+        assert!(q.max_abs_logit_err < 2e-2 && q.agreement_rate > 0.9, "{name}: {q:?}");
+        for model in [&on_gpu, &on_cpu] {
+            let info = model_info(model, "tiny", String::new(), None);
+            assert_eq!((info.dtype.as_str(), info.quant.as_deref()), (name, Some(name)));
+            assert_eq!(element_bytes(model.format()), element);
+        }
+        let test = Test { prompt: 0, generate: 8, depth: 0 };
+        let bytes = per_token(&on_gpu, &test, element, 0.15).0.weights;
+        assert!(bytes < 0.8 * smaller, "{name}: {bytes} bytes a token, {smaller} before");
+        smaller = bytes;
+    }
+    let plain = block_on(draw::model(&drawn, &Device::cpu(), Storage::default())).expect("it fits");
+    let info = model_info(&plain, "tiny", String::new(), None);
+    assert_eq!((info.dtype.as_str(), info.quant), ("f16", None));
 }
 
 #[test]

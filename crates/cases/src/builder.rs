@@ -128,12 +128,13 @@ impl Builder {
         (0..n).map(|_| self.number(lo, hi)).collect()
     }
 
-    /// A matrix whose values the format of the case holds exactly, scaled so that products are of size one.
+    /// A matrix scaled so that products are of size one. A format of floats holds its values exactly; one of integers
+    /// quantises them the same way for every device.
     pub(crate) fn matrix(&mut self, rows: usize, cols: usize) -> Matrix {
         let scale = 2.0 / (cols as f32).sqrt();
         let mut data = self.numbers(rows * cols, -scale, scale);
         match self.case.format {
-            WeightFormat::F32 => {}
+            WeightFormat::F32 | WeightFormat::Q8 | WeightFormat::Q4 => {}
             WeightFormat::F16 => data.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32()),
             WeightFormat::Bf16 => data.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32()),
         }

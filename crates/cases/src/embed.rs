@@ -15,8 +15,10 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
         }
     }
     // The ring of recent ids wraps, and the table is in pieces.
-    let b = Builder::new("embed", "20 tokens, 33 x 24", seed, 20, 0).split(10);
-    out.push(case(b, 33, 24, RECENT - 7));
+    for format in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
+        let b = Builder::new("embed", "20 tokens, 33 x 24", seed, 20, 0).format(format).split(10);
+        out.push(case(b, 33, 24, RECENT - 7));
+    }
     out
 }
 

@@ -20,6 +20,11 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
     out.push(dense(tokens("swiglu", 5).split(32), 70, 40, false, Epilogue::Swiglu));
     out.push(dense(tokens("bias", 67).split(32), 70, 40, true, Epilogue::Store));
     out.push(dense(tokens("add", 5).split(32), 70, 40, false, Epilogue::Add));
+    for format in [WeightFormat::Q8, WeightFormat::Q4] {
+        // Three groups to a row; the last piece is one of a single row.
+        let b = Builder::new("matmul", "67 x 69 x 68 bias", seed, 67, 9).format(format).split(34);
+        out.push(dense(b, 69, 68, true, Epilogue::Store));
+    }
     out.push(tile(tokens("tokens 64 to 80", 100), 64, 16));
     out.push(tile(tokens("tokens 64 to 70", 70), 64, 16));
     for (n, every) in [(1, 1), (100, 7), (70, 1), (5, 9)] {

@@ -17,13 +17,15 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
         ("greedy, penalty", Sampling { repeat_penalty: 1.5, repeat_last_n: 1024, ..greedy }),
         ("no filter", flat.clone()),
         ("top-k 1", Sampling { top_k: 1, ..base.clone() }),
+        ("top-k 300", Sampling { top_k: 300, ..flat.clone() }),
+        ("top-k 900", Sampling { top_k: 900, ..flat.clone() }),
         ("top-k 7", Sampling { top_k: 7, ..flat.clone() }),
         ("top-p 0.3", Sampling { top_p: 0.3, ..flat.clone() }),
         ("min-p 0.2", Sampling { min_p: 0.2, ..flat.clone() }),
         ("all, penalty", Sampling { repeat_penalty: 1.3, temperature: 1.7, ..base }),
     ];
     let mut out = Vec::new();
-    for (vocab, consumed) in [(1, 0), (2, 1), (13, 5), (256, 64), (257, 2_000), (1_000, 77)] {
+    for (vocab, consumed) in [(1, 0), (2, 1), (13, 5), (256, 64), (257, 2_000), (1_000, 77), (5_000, 9)] {
         for (name, s) in &settings {
             let b = Builder::new(
                 "sample",
@@ -54,10 +56,11 @@ fn options(s: &Sampling) -> Vec<u32> {
 
 fn case(mut b: Builder, vocab: usize, consumed: usize, s: &Sampling) -> Case {
     b.set_control(control::CONSUMED, consumed as u32);
-    // Steps of an eighth: plenty of exact ties.
+    // Steps of an eighth: plenty of exact ties. With the largest vocabulary steps of two: more of them than can be listed.
+    let steps = if vocab == 5_000 { 0.5 } else { 8.0 };
     // With one vocabulary all are negative: a penalty works the other way then.
     let high = if vocab == 257 { -0.5 } else { 4.0 };
-    let logits: Vec<f32> = (0..vocab).map(|_| (b.number(-4.0, high) * 8.0).round() / 8.0).collect();
+    let logits: Vec<f32> = (0..vocab).map(|_| (b.number(-4.0, high) * steps).round() / steps).collect();
     let logits = b.rows_of("logits", &logits, vocab);
     let recent = (0..RECENT).map(|_| b.number(0.0, vocab as f32) as u32).collect();
     let recent = b.words("recent", recent);

@@ -14,6 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) enum Unit {
     Tokens,
     Bytes,
+    Numbers,
     Cases,
 }
 
@@ -48,10 +49,11 @@ impl Progress {
         let numbers = match self.unit {
             Unit::Tokens => "{human_pos}/{human_len} tokens, {per_sec}",
             Unit::Bytes => "{binary_bytes}/{binary_total_bytes}, {binary_bytes_per_sec}",
+            Unit::Numbers => "{human_pos}/{human_len}, {per_sec}",
             Unit::Cases => "{human_pos}/{human_len}",
         };
         let template = format!("{{msg}} [{{bar:30}}] {numbers}, {{eta}} left");
-        let style = ProgressStyle::with_template(&template).expect("the template is one of three constants");
+        let style = ProgressStyle::with_template(&template).expect("the template is one of a few constants");
         ProgressBar::no_length().with_style(style.progress_chars("=> ")).with_message(self.what).with_elapsed(PATIENCE)
     }
 }

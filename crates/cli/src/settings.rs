@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use taipan::{AttentionBound, Backends, Sampling, Select, WeightDtype};
+use taipan::{AttentionBound, Backends, Quant, Sampling, Select, WeightDtype};
 
 use crate::args::{
-    Args, Backend, Command, DtypeArg, GenerateArgs, InfoArgs, LogitsArgs, ModelArgs, PerplexityArgs, SamplingArgs,
-    TargetArgs, ValidateArgs,
+    Args, Backend, Command, DtypeArg, GenerateArgs, InfoArgs, LogitsArgs, ModelArgs, PerplexityArgs, QuantArg,
+    QuantizeArgs, SamplingArgs, TargetArgs, ValidateArgs,
 };
 use crate::failure::{Failure, Result};
 
@@ -30,6 +30,7 @@ pub(crate) enum Task {
     Validate(Validate),
     Logits(Logits),
     Perplexity(Perplexity),
+    Quantize(Quantize),
     Info(Info),
     Devices {
         json: bool,
@@ -126,6 +127,14 @@ pub(crate) struct Perplexity {
 }
 
 #[derive(Debug)]
+pub(crate) struct Quantize {
+    pub(crate) input: PathBuf,
+    pub(crate) output: PathBuf,
+    pub(crate) quant: Quant,
+    pub(crate) json: bool,
+}
+
+#[derive(Debug)]
 pub(crate) struct Info {
     /// `None` is the embedded model.
     pub(crate) dir: Option<PathBuf>,
@@ -141,6 +150,7 @@ impl TryFrom<Args> for Settings {
             Command::Validate(args) => Task::Validate(validate(args)?),
             Command::Logits(args) => Task::Logits(logits(args)?),
             Command::Perplexity(args) => Task::Perplexity(perplexity(args)?),
+            Command::Quantize(args) => Task::Quantize(quantize(args)),
             Command::Info(InfoArgs { dir, model, json }) => Task::Info(Info { dir: dir.or(model), json }),
             Command::Bench(bench) => Task::Bench { args: Box::new(bench), devices: args.target.device.clone() },
             Command::Devices(args) => Task::Devices { json: args.json },
@@ -188,7 +198,17 @@ fn dtype(arg: DtypeArg) -> WeightDtype {
         DtypeArg::F32 => WeightDtype::F32,
         DtypeArg::F16 => WeightDtype::F16,
         DtypeArg::Bf16 => WeightDtype::Bf16,
+        DtypeArg::Q8 => WeightDtype::Q8,
+        DtypeArg::Q4 => WeightDtype::Q4,
     }
+}
+
+fn quantize(args: QuantizeArgs) -> Quantize {
+    let quant = match args.dtype {
+        QuantArg::Q8 => Quant::Q8,
+        QuantArg::Q4 => Quant::Q4,
+    };
+    Quantize { input: args.input, output: args.output, quant, json: args.json }
 }
 
 fn generate(args: GenerateArgs) -> Result<Generate> {

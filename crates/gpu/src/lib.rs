@@ -44,7 +44,7 @@ pub use context::{Auto, Gpu, GpuRequest, Select, list_adapters};
 pub use counts::Counts;
 pub use dispatch::{Bound, Prepared};
 pub use error::GpuError;
-pub use memory::{Buffer, Readback, give_way};
+pub use memory::{Buffer, Readback, Reading, Submission, give_way};
 pub use pipeline::Pipeline;
 pub use report::{AdapterReport, FeatureReport, LimitReport};
 pub use timer::Timer;

@@ -32,6 +32,35 @@ pub struct Readback {
     _held: Allocation,
 }
 
+type Mapped = oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>;
+
+impl Readback {
+    fn slice(&self, words: usize) -> wgpu::BufferSlice<'_> {
+        self.raw.slice(0..4 * words as u64)
+    }
+
+    fn map(&self, words: usize) -> Mapped {
+        let (sender, receiver) = oneshot::channel();
+        self.slice(words).map_async(wgpu::MapMode::Read, move |result| {
+            let _ = sender.send(result);
+        });
+        receiver
+    }
+}
+
+/// A place in the queue: everything submitted up to it.
+#[derive(Clone, Debug)]
+pub struct Submission(wgpu::SubmissionIndex);
+
+/// A readback that is under way.
+#[derive(Debug)]
+pub struct Reading {
+    readback: Readback,
+    words: usize,
+    after: Submission,
+    mapped: Mapped,
+}
+
 impl Gpu {
     /// A zeroed storage buffer of at least `bytes` bytes.
     #[must_use]
@@ -110,16 +139,40 @@ impl Gpu {
     /// # Errors
     /// The device was lost or reported an error.
     pub async fn read(&self, readback: &Readback, words: usize) -> Result<Vec<u32>, GpuError> {
-        let slice = readback.raw.slice(0..4 * words as u64);
-        let (sender, receiver) = oneshot::channel();
-        slice.map_async(wgpu::MapMode::Read, move |result| {
-            let _ = sender.send(result);
-        });
+        let mapped = readback.map(words);
+        self.mapped(readback, words, mapped, None).await
+    }
+
+    /// Begins to read back what a submission copied; later ones need not be waited for.
+    #[must_use]
+    pub fn read_later(&self, readback: Readback, words: usize, after: Submission) -> Reading {
+        let mapped = readback.map(words);
+        Reading { readback, words, after, mapped }
+    }
+
+    /// Waits for a reading; the buffer comes back with its words.
+    ///
+    /// # Errors
+    /// As [`Gpu::read`].
+    pub async fn finish(&self, reading: Reading) -> Result<(Vec<u32>, Readback), GpuError> {
+        let Reading { readback, words, after, mapped } = reading;
+        let data = self.mapped(&readback, words, mapped, Some(after)).await?;
+        Ok((data, readback))
+    }
+
+    async fn mapped(
+        &self,
+        readback: &Readback,
+        words: usize,
+        mapped: Mapped,
+        after: Option<Submission>,
+    ) -> Result<Vec<u32>, GpuError> {
         give_way().await;
         // Natively somebody has to drive the device; in a browser this returns at once and the event loop does.
-        let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
+        let submission_index = after.map(|submission| submission.0);
+        let _ = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
         self.check()?;
-        let mapped = receiver.await;
+        let mapped = mapped.await;
         // A browser reports errors only now, a shader that it refused included.
         self.check()?;
         match mapped {
@@ -128,7 +181,8 @@ impl Gpu {
             Err(_) => return Err(GpuError::DeviceLost { reason: "a readback was dropped".to_owned() }),
         }
         let data = {
-            let view = slice.get_mapped_range().map_err(|e| GpuError::Driver { message: e.to_string() })?;
+            let view =
+                readback.slice(words).get_mapped_range().map_err(|e| GpuError::Driver { message: e.to_string() })?;
             bytemuck::pod_collect_to_vec(&view[..])
         };
         readback.raw.unmap();
@@ -184,9 +238,9 @@ impl Gpu {
     }
 
     /// Submits what was encoded.
-    pub fn submit(&self, encoder: CommandEncoder) {
+    pub fn submit(&self, encoder: CommandEncoder) -> Submission {
         self.counters.submitted();
-        self.queue.submit([encoder.finish()]);
+        Submission(self.queue.submit([encoder.finish()]))
     }
 }
 

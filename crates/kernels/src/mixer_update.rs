@@ -54,13 +54,13 @@ impl Kernel for MixerUpdate {
             ("head_dim", m.head_dim.into()),
             ("groups", m.groups.into()),
             ("d_state", m.d_state.into()),
-            ("taps", m.taps.into()),
             ("cols", self.projected.cols.into()),
         ];
         params.extend(m.dt_words());
         Launch {
             overrides: vec![
                 ("GATE", u8::from(self.gate).into()),
+                ("TAPS", m.taps.into()),
                 ("FOURS", (row_stride(m.d_state as usize) as u32 / 4).into()),
             ],
             params,

@@ -36,7 +36,7 @@ static DECL: Decl = Decl {
         read("control"),
         read("options"),
         write("candidates"),
-        write("logits"),
+        write("adjusted"),
         write("ids"),
     ],
     workgroup: [256, 1, 1],

@@ -132,6 +132,16 @@ pub enum Error {
         /// The accepted types.
         allowed: &'static str,
     },
+    /// Weights that are to be quantised are quantised already: doing it again would only lose more.
+    #[error("{}: tensor `{}` is stored as {found} already", File(file), Name(name))]
+    AlreadyQuantised {
+        /// The tensor.
+        name: String,
+        /// The file it is in.
+        file: String,
+        /// Q8 or Q4.
+        found: &'static str,
+    },
     /// A weight is NaN or infinite.
     #[error("{}: tensor `{}` holds {value} at element {index}; every weight must be finite", File(file), Name(name))]
     NotFinite {
@@ -144,14 +154,14 @@ pub enum Error {
         /// The element.
         value: f32,
     },
-    /// A weight is too large for the 16-bit type that was asked for.
+    /// A weight is too large for the type that was asked for.
     #[error("{}: tensor `{}` holds {value} at element {index}, which {dtype} cannot hold", File(file), Name(name))]
     Overflow {
         /// The tensor.
         name: String,
         /// The file it is in.
         file: String,
-        /// `f16` or `bf16`.
+        /// `f16`, `bf16`, `q8` or `q4`.
         dtype: &'static str,
         /// Flat, row-major index of the first such element.
         index: usize,
@@ -321,7 +331,8 @@ impl Error {
             Error::TensorMissing { .. }
             | Error::TensorUnexpected { .. }
             | Error::TensorShape { .. }
-            | Error::TensorDtype { .. } => "weights-mismatch",
+            | Error::TensorDtype { .. }
+            | Error::AlreadyQuantised { .. } => "weights-mismatch",
             Error::NotFinite { .. } | Error::Overflow { .. } => "weights-value",
             Error::Tokenizer { .. } => "tokenizer",
             Error::NoTokenizer => "no-tokenizer",
@@ -356,7 +367,10 @@ impl Error {
             Error::TensorMissing { .. } | Error::TensorUnexpected { .. } | Error::TensorShape { .. } => {
                 "config.json and the weights must come from the same checkpoint"
             }
-            Error::TensorDtype { .. } => "convert the checkpoint to F32, F16 or BF16; quantised weights are not read",
+            Error::TensorDtype { .. } => {
+                "convert the checkpoint to F32, F16 or BF16, or quantise such a one with `taipan quantize`"
+            }
+            Error::AlreadyQuantised { .. } => "quantise the checkpoint that this one was made from",
             Error::NotFinite { .. } => {
                 "the checkpoint is damaged or its training diverged; fetch it again or use an earlier one"
             }
@@ -408,6 +422,7 @@ impl Error {
         | Error::TensorUnexpected { file, .. }
         | Error::TensorShape { file, .. }
         | Error::TensorDtype { file, .. }
+        | Error::AlreadyQuantised { file, .. }
         | Error::NotFinite { file, .. }
         | Error::Overflow { file, .. } = &mut self
         {
@@ -426,6 +441,7 @@ pub(crate) const CONFIG_FILE: &str = "config.json";
 
 fn io_hint(action: &str, source: &io::Error) -> Option<String> {
     let text = match source.kind() {
+        io::ErrorKind::AlreadyExists => "nothing is overwritten: name another place, or remove what is there",
         io::ErrorKind::IsADirectory => "this is a folder; name a file",
         io::ErrorKind::NotADirectory if action == "open" => {
             "name the folder that holds config.json and the weights, not a file"

@@ -41,17 +41,13 @@ impl Footprint {
     pub fn within(config: &Config, limit: Option<u64>, dtype: Dtype) -> Self {
         let shape = shape(config, &LoadOptions::default(), limit.is_none()).expect("the default shape is valid");
         let d = Description::new(config, shape);
-        let format = match dtype {
-            Dtype::F32 => WeightFormat::F32,
-            Dtype::F16 => WeightFormat::F16,
-            Dtype::BF16 => WeightFormat::Bf16,
-        };
+        let format = dtype.format();
         let bytes = |buffers: &Buffers| if limit.is_some() { buffers.bytes() } else { dense_bytes(buffers) };
         let one = |b: &BufferDesc| if limit.is_some() { b.gpu_bytes() } else { 4 * b.len() as u64 };
         let buffers = d.state.list().iter().chain(d.scratch_buffers.list());
         let largest = buffers.max_by_key(|b| one(b)).expect("every model has buffers");
         let matrices = d.recipes.matrices.iter().map(|m| match limit {
-            Some(_) => (m.rows * row_stride(m.cols) * format.bytes()) as u64,
+            Some(limit) => matrix_bytes(m, format, limit),
             None => PackedMatrix::bytes_of(m.rows, m.cols, format),
         });
         let vectors = vector_lengths(config, &d).map(|n| 4 * if limit.is_some() { row_stride(n) } else { n } as u64);
@@ -64,6 +60,14 @@ impl Footprint {
             decode_dispatches: limit.map_or(0, |limit| dispatches(&d, format, limit)),
         }
     }
+}
+
+/// Bytes of a matrix on a GPU: a piece is a buffer, and a buffer a multiple of 16 bytes.
+fn matrix_bytes(recipe: &MatrixRecipe, format: WeightFormat, limit: u64) -> u64 {
+    let bytes = |rows: usize| (rows * format.row_bytes(recipe.cols)).next_multiple_of(16).max(16) as u64;
+    // A matrix that cannot be split at all is refused when the model is opened.
+    split(recipe, format, limit)
+        .map_or_else(|_| bytes(recipe.rows), |pieces| pieces.iter().map(|p| bytes(p.rows as usize)).sum())
 }
 
 /// Elements of every vector that a model holds, those included that no checkpoint stores.

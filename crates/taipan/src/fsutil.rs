@@ -89,8 +89,65 @@ impl Drop for AtomicFile {
     }
 }
 
+/// A folder under construction: filled beside its final place under a temporary name, moved there by [`AtomicDir::commit`],
+/// removed with all that is in it if it is dropped before that.
+#[derive(Debug)]
+pub struct AtomicDir {
+    target: PathBuf,
+    temporary: Option<PathBuf>,
+}
+
+impl AtomicDir {
+    /// Begins a folder that will be at `path`, where nothing is yet.
+    ///
+    /// # Errors
+    /// `Io` if there is something, or the folder around it cannot be written to.
+    pub fn create(path: &Path) -> Result<AtomicDir> {
+        let fail = |e| Error::io("create", path, e);
+        if fs::symlink_metadata(path).is_ok() {
+            return Err(fail(io::ErrorKind::AlreadyExists.into()));
+        }
+        let (temporary, ()) = beside(path, |name| fs::create_dir(name)).map_err(fail)?;
+        Ok(AtomicDir { target: path.to_owned(), temporary: Some(temporary) })
+    }
+
+    /// Where to write its files.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.temporary.as_deref().unwrap_or(&self.target)
+    }
+
+    /// Moves the finished folder to its place.
+    ///
+    /// # Errors
+    /// `Io` if something has come there meanwhile, or it cannot be moved.
+    pub fn commit(mut self) -> Result<()> {
+        let fail = |e| Error::io("create", &self.target, e);
+        if fs::symlink_metadata(&self.target).is_ok() {
+            return Err(fail(io::ErrorKind::AlreadyExists.into()));
+        }
+        fs::rename(self.path(), &self.target).map_err(fail)?;
+        self.temporary = None;
+        Ok(())
+    }
+}
+
+impl Drop for AtomicDir {
+    fn drop(&mut self) {
+        if let Some(temporary) = self.temporary.take() {
+            // As for a file.
+            let _ = fs::remove_dir_all(temporary);
+        }
+    }
+}
+
 /// Creates a new file in the folder of `target`, under a name that nobody else has.
 fn create_beside(target: &Path) -> io::Result<(PathBuf, File)> {
+    beside(target, |name| File::options().write(true).create_new(true).open(name))
+}
+
+/// Creates something new beside `target`, under a name that nobody else has.
+fn beside<T>(target: &Path, create: impl Fn(&Path) -> io::Result<T>) -> io::Result<(PathBuf, T)> {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     loop {
@@ -99,8 +156,8 @@ fn create_beside(target: &Path) -> io::Result<(PathBuf, File)> {
         temporary.push(name);
         temporary.push(format!(".{}-{count}.part", std::process::id()));
         let temporary = target.with_file_name(temporary);
-        match File::options().write(true).create_new(true).open(&temporary) {
-            Ok(file) => return Ok((temporary, file)),
+        match create(&temporary) {
+            Ok(created) => return Ok((temporary, created)),
             // Left by a process that was killed; the next number is free sooner or later.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e),
@@ -152,6 +209,30 @@ mod tests {
         let unwound = std::panic::catch_unwind(|| write_atomically(&path, |_| panic!("in the middle")));
         assert!(unwound.is_err());
         assert_eq!(dir.names(), ["out"]);
+    }
+
+    #[test]
+    fn a_folder_appears_whole_or_not_at_all() {
+        let dir = TestDir::new();
+        let out = dir.join("out");
+        let begin = || {
+            let folder = AtomicDir::create(&out)?;
+            fs::write(folder.path().join("file"), "x").map_err(|e| Error::io("write", folder.path(), e))?;
+            assert!(!out.exists());
+            Ok::<_, Error>(folder)
+        };
+        drop(begin().unwrap());
+        assert_eq!(dir.names(), [""; 0]);
+        begin().unwrap().commit().unwrap();
+        assert_eq!(fs::read_to_string(out.join("file")).unwrap(), "x");
+        // What is there stays as it is, whenever it came.
+        assert_eq!(AtomicDir::create(&out).unwrap_err().code(), "io");
+        fs::rename(&out, dir.join("other")).unwrap();
+        let late = begin().unwrap();
+        dir.write("out", "mine");
+        assert!(late.commit().unwrap_err().to_string().contains("out"));
+        assert_eq!((dir.names().len(), fs::read_to_string(&out).unwrap()), (2, "mine".to_owned()));
+        assert_eq!(AtomicDir::create(&dir.join("no/folder")).unwrap_err().code(), "io");
     }
 
     #[test]

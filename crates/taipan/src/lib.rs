@@ -52,6 +52,8 @@ pub mod layers;
 mod load;
 mod memory;
 mod model;
+pub mod quant;
+mod quantize;
 pub mod run;
 mod session;
 #[cfg(feature = "tokenizer")]
@@ -67,6 +69,10 @@ pub use error::{Error, Result, SavedStateProblem};
 pub use footprint::Footprint;
 pub use load::{Progress, WeightDtype, matrix_pieces};
 pub use model::{DeviceWeights, LoadOptions, Model, ModelFiles};
+pub use quant::Quant;
+#[cfg(not(target_arch = "wasm32"))]
+pub use quantize::quantize_folder;
+pub use quantize::{Quantized, quantize};
 pub use session::{
     AttentionBound, Bytes, Finish, GateTrace, GenerateOptions, Rows, SalStats, Session, SessionOptions, Stats, Token,
 };

@@ -1,20 +1,24 @@
 //! From a checkpoint to memory: every weight of a description, checked, converted and (for a GPU) uploaded in pieces.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::ops::Range;
+mod batch;
+mod source;
 
-use half::{bf16, f16};
+use std::collections::HashMap;
+
 use taipan_gpu::{Gpu, give_way};
 use taipan_kernels::{Piece, WeightFormat, row_stride};
 
 use crate::description::{MatrixRecipe, Part, Recipes};
 use crate::error::{Error, Result};
 use crate::memory::zeros;
+use crate::quant::Quant;
 use crate::run::cpu::{self, VectorData, vector_data};
 use crate::run::dense::PackedMatrix;
 use crate::run::gpu;
-use crate::weights::{Dtype, Tensor, TensorInfo, WeightSource};
+use crate::weights::{Fetched, WeightSource};
+use batch::Batch;
+pub(crate) use source::Source;
+use source::format_of;
 
 /// How matrices are stored on the device. Vectors, states and everything per head are f32 whatever this says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +32,25 @@ pub enum WeightDtype {
     F16,
     /// bf16; a value that bf16 cannot hold is an error.
     Bf16,
+    /// int8 with a scale for every 32 columns, see [`crate::quant`].
+    Q8,
+    /// int4 with a scale for every 32 columns.
+    Q4,
+}
+
+impl WeightDtype {
+    /// The format that is asked for, if it is.
+    #[must_use]
+    pub fn format(self) -> Option<WeightFormat> {
+        match self {
+            Self::Auto => None,
+            Self::F32 => Some(WeightFormat::F32),
+            Self::F16 => Some(WeightFormat::F16),
+            Self::Bf16 => Some(WeightFormat::Bf16),
+            Self::Q8 => Some(WeightFormat::Q8),
+            Self::Q4 => Some(WeightFormat::Q4),
+        }
+    }
 }
 
 /// Called with the bytes of weights loaded so far and in all.
@@ -35,125 +58,6 @@ pub type Progress = Box<dyn Fn(u64, u64) + Send + Sync>;
 
 /// Rows are converted and uploaded in pieces of about this many elements.
 const STAGE: usize = 1 << 20;
-
-/// Reads matrices row by row from the tensors they are made of.
-struct Source<'a, S> {
-    weights: &'a S,
-    tensors: Vec<(&'a TensorInfo, Dtype)>,
-    /// Of each tensor, what was fetched last.
-    windows: Vec<Window<'a>>,
-    recipe: &'a MatrixRecipe,
-    format: WeightFormat,
-}
-
-/// Consecutive rows of a tensor: all that is there of it at a time.
-#[derive(Clone, Default)]
-struct Window<'a> {
-    first_row: usize,
-    bytes: Cow<'a, [u8]>,
-}
-
-impl<'a, S: WeightSource> Source<'a, S> {
-    fn open(weights: &'a S, recipe: &'a MatrixRecipe, dtype: WeightDtype) -> Result<Self> {
-        let find = |name: &String| {
-            let info = weights.headers().get(name)?;
-            Ok((info, info.dtype()?))
-        };
-        let tensors = recipe.tensors.iter().map(find).collect::<Result<Vec<_>>>()?;
-        let format = match dtype {
-            WeightDtype::Auto => stored_format(&tensors),
-            WeightDtype::F32 => WeightFormat::F32,
-            WeightDtype::F16 => WeightFormat::F16,
-            WeightDtype::Bf16 => WeightFormat::Bf16,
-        };
-        let windows = vec![Window::default(); tensors.len()];
-        Ok(Self { weights, tensors, windows, recipe, format })
-    }
-
-    /// Reads what the next rows are made of.
-    async fn fetch(&mut self, rows: Range<usize>) -> Result<()> {
-        for i in 0..self.tensors.len() {
-            let (info, dtype) = self.tensors[i];
-            let rows = self.rows_of(i, &rows);
-            let row_bytes = (self.recipe.cols * dtype.size()) as u64;
-            let bytes = self.weights.read(info, rows.start as u64 * row_bytes..rows.end as u64 * row_bytes).await?;
-            self.windows[i] = Window { first_row: rows.start, bytes };
-        }
-        Ok(())
-    }
-
-    /// The rows of a tensor that rows of the matrix are made of.
-    fn rows_of(&self, tensor: usize, rows: &Range<usize>) -> Range<usize> {
-        let count = self.tensors.len();
-        if self.recipe.interleave {
-            let before = |row: usize| row.saturating_sub(tensor).div_ceil(count);
-            return before(rows.start)..before(rows.end);
-        }
-        let height = |(info, _): &(&TensorInfo, Dtype)| info.elements() / self.recipe.cols;
-        let offset: usize = self.tensors[..tensor].iter().map(height).sum();
-        let inside = |row: usize| row.saturating_sub(offset).min(height(&self.tensors[tensor]));
-        inside(rows.start)..inside(rows.end)
-    }
-
-    /// One of the rows fetched last.
-    fn row(&self, row: usize, out: &mut [f32]) -> Result<()> {
-        let holds = |i: &usize| !self.rows_of(*i, &(row..row + 1)).is_empty();
-        let i = (0..self.tensors.len()).find(holds).expect("a recipe's rows are those of its tensors");
-        let (Window { first_row, bytes }, (info, dtype)) = (&self.windows[i], self.tensors[i]);
-        let window = Tensor { info, dtype, bytes };
-        let (first, start) = (first_row * self.recipe.cols, self.rows_of(i, &(row..row + 1)).start * self.recipe.cols);
-        window.read_f32(start - first, out);
-        // Here and not over whole tensors in front, so that a large one is read once and loading can be given up soon.
-        if out.iter().fold(false, |any, x| any | !x.is_finite()) {
-            window.check_finite().map_err(|e| further(e, first))?;
-        }
-        self.round(&window, start, out)
-    }
-
-    /// Rounds to the storage format, so that every device computes with the same weights.
-    fn round(&self, tensor: &Tensor<'_>, start: usize, row: &mut [f32]) -> Result<()> {
-        let (dtype, overflow) = match (self.format, tensor.dtype) {
-            (WeightFormat::F16, Dtype::F32 | Dtype::BF16) => ("f16", round_row(row, |x| f16::from_f32(x).to_f32())),
-            (WeightFormat::Bf16, Dtype::F32 | Dtype::F16) => ("bf16", round_row(row, |x| bf16::from_f32(x).to_f32())),
-            _ => return Ok(()),
-        };
-        let Some((i, value)) = overflow else { return Ok(()) };
-        let (name, file) = (tensor.info.name.clone(), tensor.info.file.to_string());
-        Err(Error::Overflow { name, file, dtype, index: start + i, value })
-    }
-}
-
-/// An element of a window is that much further on in its tensor.
-fn further(error: Error, first: usize) -> Error {
-    match error {
-        Error::NotFinite { name, file, index, value } => Error::NotFinite { name, file, index: index + first, value },
-        other => other,
-    }
-}
-
-/// Rounds finite numbers; stops at one that becomes infinite, and tells its place and value.
-fn round_row(row: &mut [f32], round: impl Fn(f32) -> f32) -> Option<(usize, f32)> {
-    for (i, x) in row.iter_mut().enumerate() {
-        let rounded = round(*x);
-        if rounded.is_infinite() {
-            return Some((i, *x));
-        }
-        *x = rounded;
-    }
-    None
-}
-
-/// The format that holds all tensors of a matrix exactly.
-fn stored_format(tensors: &[(&TensorInfo, Dtype)]) -> WeightFormat {
-    let all = |dtype| tensors.iter().all(|(_, found)| *found == dtype);
-    if all(Dtype::F16) {
-        WeightFormat::F16
-    } else if all(Dtype::BF16) {
-        WeightFormat::Bf16
-    } else {
-        WeightFormat::F32
-    }
-}
 
 struct Meter<'a> {
     progress: Option<&'a Progress>,
@@ -182,9 +86,8 @@ async fn read_vector<S: WeightSource>(weights: &S, parts: &[Part]) -> Result<Vec
     let mut read = HashMap::new();
     for part in parts {
         if let Part::Tensor(name) = part {
-            let info = weights.headers().get(name)?;
-            let bytes = weights.read(info, 0..info.stored_bytes()).await?;
-            let tensor = Tensor { info, dtype: info.dtype()?, bytes: &bytes };
+            let fetched = Fetched::whole(weights, name).await?;
+            let tensor = fetched.tensor()?;
             tensor.check_finite()?;
             read.insert(name.as_str(), tensor.to_vec_f32());
         }
@@ -202,18 +105,25 @@ pub(crate) async fn load_cpu<S: WeightSource>(
     let mut meter = Meter::new(recipes, progress);
     let mut matrices = Vec::with_capacity(recipes.matrices.len());
     for recipe in &recipes.matrices {
-        let mut source = Source::open(weights, recipe, dtype)?;
+        let format = format_of(weights.headers(), recipe, dtype)?;
         let name = || recipe.tensors.join(" + ");
-        let mut data = PackedMatrix::reserve(recipe.rows, recipe.cols, source.format, name)?;
+        let mut data = PackedMatrix::reserve(recipe.rows, recipe.cols, format, name)?;
         let batch = (STAGE / recipe.cols).clamp(1, recipe.rows);
-        let mut rows = zeros(batch * recipe.cols, name)?;
+        let quant = Quant::of(format);
+        let mut rows = zeros(if quant.is_some() { 0 } else { batch * recipe.cols }, name)?;
         for first in (0..recipe.rows).step_by(batch) {
             let count = batch.min(recipe.rows - first);
-            source.fetch(first..first + count).await?;
-            for (i, out) in rows.chunks_exact_mut(recipe.cols).take(count).enumerate() {
-                source.row(first + i, out)?;
+            let held = Batch::bring(weights, recipe, first..first + count).await?;
+            let source = held.open(as_format(format))?;
+            if let Some(quant) = quant {
+                let rows = source.quantised(quant, held.first, count).map_err(|e| held.in_whole(e))?;
+                data.set_quantised(first, &rows);
+            } else {
+                for (i, out) in rows.chunks_exact_mut(recipe.cols).take(count).enumerate() {
+                    source.row(held.first + i, out).map_err(|e| held.in_whole(e))?;
+                }
+                data.set_rows(first, &rows[..count * recipe.cols]);
             }
-            data.set_rows(first, &rows[..count * recipe.cols]);
             meter.add(count * recipe.cols).await;
         }
         matrices.push(data);
@@ -236,14 +146,13 @@ pub(crate) async fn load_gpu<S: WeightSource>(
     let mut meter = Meter::new(recipes, progress);
     let mut matrices = Vec::with_capacity(recipes.matrices.len());
     for recipe in &recipes.matrices {
-        let mut source = Source::open(weights, recipe, dtype)?;
-        let row_bytes = row_stride(recipe.cols) * source.format.bytes();
-        let stored = split(recipe, source.format, device.max_binding())?;
+        let format = format_of(weights.headers(), recipe, dtype)?;
+        let stored = split(recipe, format, device.max_binding())?;
         let mut pieces = Vec::with_capacity(stored.len());
         for piece in stored {
-            pieces.push((piece, upload(device, &mut source, piece, row_bytes, &mut meter).await?));
+            pieces.push((piece, upload(device, weights, recipe, format, piece, &mut meter).await?));
         }
-        matrices.push(gpu::MatrixBuffers { format: source.format, pieces });
+        matrices.push(gpu::MatrixBuffers { format, pieces });
     }
     let mut vectors = Vec::with_capacity(recipes.vectors.len());
     for parts in &recipes.vectors {
@@ -269,7 +178,7 @@ const MOST_ROWS: u64 = 65_535 * 64;
 /// Cuts a matrix into pieces of whole pairs of rows (a pair is one output of an interleaved matrix) within the limits of
 /// a binding, given in bytes, and of a dispatch.
 pub(crate) fn split(recipe: &MatrixRecipe, format: WeightFormat, limit: u64) -> Result<Vec<Piece>> {
-    let row_bytes = row_stride(recipe.cols) * format.bytes();
+    let row_bytes = format.row_bytes(recipe.cols);
     let most = (limit / row_bytes as u64).min(MOST_ROWS) as usize / 2 * 2;
     if most == 0 {
         return Err(Error::LimitTooSmall {
@@ -283,25 +192,46 @@ pub(crate) fn split(recipe: &MatrixRecipe, format: WeightFormat, limit: u64) -> 
     Ok(starts.map(|r| Piece { first_row: r as u32, rows: most.min(recipe.rows - r) as u32 }).collect())
 }
 
+/// The wish for this very format.
+fn as_format(format: WeightFormat) -> WeightDtype {
+    match format {
+        WeightFormat::F32 => WeightDtype::F32,
+        WeightFormat::F16 => WeightDtype::F16,
+        WeightFormat::Bf16 => WeightDtype::Bf16,
+        WeightFormat::Q8 => WeightDtype::Q8,
+        WeightFormat::Q4 => WeightDtype::Q4,
+    }
+}
+
 async fn upload<S: WeightSource>(
     device: &Gpu,
-    source: &mut Source<'_, S>,
+    weights: &S,
+    recipe: &MatrixRecipe,
+    format: WeightFormat,
     piece: Piece,
-    row_bytes: usize,
     meter: &mut Meter<'_>,
 ) -> Result<taipan_gpu::Buffer> {
-    let buffer = device.buffer("weight matrix", piece.rows as u64 * row_bytes as u64);
-    let (cols, stride) = (source.recipe.cols, row_stride(source.recipe.cols));
-    let batch = (STAGE / stride).max(1);
-    let mut rows = vec![0.0; batch * stride];
+    let (cols, stride) = (recipe.cols, row_stride(recipe.cols));
+    let buffer = gpu::MatrixBuffers::piece(device, piece, cols, format);
+    // Pairs of rows: scales of a single one may end inside a word.
+    let batch = (STAGE / stride).next_multiple_of(2).max(2);
+    let quant = Quant::of(format);
+    let mut rows = vec![0.0; if quant.is_some() { 0 } else { batch * stride }];
     for first in (0..piece.rows as usize).step_by(batch) {
         let count = batch.min(piece.rows as usize - first);
         let start = piece.first_row as usize + first;
-        source.fetch(start..start + count).await?;
-        for (i, out) in rows.chunks_exact_mut(stride).take(count).enumerate() {
-            source.row(start + i, &mut out[..cols])?;
+        let held = Batch::bring(weights, recipe, start..start + count).await?;
+        let source = held.open(as_format(format))?;
+        if let Some(quant) = quant {
+            let rows = source.quantised(quant, held.first, count).map_err(|e| held.in_whole(e))?;
+            gpu::write_quantised(device, &buffer, piece, first, &rows);
+        } else {
+            for (i, out) in rows.chunks_exact_mut(stride).take(count).enumerate() {
+                source.row(held.first + i, &mut out[..cols]).map_err(|e| held.in_whole(e))?;
+            }
+            let offset = (first * format.row_bytes(cols)) as u64;
+            gpu::write_rows(device, &buffer, offset, &rows[..count * stride], format);
         }
-        gpu::write_rows(device, &buffer, (first * row_bytes) as u64, &rows[..count * stride], source.format);
         device.check()?;
         meter.add(count * cols).await;
     }
@@ -310,8 +240,6 @@ async fn upload<S: WeightSource>(
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-
     use super::*;
     use crate::Weights;
 
@@ -347,10 +275,7 @@ mod tests {
                 let file = crate::weights::serialize(&[("w", crate::ElementType::F32, &[2, 2], &bytes)]);
                 let weights = Weights::from_bytes(vec![("a.safetensors".to_owned(), file.into())])?;
                 let mut row = [0.0; 2];
-                let recipe = recipe(2, 2);
-                let mut source = Source::open(&weights, &recipe, dtype)?;
-                source.fetch(1..2).now_or_never().expect("what is in memory is read at once")?;
-                source.row(1, &mut row)?;
+                Source::open(&weights, &recipe(2, 2), dtype)?.row(1, &mut row)?;
                 Ok(row)
             };
             values[3] = -bad;
@@ -364,68 +289,6 @@ mod tests {
             values[3] = -good;
             assert_eq!(read(values).unwrap(), [3.0, -rounded]);
         }
-    }
-
-    /// Three tensors of two columns, their elements counted through.
-    fn three() -> Weights {
-        let tensors = [("a", 3, 0.0), ("b", 1, 6.0), ("c", 3, 8.0)];
-        let bytes = tensors.map(|(_, rows, first)| {
-            let values = (0..2 * rows).map(|i| first + i as f32);
-            values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>()
-        });
-        let shapes = tensors.map(|(_, rows, _)| [rows, 2]);
-        let entries: Vec<_> =
-            (0..3).map(|i| (tensors[i].0, crate::ElementType::F32, &shapes[i][..], &bytes[i][..])).collect();
-        let file = crate::weights::serialize(&entries);
-        Weights::from_bytes(vec![("a.safetensors".to_owned(), file.into())]).unwrap()
-    }
-
-    #[test]
-    fn rows_come_right_whatever_is_fetched_at_a_time() {
-        let weights = three();
-        let named = |names: &[&str], interleave, rows| MatrixRecipe {
-            tensors: names.iter().map(|n| (*n).to_owned()).collect(),
-            interleave,
-            rows,
-            cols: 2,
-        };
-        let stacked = (named(&["a", "b", "c"], false, 7), vec![0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
-        let in_turn = (named(&["a", "c"], true, 6), vec![0.0, 8.0, 2.0, 10.0, 4.0, 12.0]);
-        for (recipe, expected) in [stacked, in_turn] {
-            for (start, end) in (0..recipe.rows).flat_map(|s| (s + 1..=recipe.rows).map(move |e| (s, e))) {
-                let mut source = Source::open(&weights, &recipe, WeightDtype::Auto).unwrap();
-                source.fetch(start..end).now_or_never().expect("in memory").unwrap();
-                for (row, first) in expected.iter().enumerate().take(end).skip(start) {
-                    let mut out = [0.0; 2];
-                    source.row(row, &mut out).unwrap();
-                    assert_eq!(out, [*first, first + 1.0], "row {row} of {start}..{end}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn weights_that_come_in_ranges_are_those_in_memory_and_a_short_answer_is_an_error() {
-        let file = {
-            let bytes: Vec<u8> = [1.0f32, 2.0, 3.0, f32::NAN].iter().flat_map(|x| x.to_le_bytes()).collect();
-            crate::weights::serialize(&[("w", crate::ElementType::F32, &[2, 2], &bytes)])
-        };
-        let start = crate::FileStart { name: "a.safetensors", bytes: &file, len: file.len() as u64 };
-        let recipe = recipe(2, 2);
-        let read = |short: usize, rows: Range<usize>| {
-            let headers = crate::Headers::parse(&[start], None)?;
-            let answer = |_: &str, r: Range<u64>| {
-                std::future::ready(Ok(file[r.start as usize..r.end as usize - short].to_vec()))
-            };
-            let weights = crate::RangedWeights::new(headers, answer);
-            let mut source = Source::open(&weights, &recipe, WeightDtype::Auto)?;
-            source.fetch(rows.clone()).now_or_never().expect("ready")?;
-            let mut row = [0.0; 2];
-            source.row(rows.start, &mut row).map(|()| row)
-        };
-        assert_eq!(read(0, 0..1).unwrap(), [1.0, 2.0]);
-        assert!(matches!(read(0, 1..2), Err(Error::NotFinite { index: 3, .. })), "its index in the tensor");
-        assert!(matches!(read(1, 0..1), Err(Error::Weights { .. })));
     }
 
     #[test]

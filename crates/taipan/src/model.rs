@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use taipan_gpu::{Gpu, GpuError};
+use taipan_kernels::WeightFormat;
 
 use crate::description::{Buffers, Description, Shape};
 use crate::error::{Error, Result};
@@ -116,7 +117,7 @@ pub(crate) struct GpuModel {
     pub(crate) weight_bytes: u64,
     pub(crate) scratch: gpu::Memory,
     pub(crate) programs: Programs<gpu::Program>,
-    _weights: gpu::Weights,
+    weights: gpu::Weights,
 }
 
 /// Logits of all positions are made for so many bytes at a time.
@@ -329,6 +330,16 @@ impl Model {
         self.0.tokenizer.as_ref()
     }
 
+    /// How its matrices are held in memory: that of the embedding, and of all but in a checkpoint that mixes types.
+    #[must_use]
+    pub fn format(&self) -> WeightFormat {
+        let embedding = self.0.description.embedding.id as usize;
+        match &self.0.backend {
+            Backend::Cpu { weights, .. } => weights.matrices[embedding].format(),
+            Backend::Gpu(model) => model.weights.matrices[embedding].format,
+        }
+    }
+
     /// Where it runs.
     #[must_use]
     pub fn device(&self) -> &Device {
@@ -394,7 +405,7 @@ impl GpuModel {
         let programs = programs.map(|calls| gpu::Program::new(gpu, calls, &weights));
         let scratch = gpu::Memory::new(gpu, &d.scratch_buffers);
         gpu.check().map_err(compiling)?;
-        Ok(Self { gpu: Arc::clone(gpu), weight_bytes: weights.bytes(), scratch, programs, _weights: weights })
+        Ok(Self { gpu: Arc::clone(gpu), weight_bytes: weights.bytes(), scratch, programs, weights })
     }
 }
 

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use js_sys::{Date, Function};
 use serde::Deserialize;
-use taipan::{SessionOptions, WeightDtype};
+use taipan::SessionOptions;
 use taipan_bench::describe::{self, Subject};
 use taipan_bench::draw::{self, Storage};
 use taipan_bench::measure::{Plan, row};
 use taipan_bench::presets::{PRESETS, Preset};
 use taipan_bench::record::{Entry, Host, Load};
+use taipan_bench::work::element_bytes;
 use taipan_bench::workload::{Test, repeat};
 use taipan_bench::{kernels, probes, subject};
 use taipan_wasm::{Device, Result, from_js, invalid, to_js, to_js_error};
@@ -135,10 +136,10 @@ impl Bench {
         let (quality, share) = subject::agreement(&model, on_cpu).await.map_err(fail)?;
         say("measuring what the device can do");
         let device_ns = settings.device_ms * 1e6;
-        let mut info = describe::model_info(&model, &drawn.id, drawn.sha256(), WeightDtype::F16, Some(settings.seed));
+        let mut info = describe::model_info(&model, &drawn.id, drawn.sha256(), Some(settings.seed));
         info.selected_share = share;
         let subject = Subject {
-            element: subject::element(&model).await.map_err(fail)?,
+            element: element_bytes(model.format()),
             adapter: describe::adapter(device, &settings.cpu),
             host: Host { os: settings.os, cpu_info: settings.cpu.clone(), ram_bytes: None },
             runtime: describe::runtime("browser", settings.browser),

@@ -115,7 +115,9 @@ pub(crate) fn dtype_of(name: &str) -> Result<WeightDtype> {
         "f32" => Ok(WeightDtype::F32),
         "f16" => Ok(WeightDtype::F16),
         "bf16" => Ok(WeightDtype::Bf16),
-        other => Err(invalid(&format!("dtype `{other}`: auto, f32, f16 or bf16"))),
+        "q8" => Ok(WeightDtype::Q8),
+        "q4" => Ok(WeightDtype::Q4),
+        other => Err(invalid(&format!("dtype `{other}`: auto, f32, f16, bf16, q8 or q4"))),
     }
 }
 

@@ -85,6 +85,8 @@ pub fn estimate(
         WeightDtype::F32 => Dtype::F32,
         WeightDtype::F16 => Dtype::F16,
         WeightDtype::Bf16 => Dtype::BF16,
+        WeightDtype::Q8 => Dtype::Q8,
+        WeightDtype::Q4 => Dtype::Q4,
     };
     let f = Footprint::within(&config, limit.map(|bytes| bytes as u64), dtype);
     let sal = config.selective_attention.as_ref();

@@ -22,11 +22,14 @@ pub fn check(input: &[u8]) -> bool {
     match Weights::from_bytes(files) {
         Ok(weights) => {
             for info in &weights.headers().tensors {
-                assert_eq!(weights.get_raw(&info.name).unwrap().1.len() as u64, info.stored_bytes());
+                let raw = weights.get_raw(&info.name).unwrap().1.len();
+                let mut scales = 0;
                 if let Ok(tensor) = weights.get(&info.name) {
+                    scales = tensor.scales.len();
                     assert_eq!(tensor.to_vec_f32().len(), info.elements());
                     let _ = tensor.check_finite();
                 }
+                assert_eq!((raw + scales) as u64, info.stored_bytes());
             }
             true
         }

@@ -9,11 +9,11 @@ use taipan_tests::tiny::Tiny;
 
 use super::{DEVICES, Subject, run};
 
-const STORED: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
-const ASKED: [WeightDtype; 4] = [WeightDtype::Auto, WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16];
+const ASKED: [WeightDtype; 6] =
+    [WeightDtype::Auto, WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4];
 
 fn tiny(stored: Dtype) -> Tiny {
-    // 39 columns: rows of 16-bit weights that end inside a word, and inside eight.
+    // 39 columns: rows of 16-bit weights that end inside a word, and inside eight; two groups of integers.
     Tiny::new("ms").with("hidden_size", 39).with("mamba2.head_dim", 13).with("vocab_size", 51).dtype(stored)
 }
 
@@ -23,7 +23,7 @@ fn options(dtype: WeightDtype) -> LoadOptions {
 
 #[test]
 fn every_stored_type_as_every_asked_type() {
-    for stored in STORED {
+    for stored in Dtype::ALL {
         for asked in ASKED {
             let what = format!("{stored:?} as {asked:?}");
             let subject = Subject::new(&tiny(stored), 30, || options(asked));
@@ -58,7 +58,7 @@ fn sixteen_bits_are_half_the_weights_and_round_them() {
     assert_eq!(bytes(&gpu, Dtype::BF16, WeightDtype::F32), full);
     // The comparison above means nothing if rounding did not show.
     let exact = Subject::new(&tiny(Dtype::F32), 30, LoadOptions::default);
-    for asked in [WeightDtype::F16, WeightDtype::Bf16] {
+    for asked in [WeightDtype::F16, WeightDtype::Bf16, WeightDtype::Q8] {
         let (logits, _) = run(&exact.tiny.open_with(&Device::cpu(), options(asked)), &exact.prompt);
         let (error, _) = worst(&logits, &exact.logits);
         assert!((1e-5..0.5).contains(&error), "{asked:?} moves logits by {error}");

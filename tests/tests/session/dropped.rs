@@ -62,6 +62,29 @@ fn a_token_given_up_was_never_made() {
 }
 
 #[test]
+fn a_long_text_given_up_is_undone_to_the_last_token() {
+    let (model, start) = start();
+    for seed in [None, Some(3)] {
+        let options = || endless(seed.map_or_else(greedy, random));
+        let mut delivered = restored(&model, &start);
+        let mut whole = Vec::new();
+        // The device copies its state now and then: give up before, at and behind such a place.
+        for n in [0, 1, 2, 30, 31, 32, 33, 34, 63, 64, 65, 66, 90] {
+            whole.extend(take(&mut delivered, &options(), n - whole.len()));
+            let mut session = restored(&model, &start);
+            {
+                let mut tokens = pin!(session.generate(options()));
+                for token in &whole {
+                    assert_eq!(block_on(tokens.next()).unwrap().unwrap().id, token.id);
+                }
+                assert!(!poll_and_drop(tokens.next()), "a GPU has to be waited for");
+            }
+            assert_eq!(settled(&mut session), settled(&mut delivered), "given up after {n}: state");
+        }
+    }
+}
+
+#[test]
 fn what_is_saved_or_forked_after_giving_up_goes_on_alike() {
     let (model, start) = start();
     let options = endless(greedy());

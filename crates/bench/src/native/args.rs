@@ -140,6 +140,10 @@ pub enum Dtype {
     F16,
     /// bf16; not for drawn models.
     Bf16,
+    /// int8, a scale for 32 of them.
+    Q8,
+    /// int4, a scale for 32 of them.
+    Q4,
 }
 
 /// The whole line, for `--vs` and for the program of this crate.
@@ -170,6 +174,8 @@ impl BenchArgs {
             Dtype::F32 => WeightDtype::F32,
             Dtype::F16 => WeightDtype::F16,
             Dtype::Bf16 => WeightDtype::Bf16,
+            Dtype::Q8 => WeightDtype::Q8,
+            Dtype::Q4 => WeightDtype::Q4,
         };
         Options {
             device: device.to_owned(),

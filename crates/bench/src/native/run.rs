@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
-use taipan::{Backends, Config, Device, GpuRequest, LoadOptions, Model, Select, SessionOptions, WeightDtype};
+use taipan::{Backends, Config, Device, GpuRequest, LoadOptions, Model, Select, SessionOptions};
 
 use super::args::{BenchArgs, Format, Options, Sub};
 use super::{Error, Result, host};
@@ -16,6 +16,7 @@ use crate::presets::{PRESETS, Preset};
 use crate::random::Drawn;
 use crate::record::{Entry, Load, Versus};
 use crate::stats::Ratio;
+use crate::work::element_bytes;
 use crate::workload::{Test, repeat};
 use crate::{compare, kernels, output, probes, report, subject};
 
@@ -204,11 +205,7 @@ async fn subject(options: &Options, notes: &Notes) -> Result<Subject> {
     model.session(SessionOptions::default())?.stats().await?;
     let session_ns = start.elapsed().as_nanos() as f64;
     let cold = repeat(&model, &Test { prompt: 0, generate: 1, depth: 0 }, None).await?;
-    let dtype = match (&source, options.storage.dtype) {
-        (Source::Drawn(_), WeightDtype::Auto) => WeightDtype::F16,
-        (_, dtype) => dtype,
-    };
-    let mut info = describe::model_info(&model, &source.id(), source.sha256()?, dtype, None);
+    let mut info = describe::model_info(&model, &source.id(), source.sha256()?, None);
     info.seed = matches!(source, Source::Drawn(_)).then_some(options.seed);
     notes.say(format!("comparing {} with the CPU", device.description()));
     let on_cpu = async |config: &Config| -> Result<Model> {
@@ -221,7 +218,7 @@ async fn subject(options: &Options, notes: &Notes) -> Result<Subject> {
     notes.say(format!("measuring what {} can do", device.description()));
     let host = host::host();
     Ok(Subject {
-        element: subject::element(&model).await?,
+        element: element_bytes(model.format()),
         adapter: describe::adapter(&device, &host.cpu_info),
         host,
         runtime: describe::runtime("native", None),

@@ -87,7 +87,7 @@ impl Report {
         let kinds = [LayerType::Mamba2, LayerType::SelectiveAttention];
         let mut stored_bytes = BTreeMap::new();
         for tensor in &headers.tensors {
-            *stored_bytes.entry(tensor.element.name()).or_default() += tensor.stored_bytes();
+            *stored_bytes.entry(tensor.stored_as()).or_default() += tensor.stored_bytes();
         }
         Report {
             model,
@@ -168,23 +168,14 @@ fn attention_row(config: &Config) -> Option<(&'static str, String)> {
     Some(("selective_attention", text))
 }
 
-/// The three ways to hold the matrices.
+/// The ways to hold the matrices.
 fn sizes(config: &Config, device: &Device, stored: Dtype, place: &Place) -> Vec<Size> {
     let size = |dtype: Dtype| {
         let footprint = Footprint::of(config, device, dtype);
         let weight_bytes = footprint.weight_bytes;
         let total_bytes = weight_bytes + footprint.state_bytes + footprint.scratch_bytes;
         let fit = place.fit(total_bytes, &footprint.largest_buffer);
-        Size { dtype: name(dtype), stored: stored == dtype, weight_bytes, total_bytes, fit }
+        Size { dtype: dtype.format().name(), stored: stored == dtype, weight_bytes, total_bytes, fit }
     };
-    [Dtype::F32, Dtype::F16, Dtype::BF16].map(size).into()
-}
-
-/// As `--dtype` spells it.
-fn name(dtype: Dtype) -> &'static str {
-    match dtype {
-        Dtype::F32 => "f32",
-        Dtype::F16 => "f16",
-        Dtype::BF16 => "bf16",
-    }
+    Dtype::ALL.map(size).into()
 }

@@ -6,6 +6,7 @@ mod generate;
 mod info;
 mod logits;
 mod perplexity;
+mod quantize;
 mod validate;
 
 use taipan::Device;
@@ -31,6 +32,7 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         Task::Validate(task) => validate::run(&target, task).await,
         Task::Logits(task) => logits::run(&target, task).await,
         Task::Perplexity(task) => perplexity::run(&target, task).await,
+        Task::Quantize(task) => quantize::run(task).await,
         Task::Info(task) => info::run(&target, task).await,
         Task::Bench { args, devices } => bench::run(&target, &args, &devices).await,
         Task::Devices { json } => devices::run(&target, json).await,

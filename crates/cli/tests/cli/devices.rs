@@ -116,7 +116,14 @@ fn info_describes_the_embedded_model() {
     for size in sizes {
         // Besides the parameters there are vectors that stay f32, and rows that fill up panels.
         let held = size["weight_bytes"].as_u64().expect("a number");
-        let least = parameters * if size["dtype"] == "f32" { 4 } else { 2 };
+        let eighths = match size["dtype"].as_str().expect("text") {
+            "f32" => 64,
+            "f16" | "bf16" => 32,
+            "q8" => 17,
+            "q4" => 9,
+            other => panic!("{other}"),
+        };
+        let least = parameters * eighths / 16;
         assert!(held >= least && held - least < parameters / 5, "{held} for {parameters}: {size}");
         assert!(["yes", "no", "unknown"].contains(&size["fits"].as_str().expect("text")), "{size}");
         assert!(!size["limit"].as_str().expect("text").is_empty());
@@ -127,7 +134,9 @@ fn info_describes_the_embedded_model() {
 
 #[test]
 fn info_says_what_a_run_says() {
-    for (device, dtype, row) in [("cpu", "f32", 0), ("cpu", "f16", 1), ("gpu", "f32", 0), ("gpu", "f16", 1)] {
+    let dtypes = ["f32", "f16", "bf16", "q8", "q4"].into_iter().enumerate();
+    for (device, (row, dtype)) in ["cpu", "gpu"].into_iter().flat_map(|device| dtypes.clone().map(move |d| (device, d)))
+    {
         let info = taipan(["info", "--json", "--device", device]).ok().json();
         // The second token is the first that a whole step makes.
         let args = ["generate", "--json", "-n", "3", "--device", device, "--dtype", dtype, "Once"];

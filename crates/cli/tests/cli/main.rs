@@ -10,6 +10,7 @@ mod interrupt;
 mod logits;
 mod memory;
 mod perplexity;
+mod quantize;
 mod terminal;
 mod usage;
 mod validate;

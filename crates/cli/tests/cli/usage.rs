@@ -2,7 +2,7 @@
 
 use crate::common::{Folder, on_cpu, taipan, write_tiny};
 
-const COMMANDS: [&str; 6] = ["generate", "validate", "logits", "perplexity", "info", "devices"];
+const COMMANDS: [&str; 7] = ["generate", "validate", "logits", "perplexity", "quantize", "info", "devices"];
 
 #[test]
 fn help_names_all_commands_and_exit_codes() {
@@ -46,7 +46,7 @@ fn help_of_generate_teaches() {
         "[default: 64]",
         "-r, --reverse-prompt <TEXT>",
         "--ignore-eos",
-        "[possible values: auto, f32, f16, bf16]",
+        "[possible values: auto, f32, f16, bf16, q8, q4]",
         "--attention-bound <C[,BURST]>",
         "--no-display-prompt",
         "--show-timings",

@@ -2,9 +2,10 @@
 //!
 //! A matrix is kept in panels of 32 rows, column by column, in its storage format: a product reads it front to back,
 //! spreads one input over a whole vector, and needs no sums across lanes. 16-bit formats are widened in registers, so a
-//! decoded token reads half the bytes of f32. The plain twins in `taipan-reference` are what the products are tested
+//! decoded token reads half the bytes of f32; integers become floats there as well, and a group's sum is scaled once. The plain twins in `taipan-reference` are what the products are tested
 //! against.
 
+mod quantised;
 mod simd;
 
 use half::{bf16, f16};
@@ -13,7 +14,9 @@ use taipan_kernels::WeightFormat;
 
 use crate::error::Result;
 use crate::memory::reserve;
-use simd::{Expand, PanelTimesRow, PanelTimesRows};
+use crate::quant::{Quant, QuantRows};
+use quantised::QuantPanels;
+use simd::{Expand, F16, PanelTimesRow, PanelTimesRows};
 
 /// Rows of a panel.
 const PANEL: usize = 32;
@@ -56,6 +59,7 @@ enum Panels {
     F32(Vec<[f32; PANEL]>),
     F16(Vec<[u32; WORDS]>),
     Bf16(Vec<[u32; WORDS]>),
+    Quant(QuantPanels),
 }
 
 /// A weight matrix `[rows, cols]` in the memory of the CPU device.
@@ -71,7 +75,7 @@ fn narrow(format: WeightFormat, x: f32) -> u32 {
     match format {
         WeightFormat::F16 => f16::from_f32(x).to_bits().into(),
         WeightFormat::Bf16 => bf16::from_f32(x).to_bits().into(),
-        WeightFormat::F32 => unreachable!("f32 is not narrowed"),
+        WeightFormat::F32 | WeightFormat::Q8 | WeightFormat::Q4 => unreachable!("{} is not narrowed", format.name()),
     }
 }
 
@@ -81,29 +85,35 @@ impl PackedMatrix {
     /// # Errors
     /// `OutOfMemory`.
     pub fn reserve(rows: usize, cols: usize, format: WeightFormat, what: impl FnOnce() -> String) -> Result<Self> {
-        let columns = rows.div_ceil(PANEL).saturating_mul(cols);
+        let count = rows.div_ceil(PANEL);
+        let columns = count.saturating_mul(cols);
         let panels = match format {
             WeightFormat::F32 => Panels::F32(reserve(columns, what)?),
             WeightFormat::F16 => Panels::F16(reserve(columns, what)?),
             WeightFormat::Bf16 => Panels::Bf16(reserve(columns, what)?),
+            WeightFormat::Q8 => Panels::Quant(QuantPanels::reserve(Quant::Q8, count, cols, what)?),
+            WeightFormat::Q4 => Panels::Quant(QuantPanels::reserve(Quant::Q4, count, cols, what)?),
         };
         Ok(Self { rows, cols, panels })
     }
 
-    /// A matrix from its dense rows, whose values the format holds exactly.
+    /// A matrix from its dense rows, which are quantised if the format is one of integers; others must hold them exactly.
     ///
     /// # Panics
-    /// If `dense` is not a whole number of rows, or memory runs out.
+    /// If `dense` is not a whole number of rows, a number is too large, or memory runs out.
     #[must_use]
     pub fn pack(dense: &[f32], cols: usize, format: WeightFormat) -> Self {
         assert!(dense.len().is_multiple_of(cols), "pack: {} numbers in rows of {cols}", dense.len());
         let what = || "a matrix".to_owned();
         let mut matrix = Self::reserve(dense.len() / cols, cols, format, what).expect("memory for a matrix");
-        matrix.set_rows(0, dense);
+        match Quant::of(format) {
+            None => matrix.set_rows(0, dense),
+            Some(quant) => matrix.set_quantised(0, &QuantRows::of(quant, dense, cols)),
+        }
         matrix
     }
 
-    /// Writes consecutive dense rows; the format must hold their values exactly.
+    /// Writes consecutive dense rows; the format, which is one of floats, must hold their values exactly.
     pub fn set_rows(&mut self, first: usize, dense: &[f32]) {
         let end = first + dense.len() / self.cols;
         assert!(end <= self.rows, "set_rows: {first} to {end} of {}", self.rows);
@@ -112,6 +122,7 @@ impl PackedMatrix {
         match &mut self.panels {
             Panels::F32(p) => p.resize(p.len().max(columns), [0.0; PANEL]),
             Panels::F16(p) | Panels::Bf16(p) => p.resize(p.len().max(columns), [0; WORDS]),
+            Panels::Quant(p) => panic!("set_rows: dense rows for {}", p.quant.name()),
         }
         // A few columns at a time, so that the part of a panel that all its rows write to stays in cache.
         const COLUMNS: usize = 64;
@@ -136,7 +147,16 @@ impl PackedMatrix {
                     *word = *word & !(0xffff << shift) | narrow(format, *x) << shift;
                 }
             }
+            Panels::Quant(_) => unreachable!("set_rows has looked"),
         }
+    }
+
+    /// Writes consecutive quantised rows of the format of this matrix, each once.
+    pub fn set_quantised(&mut self, first: usize, rows: &QuantRows) {
+        let Panels::Quant(p) = &mut self.panels else { panic!("set_quantised: a matrix of floats") };
+        assert!(rows.cols() == self.cols && rows.quant() == p.quant, "set_quantised: rows of another matrix");
+        assert!(first + rows.len() <= self.rows, "set_quantised: {} rows from {first} of {}", rows.len(), self.rows);
+        p.set(first, rows);
     }
 
     /// Reads one row.
@@ -150,6 +170,7 @@ impl PackedMatrix {
             Panels::Bf16(p) => {
                 out.iter_mut().zip(&p[first..]).for_each(|(o, c)| *o = bf16::from_bits(bits(c)).to_f32())
             }
+            Panels::Quant(p) => p.row(row, out),
         }
     }
 
@@ -164,10 +185,11 @@ impl PackedMatrix {
     /// How elements are stored.
     #[must_use]
     pub fn format(&self) -> WeightFormat {
-        match self.panels {
+        match &self.panels {
             Panels::F32(_) => WeightFormat::F32,
             Panels::F16(_) => WeightFormat::F16,
             Panels::Bf16(_) => WeightFormat::Bf16,
+            Panels::Quant(p) => p.quant.format(),
         }
     }
 
@@ -177,6 +199,7 @@ impl PackedMatrix {
         let bytes = match &self.panels {
             Panels::F32(p) => p.capacity() * size_of::<[f32; PANEL]>(),
             Panels::F16(p) | Panels::Bf16(p) => p.capacity() * size_of::<[u32; WORDS]>(),
+            Panels::Quant(p) => p.bytes(),
         };
         bytes as u64
     }
@@ -184,7 +207,13 @@ impl PackedMatrix {
     /// Bytes that a matrix takes.
     #[must_use]
     pub fn bytes_of(rows: usize, cols: usize, format: WeightFormat) -> u64 {
-        (rows.div_ceil(PANEL) * PANEL * cols * format.bytes()) as u64
+        let panel = match format {
+            WeightFormat::F32 => cols * size_of::<[f32; PANEL]>(),
+            WeightFormat::F16 | WeightFormat::Bf16 => cols * size_of::<[u32; WORDS]>(),
+            WeightFormat::Q8 => QuantPanels::panel_bytes(Quant::Q8, cols),
+            WeightFormat::Q4 => QuantPanels::panel_bytes(Quant::Q4, cols),
+        };
+        (rows.div_ceil(PANEL) * panel) as u64
     }
 
     /// `y[rows] = w · x`, x `[cols]`.
@@ -196,8 +225,9 @@ impl PackedMatrix {
             let mut out = [0.0; PANEL];
             match &self.panels {
                 Panels::F32(p) => arch.dispatch(PanelTimesRow { panel: &p[columns], x, out: &mut out }),
-                Panels::F16(p) => arch.dispatch(PanelTimesRow { panel: &simd::F16(&p[columns]), x, out: &mut out }),
+                Panels::F16(p) => arch.dispatch(PanelTimesRow { panel: &F16(&p[columns]), x, out: &mut out }),
                 Panels::Bf16(p) => arch.dispatch(PanelTimesRow { panel: &simd::Bf16(&p[columns]), x, out: &mut out }),
+                Panels::Quant(p) => p.times_row(arch, panel, x, &mut out),
             }
             y.copy_from_slice(&out[..y.len()]);
         });
@@ -221,8 +251,9 @@ impl PackedMatrix {
             let mut wide = Vec::new();
             let panel = match &self.panels {
                 Panels::F32(p) => &p[columns],
-                Panels::F16(p) => arch.dispatch(Expand { panel: simd::F16(&p[columns]), out: &mut wide }),
+                Panels::F16(p) => arch.dispatch(Expand { panel: F16(&p[columns]), out: &mut wide }),
                 Panels::Bf16(p) => arch.dispatch(Expand { panel: simd::Bf16(&p[columns]), out: &mut wide }),
+                Panels::Quant(p) => p.expand(arch, panel, &mut wide),
             };
             arch.dispatch(PanelTimesRows { panel, x, out });
         });
@@ -288,6 +319,7 @@ mod tests {
                 let (x, w) = (inputs(m * cols), weights(rows * cols));
                 let (mut fast, mut plain) = (vec![f32::NAN; m * rows], vec![0.0; m * rows]);
                 PackedMatrix::pack(&w, cols, format).matmul(&x, &mut fast);
+                let w = PackedMatrix::pack(&w, cols, format).to_dense();
                 taipan_reference::matmul(&x, &w, None, rows, cols, &mut plain);
                 for (a, b) in fast.iter().zip(&plain) {
                     assert!((a - b).abs() <= 1e-5 * (1.0 + b.abs()), "{format:?} {m}x{rows}x{cols}: {a} against {b}");
@@ -303,11 +335,13 @@ mod tests {
         for format in WeightFormat::ALL {
             let matrix = PackedMatrix::pack(&w, 40, format);
             let mut plain = vec![0.0; 3 * 33];
-            taipan_reference::matmul(&x, &w, None, 33, 40, &mut plain);
+            taipan_reference::matmul(&x, &matrix.to_dense(), None, 33, 40, &mut plain);
             let wide: Vec<[f32; PANEL]> = match &matrix.panels {
                 Panels::F32(p) => p[..40].to_vec(),
-                Panels::F16(p) => simd::expanded(simd::F16(&p[..40])),
+                Panels::F16(p) => simd::expanded(F16(&p[..40])),
                 Panels::Bf16(p) => simd::expanded(simd::Bf16(&p[..40])),
+                Panels::Quant(p) if p.quant == Quant::Q8 => simd::expanded(p.panel::<8>(0)),
+                Panels::Quant(p) => simd::expanded(p.panel::<4>(0)),
             };
             let mut out = vec![[f32::NAN; PANEL]; 3];
             simd::scalar_product(&wide, &x, &mut out);

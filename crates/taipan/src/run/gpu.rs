@@ -1,41 +1,15 @@
 //! The GPU device: each call of a program prepared once per model (pipeline, weights, parameters) and bound once per
 //! session (state, scratch), so that running it encodes dispatches and nothing else.
 
-use half::{bf16, f16};
-use taipan_gpu::{Bound, Buffer, CommandEncoder, ComputePassDescriptor, ComputePassTimestampWrites, Gpu, Prepared};
+mod matrix;
+
+use taipan_gpu::{Bound, Buffer, CommandEncoder, ComputePass, ComputePassDescriptor, Gpu, Prepared};
 use taipan_kernels::{BufferId, Call, Decl, Grid, Kernel, Piece, WeightFormat, row_stride};
 
 use super::cpu::VectorData;
 use crate::description::Buffers;
-
-/// A matrix on the device: consecutive rows, each piece within the binding limit. A clone is the same matrix.
-#[derive(Clone, Debug)]
-pub struct MatrixBuffers {
-    /// How elements are stored.
-    pub format: WeightFormat,
-    /// The pieces.
-    pub pieces: Vec<(Piece, Buffer)>,
-}
-
-impl MatrixBuffers {
-    /// Uploads a dense matrix whose values the format holds exactly, cut into pieces of `most` rows.
-    #[must_use]
-    pub fn upload(gpu: &Gpu, data: &[f32], cols: usize, format: WeightFormat, most: usize) -> Self {
-        let stride = row_stride(cols);
-        let mut pieces = Vec::new();
-        for (i, rows) in data.chunks(most * cols).enumerate() {
-            let count = rows.len() / cols;
-            let mut padded = vec![0.0; count * stride];
-            for (to, from) in padded.chunks_exact_mut(stride).zip(rows.chunks_exact(cols)) {
-                to[..cols].copy_from_slice(from);
-            }
-            let buffer = gpu.buffer("weight matrix", (padded.len() * format.bytes()) as u64);
-            write_rows(gpu, &buffer, 0, &padded, format);
-            pieces.push((Piece { first_row: (i * most) as u32, rows: count as u32 }, buffer));
-        }
-        Self { format, pieces }
-    }
-}
+pub use matrix::MatrixBuffers;
+pub(crate) use matrix::{write_quantised, write_rows};
 
 /// Uploads a vector, padded so that reading it by eights stays inside.
 #[must_use]
@@ -47,22 +21,6 @@ pub fn upload_vector(gpu: &Gpu, data: &VectorData) -> Buffer {
     let buffer = gpu.buffer("weight vector", 4 * row_stride(words.len()) as u64);
     gpu.write(&buffer, 0, &words);
     buffer
-}
-
-/// Writes padded rows in a storage format that holds them exactly.
-pub(crate) fn write_rows(gpu: &Gpu, buffer: &Buffer, offset: u64, rows: &[f32], format: WeightFormat) {
-    match format {
-        WeightFormat::F32 => gpu.write(buffer, offset, rows),
-        WeightFormat::F16 => {
-            let packed: Vec<u16> = rows.iter().map(|x| f16::from_f32(*x).to_bits()).collect();
-            gpu.write(buffer, offset, &packed);
-        }
-        WeightFormat::Bf16 => {
-            let packed: Vec<u16> = rows.iter().map(|x| bf16::from_f32(*x).to_bits()).collect();
-            gpu.write(buffer, offset, &packed);
-        }
-    }
-    gpu.flush();
 }
 
 /// Weights of a model on the device.
@@ -110,6 +68,13 @@ impl Memory {
     #[must_use]
     pub fn list(&self) -> &[Buffer] {
         &self.0
+    }
+
+    /// Encodes a copy of every buffer into memory of the same description.
+    pub fn copy_to(&self, target: &Self, gpu: &Gpu, encoder: &mut CommandEncoder) {
+        for (from, to) in self.0.iter().zip(&target.0) {
+            gpu.copy(encoder, from, to);
+        }
     }
 }
 
@@ -200,20 +165,14 @@ impl Program {
 
     /// Encodes the program for a segment of `tokens` tokens, in one pass.
     pub fn encode(&self, bound: &BoundProgram, encoder: &mut CommandEncoder, tokens: usize) {
-        self.encode_timed(bound, encoder, tokens, None);
+        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes: None });
+        self.encode_in(bound, &mut pass, tokens);
     }
 
-    /// As [`Program::encode`], with timestamps around the pass.
-    pub fn encode_timed(
-        &self,
-        bound: &BoundProgram,
-        encoder: &mut CommandEncoder,
-        tokens: usize,
-        timestamp_writes: Option<ComputePassTimestampWrites<'_>>,
-    ) {
-        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes });
+    /// As [`Program::encode`], in a pass that is open.
+    pub fn encode_in(&self, bound: &BoundProgram, pass: &mut ComputePass<'_>, tokens: usize) {
         for (dispatch, bound) in self.dispatches.iter().zip(&bound.bound) {
-            dispatch.prepared.encode(bound, &mut pass, tokens as u32);
+            dispatch.prepared.encode(bound, pass, tokens as u32);
         }
     }
 }

@@ -1,11 +1,8 @@
 //! What a decoded token costs on a GPU, by the device's own counters.
 
-use std::future::poll_fn;
-use std::pin::pin;
+use taipan_gpu::Counts;
 
-use taipan_gpu::{Counts, Gpu};
-
-/// Sums over decoded tokens.
+/// Sums over decoded tokens. Only threads that use the device at the same instant are counted in.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Decoded {
     tokens: u64,
@@ -23,19 +20,4 @@ impl Decoded {
         let mean = |sum: u64| if self.tokens == 0 { 0 } else { sum.div_ceil(self.tokens) as usize };
         (mean(self.counts.dispatches), mean(self.counts.submits))
     }
-}
-
-/// Runs a future and counts what it asks of the device. Counting poll by poll leaves out the sessions that run while it
-/// waits; only threads that use the device at the same instant are counted in.
-pub(super) async fn counted<T>(gpu: &Gpu, future: impl Future<Output = T>) -> (T, Counts) {
-    let mut future = pin!(future);
-    let mut counts = Counts::default();
-    let value = poll_fn(|cx| {
-        let before = gpu.counts();
-        let poll = future.as_mut().poll(cx);
-        counts += gpu.counts().since(before);
-        poll
-    })
-    .await;
-    (value, counts)
 }

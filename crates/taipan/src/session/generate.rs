@@ -5,8 +5,7 @@ use futures::stream::unfold;
 use taipan_kernels::sampler;
 use taipan_reference::{RECENT, Sampling};
 
-use super::counted::counted;
-use super::{Run, Session};
+use super::Session;
 use crate::error::{Error, Result};
 
 /// How to continue a text.
@@ -58,7 +57,10 @@ impl Session {
     ///
     /// The stream may be dropped at any time, also while a token is awaited: the session's state is then that of exactly
     /// the tokens delivered, and generating on with the same options gives what not stopping would have given. The last
-    /// delivered token has not gone through the layers yet; the next call, whatever it is, starts with it.
+    /// delivered token may not have gone through the layers yet; the next call, whatever it is, then starts with it.
+    ///
+    /// A GPU works on the token after the one that is awaited; so that it can be undone, the session's state is held twice
+    /// as long as the stream lives.
     ///
     /// ```
     /// use std::pin::pin;
@@ -133,38 +135,6 @@ impl Session {
         let model = self.model.0.clone();
         self.memory.write(&model, model.description.common.options, 0, &words);
     }
-
-    /// The next token, and what it cost, where it is one in a row: the first has nothing to consume.
-    async fn next_counted(&mut self) -> Result<u32> {
-        let model = self.model.0.clone();
-        let (Some(gpu), Some(_)) = (model.device.as_gpu(), self.pending) else {
-            return self.next_id().await;
-        };
-        let (id, counts) = counted(gpu, self.next_id()).await;
-        self.decoded.add(counts);
-        id
-    }
-
-    /// Samples one token after consuming the pending one, in one submission. Dropped while it waits, the pending token
-    /// counts as consumed and the sampled one as never made.
-    async fn next_id(&mut self) -> Result<u32> {
-        let model = self.model.0.clone();
-        let ids = model.description.common.ids;
-        match self.pending {
-            Some(id) => {
-                self.stage(id)?;
-                self.memory.run_for_word(&model, &[Run::Decode, Run::Sample], ids)?;
-            }
-            None => {
-                self.set_tokens(1);
-                self.memory.run_for_word(&model, &[Run::Sample], ids)?;
-            }
-        }
-        let id = self.memory.fetch(&model, ids).await?;
-        self.pending = Some(id);
-        self.pending_on_device = true;
-        Ok(id)
-    }
 }
 
 fn check_sampling(s: &Sampling) -> Result<()> {
@@ -186,6 +156,13 @@ fn check_sampling(s: &Sampling) -> Result<()> {
     Ok(())
 }
 
+impl Drop for Generation<'_> {
+    fn drop(&mut self) {
+        // What goes wrong here is a device error, and whatever is done next meets it again.
+        let _ = self.session.come_back();
+    }
+}
+
 impl Generation<'_> {
     async fn next(&mut self) -> Result<Token> {
         if !self.started {
@@ -200,9 +177,10 @@ impl Generation<'_> {
             self.session.write_options(&self.options.sampling);
             self.started = true;
         }
-        let traced = self.session.tracing;
-        let id = if traced { self.session.next_id_traced().await? } else { self.session.next_counted().await? };
         self.made += 1;
+        let more = self.options.max_tokens.is_none_or(|most| self.made < most);
+        let traced = self.session.tracing;
+        let id = if traced { self.session.next_id_traced().await? } else { self.session.next_id(more).await? };
         self.deliver(id)
     }
 

@@ -1,6 +1,6 @@
 //! A session's memory and the two ways to run a program on it.
 
-use taipan_gpu::{Buffer, Readback};
+use taipan_gpu::{Buffer, Readback, Reading};
 use taipan_kernels::{BufferDesc, BufferId};
 
 use crate::description::Description;
@@ -40,8 +40,6 @@ pub(super) enum Memory {
 pub(super) struct GpuMemory {
     state: gpu::Memory,
     bound: Programs<gpu::BoundProgram>,
-    /// The sampled id comes back through this; missing after a fetch that was dropped half-way.
-    readback: Option<Readback>,
 }
 
 fn desc(d: &Description, id: BufferId) -> &BufferDesc {
@@ -59,9 +57,8 @@ impl Memory {
             Backend::Gpu(m) => {
                 let state = gpu::Memory::new(&m.gpu, &d.state);
                 let bound = m.programs.map(|p| p.bind(&m.gpu, &state, &m.scratch));
-                let readback = Some(m.gpu.readback(4));
                 m.gpu.check()?;
-                Self::Gpu(Box::new(GpuMemory { state, bound, readback }))
+                Self::Gpu(Box::new(GpuMemory { state, bound }))
             }
         })
     }
@@ -155,37 +152,43 @@ impl Memory {
         Ok(read)
     }
 
-    /// Runs programs on one token and submits a copy of word 0 of `id` with them; [`Memory::fetch`] waits for it.
-    pub(super) fn run_for_word(&mut self, model: &Inner, runs: &[Run], id: BufferId) -> Result<()> {
-        match (&mut *self, &model.backend) {
-            (Self::Gpu(g), Backend::Gpu(m)) => {
-                let mut encoder = m.gpu.encoder();
-                for run in runs {
-                    m.programs.get(*run).encode(g.bound.get(*run), &mut encoder, 1);
-                }
-                let readback = g.readback.get_or_insert_with(|| m.gpu.readback(4));
-                let source = gpu::buffer(id, &g.state, &m.scratch);
-                m.gpu.copy_to_readback(&mut encoder, source, readback, 4);
-                m.gpu.submit(encoder);
-                Ok(m.gpu.check()?)
-            }
-            _ => self.run(model, runs),
+    /// Runs programs on one token of a GPU, after a copy of the state into `keep`, and begins to read word 0 of `id`: one
+    /// submission.
+    pub(super) fn step(
+        &mut self,
+        m: &GpuModel,
+        runs: &[Run],
+        id: BufferId,
+        readback: Readback,
+        keep: Option<&gpu::Memory>,
+    ) -> Result<Reading> {
+        let Self::Gpu(g) = self else { unreachable!("{MISMATCH}") };
+        let mut encoder = m.gpu.encoder();
+        if let Some(keep) = keep {
+            g.state.copy_to(keep, &m.gpu, &mut encoder);
         }
+        for run in runs {
+            m.programs.get(*run).encode(g.bound.get(*run), &mut encoder, 1);
+        }
+        m.gpu.copy_to_readback(&mut encoder, g.buffer(m, id), &readback, 4);
+        let submission = m.gpu.submit(encoder);
+        m.gpu.check()?;
+        Ok(m.gpu.read_later(readback, 1, submission))
     }
 
-    /// The word that the last [`Memory::run_for_word`] copied.
-    pub(super) async fn fetch(&mut self, model: &Inner, id: BufferId) -> Result<u32> {
-        match (self, &model.backend) {
-            (Self::Gpu(g), Backend::Gpu(m)) => {
-                // Dropped half-way, the buffer stays mapped or about to be: taken out, it is then not used again.
-                let readback = g.readback.take().unwrap_or_else(|| m.gpu.readback(4));
-                let words = m.gpu.read(&readback, 1).await?;
-                g.readback = Some(readback);
-                Ok(words[0])
-            }
-            (Self::Cpu(c), _) => Ok(c.u32(id)[0]),
-            _ => unreachable!("{MISMATCH}"),
-        }
+    /// Puts a GPU's state back from a copy that [`Memory::step`] kept.
+    pub(super) fn put_back(&mut self, m: &GpuModel, kept: &gpu::Memory) -> Result<()> {
+        let Self::Gpu(g) = self else { unreachable!("{MISMATCH}") };
+        let mut encoder = m.gpu.encoder();
+        kept.copy_to(&g.state, &m.gpu, &mut encoder);
+        m.gpu.submit(encoder);
+        Ok(m.gpu.check()?)
+    }
+
+    /// Word 0 of a buffer of words on the CPU.
+    pub(super) fn word(&self, id: BufferId) -> u32 {
+        let Self::Cpu(c) = self else { unreachable!("{MISMATCH}") };
+        c.u32(id)[0]
     }
 
     /// Waits until the device has done everything submitted so far.
@@ -217,9 +220,7 @@ impl Memory {
                 let copy = Self::new(model)?;
                 let Self::Gpu(to) = &copy else { unreachable!("{MISMATCH}") };
                 let mut encoder = m.gpu.encoder();
-                for (from, to) in g.state.list().iter().zip(to.state.list()) {
-                    m.gpu.copy(&mut encoder, from, to);
-                }
+                g.state.copy_to(&to.state, &m.gpu, &mut encoder);
                 m.gpu.submit(encoder);
                 m.gpu.check()?;
                 Ok(copy)

@@ -1,5 +1,6 @@
 //! A session: one text with its recurrent state, fed by prefill and decode, continued by generate.
 
+mod ahead;
 mod bound;
 mod counted;
 mod generate;
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::model::{Backend, Inner, Model};
 use crate::run::cpu::Data;
 use crate::tokenizer::TextDecoder;
+use ahead::Ahead;
 use counted::Decoded;
 use memory::{Memory, Run};
 
@@ -52,6 +54,8 @@ pub struct Session {
     tracing: bool,
     /// What the tokens of `generate` cost.
     decoded: Decoded,
+    /// Steps of `generate` that are not delivered.
+    ahead: Ahead,
 }
 
 /// What each selective attention layer decided about the tokens of a [`Session::prefill_rows`].
@@ -124,6 +128,7 @@ impl Session {
             trace: GateTrace::default(),
             tracing: false,
             decoded: Decoded::default(),
+            ahead: Ahead::default(),
         };
         session.write_buckets();
         Ok(session)
@@ -180,6 +185,7 @@ impl Session {
     /// # Errors
     /// As [`Session::prefill`]; segments before the one with a bad id are consumed.
     pub async fn prefill_iter(&mut self, ids: impl IntoIterator<Item = u32>) -> Result<usize> {
+        self.come_back()?;
         let mut ids = ids.into_iter();
         let size = self.model.0.description.shape.segment;
         let mut total = 0;
@@ -255,6 +261,7 @@ impl Session {
             return Err(Error::EmptyPrompt);
         }
         self.check(ids)?;
+        self.come_back()?;
         if let Some(id) = self.pending {
             self.consume(id)?;
         }
@@ -306,6 +313,7 @@ impl Session {
         if self.position() == 0 {
             return Err(Error::EmptyPrompt);
         }
+        self.come_back()?;
         if let Some(id) = self.pending {
             self.consume(id)?;
         }
@@ -320,6 +328,7 @@ impl Session {
     /// `TokenOutOfRange`, or a device error.
     pub async fn decode(&mut self, id: u32) -> Result<Vec<f32>> {
         self.check(&[id])?;
+        self.come_back()?;
         if let Some(pending) = self.pending {
             self.consume(pending)?;
         }
@@ -348,6 +357,16 @@ impl Session {
         self.memory.run(&model, &[Run::Decode])
     }
 
+    /// Makes the session the same however its text came to its end: a stop leaves the last token pending or not. At the
+    /// end of all positions it stays.
+    fn consume_pending(&mut self) -> Result<()> {
+        self.come_back()?;
+        match self.pending {
+            Some(id) if self.consumed < u32::MAX => self.consume(id),
+            _ => Ok(()),
+        }
+    }
+
     /// Another session with the same state; both go on independently.
     ///
     /// ```
@@ -370,6 +389,7 @@ impl Session {
     /// # Errors
     /// The device cannot hold another session's state.
     pub async fn fork(&mut self) -> Result<Self> {
+        self.come_back()?;
         let memory = self.memory.fork(&self.model.0)?;
         Ok(Self {
             model: self.model.clone(),
@@ -384,6 +404,7 @@ impl Session {
             trace: self.trace.clone(),
             tracing: self.tracing,
             decoded: Decoded::default(),
+            ahead: Ahead::default(),
         })
     }
 
@@ -392,6 +413,7 @@ impl Session {
     /// # Errors
     /// A device error: the counters are read back.
     pub async fn stats(&mut self) -> Result<Stats> {
+        self.consume_pending()?;
         let model = self.model.0.clone();
         let d = &model.description;
         let mut layers = Vec::new();

@@ -29,7 +29,7 @@ struct Header {
     tensors: Vec<Entry>,
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Text {
     held: String,
     bytes: Vec<u8>,
@@ -118,6 +118,7 @@ impl Session {
     /// # Errors
     /// A device error.
     pub async fn save(&mut self) -> Result<Vec<u8>> {
+        self.consume_pending()?;
         let model = self.model.0.clone();
         let parts = parts(&model.description);
         let header = Header {
@@ -174,6 +175,7 @@ impl Session {
     /// `SavedState` with what is wrong: not a state, another version, another model, damaged.
     #[expect(clippy::unused_async, reason = "uploads may have to wait on other devices; callers already await")]
     pub async fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        self.come_back()?;
         let model = self.model.0.clone();
         let parts = parts(&model.description);
         let (header, data) = parse(bytes, &model, &parts)?;
@@ -273,8 +275,9 @@ fn check_header(header: &Header, model: &Inner, parts: &[Part<'_>]) -> Result<()
     if header.text.shown > header.text.ids.len() {
         return shape("text.shown", format!("at most {}", header.text.ids.len()), header.text.shown.to_string());
     }
-    if header.consumed == 0 && header.pending.is_some() {
-        return shape("pending", "no token before the first one is consumed".to_owned(), "a token".to_owned());
+    if header.consumed == 0 && (header.pending.is_some() || header.text != Text::default()) {
+        let found = format!("pending {:?}, {:?}", header.pending, header.text);
+        return shape("pending, text", "nothing before the first token is consumed".to_owned(), found);
     }
     Ok(())
 }

@@ -75,6 +75,8 @@ impl Session {
     pub(super) async fn next_id_traced(&mut self) -> Result<u32> {
         let model = self.model.0.clone();
         let ids = model.description.common.ids;
+        // Nothing runs ahead of a token that is watched.
+        self.come_back()?;
         let pending = self.pending;
         let mut steps = vec![(Run::Sample, vec![ids])];
         match pending {

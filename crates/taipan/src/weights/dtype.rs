@@ -1,5 +1,7 @@
 //! Element types of safetensors files.
 
+use taipan_kernels::WeightFormat;
+
 /// The types a weight may be stored in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
@@ -9,23 +11,37 @@ pub enum Dtype {
     F16,
     /// The upper half of a single-precision float.
     BF16,
+    /// int8 in groups with a scale, see [`crate::quant`]; matrices only.
+    Q8,
+    /// int4 in groups with a scale; matrices only.
+    Q4,
 }
 
 impl Dtype {
     /// All of them, for messages.
     pub(crate) const ALLOWED: &'static str = "F32, F16, BF16";
 
-    /// Bytes of one element.
-    pub fn size(self) -> usize {
+    /// All of them, in the order of [`WeightFormat::ALL`].
+    pub const ALL: [Dtype; 5] = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::Q8, Dtype::Q4];
+
+    /// As messages spell it; of floats, as a safetensors header does.
+    pub fn name(self) -> &'static str {
         match self {
-            Dtype::F32 => 4,
-            Dtype::F16 | Dtype::BF16 => 2,
+            Dtype::Q8 => "Q8",
+            Dtype::Q4 => "Q4",
+            float => ElementType::from(float).name(),
         }
     }
 
-    /// The spelling in a safetensors header.
-    pub fn name(self) -> &'static str {
-        ElementType::from(self).name()
+    /// The same in a device's memory.
+    pub fn format(self) -> WeightFormat {
+        match self {
+            Dtype::F32 => WeightFormat::F32,
+            Dtype::F16 => WeightFormat::F16,
+            Dtype::BF16 => WeightFormat::Bf16,
+            Dtype::Q8 => WeightFormat::Q8,
+            Dtype::Q4 => WeightFormat::Q4,
+        }
     }
 }
 
@@ -111,6 +127,9 @@ impl From<Dtype> for ElementType {
             Dtype::F32 => ElementType::F32,
             Dtype::F16 => ElementType::F16,
             Dtype::BF16 => ElementType::BF16,
+            // Of the integers; scales are F16.
+            Dtype::Q8 => ElementType::I8,
+            Dtype::Q4 => ElementType::U8,
         }
     }
 }

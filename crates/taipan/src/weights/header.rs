@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::{ElementType, TensorInfo, WeightsProblem as Problem};
+use super::{ElementType, TensorInfo, WeightsProblem as Problem, quantised};
 
 /// The format's own ceiling. A header of a thousand layers has less than a hundredth of it.
 pub(super) const MAX_HEADER: u64 = 100_000_000;
@@ -50,7 +50,7 @@ pub(super) fn parse(
     file_index: usize,
 ) -> Result<Vec<TensorInfo>, Problem> {
     let text = std::str::from_utf8(json).map_err(|e| Problem::HeaderUtf8 { position: e.valid_up_to() })?;
-    let RawHeader(raw) =
+    let RawHeader { tensors: raw, metadata } =
         serde_json::from_str(text).map_err(|e| Problem::HeaderJson { message: shorten(e.to_string()) })?;
     if let Some(tensor) = first_duplicate(raw.iter().map(|(name, _)| name.as_str())) {
         return Err(Problem::DuplicateTensor { tensor });
@@ -61,11 +61,11 @@ pub(super) fn parse(
         let (element, shape) = check_entry(&name, &entry, data_len)?;
         let [start, end] = entry.data_offsets;
         let range = data_start + start..data_start + end; // both are within the file by now
-        tensors.push(TensorInfo { name, element, shape, file: file.clone(), file_index, range });
+        tensors.push(TensorInfo { name, element, shape, file: file.clone(), file_index, range, quantised: None });
     }
     tensors.sort_by_key(|t| (t.range.start, t.range.end));
     check_cover(&tensors, data_start, data_len)?;
-    Ok(tensors)
+    quantised::join(tensors, &metadata)
 }
 
 /// What can be said of a tensor without looking at the others.
@@ -140,7 +140,10 @@ struct RawTensor {
 }
 
 /// The header's entries in order, repeated names kept: a map would silently drop all but one.
-struct RawHeader(Vec<(String, RawTensor)>);
+struct RawHeader {
+    tensors: Vec<(String, RawTensor)>,
+    metadata: Vec<(String, String)>,
+}
 
 impl<'de> Deserialize<'de> for RawHeader {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawHeader, D::Error> {
@@ -154,13 +157,13 @@ impl<'de> Deserialize<'de> for RawHeader {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
                 let mut entries = Vec::new();
-                let mut metadata_seen = false;
+                let (mut metadata, mut metadata_seen) = (Vec::new(), false);
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
                         if std::mem::replace(&mut metadata_seen, true) {
                             return Err(A::Error::duplicate_field("__metadata__"));
                         }
-                        map.next_value::<Option<Pairs<String>>>()?;
+                        metadata = map.next_value::<Option<Pairs<String>>>()?.map_or(Vec::new(), |pairs| pairs.0);
                         continue;
                     }
                     let entry = map
@@ -168,7 +171,7 @@ impl<'de> Deserialize<'de> for RawHeader {
                         .map_err(|e| A::Error::custom(format_args!("tensor `{name}`: {e}")))?;
                     entries.push((name, entry));
                 }
-                Ok(RawHeader(entries))
+                Ok(RawHeader { tensors: entries, metadata })
             }
         }
         deserializer.deserialize_map(Entries)

@@ -8,17 +8,20 @@ mod header;
 mod map;
 mod open;
 mod problem;
+pub(crate) mod quantised;
 mod shards;
 mod source;
 mod tensor;
 #[cfg(test)]
 mod tests;
-mod write;
+pub(crate) mod write;
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 pub use dtype::{Dtype, ElementType};
 pub use problem::WeightsProblem;
+pub(crate) use source::Fetched;
 pub use source::{FileStart, RangedWeights, WeightSource};
 pub use tensor::{Tensor, TensorInfo};
 pub use write::{TensorData, header, serialize};
@@ -85,7 +88,7 @@ impl Headers {
         }
         for (name, shape) in &expected {
             let info = self.get(name)?;
-            if info.shape != *shape {
+            if !info.holds(shape) {
                 return Err(Error::TensorShape {
                     name: name.clone(),
                     file: info.file.to_string(),
@@ -146,7 +149,8 @@ impl Weights {
     /// `TensorMissing`, or `TensorDtype` if it is stored in a type that no weight has.
     pub fn get(&self, name: &str) -> Result<Tensor<'_>> {
         let (info, bytes) = self.get_raw(name)?;
-        Ok(Tensor { info, dtype: info.dtype()?, bytes })
+        let scales = info.quantised.as_ref().map_or(&[][..], |(_, range)| self.part(info.file_index, range));
+        Ok(Tensor { info, dtype: info.dtype()?, bytes, scales })
     }
 
     /// The stored bytes of a tensor of any type.
@@ -155,8 +159,11 @@ impl Weights {
     /// `TensorMissing`.
     pub fn get_raw(&self, name: &str) -> Result<(&TensorInfo, &[u8])> {
         let info = self.headers.get(name)?;
-        // The header's ranges were checked against the length of this very file.
-        let range = info.range.start as usize..info.range.end as usize;
-        Ok((info, &self.data[info.file_index][range]))
+        Ok((info, self.part(info.file_index, &info.range)))
+    }
+
+    /// A range of a header, which was checked against the length of that very file.
+    fn part(&self, file: usize, range: &Range<u64>) -> &[u8] {
+        &self.data[file][range.start as usize..range.end as usize]
     }
 }

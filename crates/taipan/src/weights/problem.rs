@@ -48,6 +48,35 @@ pub enum WeightsProblem {
         /// Its dtype as written.
         dtype: String,
     },
+    /// The file's metadata names a quantisation that is not known, or a version of it.
+    #[error(
+        "the weights are quantised as \"{}\", version {}; known are q8 and q4, version 1",
+        Name(format),
+        Name(version)
+    )]
+    UnknownQuantisation {
+        /// The name as written.
+        format: String,
+        /// The version as written.
+        version: String,
+    },
+    /// Integers without scales that fit them.
+    #[error(
+        "tensor `{}` {} with {} is no {format} matrix",
+        Name(tensor),
+        Name(format!("{shape:?}")),
+        scales.as_ref().map_or("no scales".to_owned(), |shape| format!("scales {}", Name(format!("{shape:?}"))))
+    )]
+    NotQuantised {
+        /// The integers.
+        tensor: String,
+        /// The format that the file's metadata names.
+        format: &'static str,
+        /// The shape of the integers: rows, groups, bytes of a group.
+        shape: Vec<usize>,
+        /// The shape of the scales, if there are any: rows, groups.
+        scales: Option<Vec<usize>>,
+    },
     /// The size that follows from a shape overflows.
     #[error("tensor `{}`: the number of bytes for its shape overflows", Name(tensor))]
     ShapeOverflow {
@@ -175,6 +204,9 @@ impl WeightsProblem {
             }
             P::HeaderTruncated { .. } | P::OutOfBounds { .. } | P::ShortRead { .. } => {
                 "the download may have been cut short; fetch the file again"
+            }
+            P::UnknownQuantisation { .. } => {
+                "a newer version may read it; or quantise the original again with `taipan quantize`"
             }
             P::ShardMissing { .. } => "fetch every shard that the index lists into the same folder",
             P::IndexTooLong { .. } | P::IndexJson { .. } | P::NotInShard { .. } | P::InTwoShards { .. } => {

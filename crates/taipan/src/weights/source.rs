@@ -1,11 +1,11 @@
 //! Where the bytes of weights come from: files in memory, or a reader that is asked for one range after another.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
+use super::map::Bytes;
 use super::open::Parts;
 use super::shards::Index;
-use super::{Headers, TensorInfo, Weights, WeightsProblem, header};
+use super::{Headers, Tensor, TensorInfo, Weights, WeightsProblem, header};
 use crate::error::{Error, Result};
 
 /// Headers, and whatever gives the bytes that they describe.
@@ -13,12 +13,13 @@ pub trait WeightSource {
     /// What the headers say.
     fn headers(&self) -> &Headers;
 
-    /// Stored bytes of a tensor, exactly as many as the range is long, which counts from the tensor's first byte.
-    fn read<'a>(
-        &'a self,
-        info: &'a TensorInfo,
-        range: Range<u64>,
-    ) -> impl Future<Output = Result<Cow<'a, [u8]>>> + use<'a, Self>;
+    /// The weights themselves, where they are all in memory: nothing is read then.
+    fn in_memory(&self) -> Option<&Weights> {
+        None
+    }
+
+    /// Bytes of a file, exactly as many as the range is long.
+    fn read(&self, file: &str, range: Range<u64>) -> impl Future<Output = Result<Vec<u8>>>;
 }
 
 impl WeightSource for Weights {
@@ -26,9 +27,14 @@ impl WeightSource for Weights {
         self.headers()
     }
 
-    async fn read<'a>(&'a self, info: &'a TensorInfo, range: Range<u64>) -> Result<Cow<'a, [u8]>> {
-        let (_, bytes) = self.get_raw(&info.name)?;
-        Ok(Cow::Borrowed(&bytes[range.start as usize..range.end as usize]))
+    fn in_memory(&self) -> Option<&Weights> {
+        Some(self)
+    }
+
+    async fn read(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        let index = self.headers.files.iter().position(|(name, _)| name == file);
+        let bytes = index.and_then(|i| self.data[i].get(range.start as usize..range.end as usize));
+        Ok(bytes.unwrap_or_default().to_vec())
     }
 }
 
@@ -55,16 +61,83 @@ where
         &self.headers
     }
 
-    async fn read<'a>(&'a self, info: &'a TensorInfo, range: Range<u64>) -> Result<Cow<'a, [u8]>> {
-        let start = info.range.start;
-        let file = start + range.start..start + range.end;
-        let bytes = (self.read)(&info.file, file.clone()).await?;
-        let (expected, found) = (file.end - file.start, bytes.len() as u64);
-        if expected == found {
-            return Ok(Cow::Owned(bytes));
+    fn read(&self, file: &str, range: Range<u64>) -> impl Future<Output = Result<Vec<u8>>> {
+        (self.read)(file, range)
+    }
+}
+
+/// A tensor, or some of its rows, in memory.
+pub(crate) struct Fetched {
+    /// As if the rows were all that there is.
+    info: TensorInfo,
+    /// Elements, then the scales of a quantised matrix.
+    bytes: Vec<u8>,
+}
+
+impl Fetched {
+    /// All of a tensor.
+    pub(crate) async fn whole<S: WeightSource>(weights: &S, name: &str) -> Result<Self> {
+        let info = weights.headers().get(name)?;
+        Self::range(weights, info, 0..1, 1, info.shape.clone()).await
+    }
+
+    /// Rows of a matrix.
+    pub(crate) async fn rows<S: WeightSource>(weights: &S, name: &str, rows: Range<usize>) -> Result<Self> {
+        let info = weights.headers().get(name)?;
+        let mut shape = info.shape.clone();
+        shape[0] = rows.len();
+        Self::range(weights, info, rows.start as u64..rows.end as u64, info.shape[0] as u64, shape).await
+    }
+
+    /// The part `part` of a tensor that is cut into `parts` equal ones.
+    async fn range<S: WeightSource>(
+        weights: &S,
+        whole: &TensorInfo,
+        part: Range<u64>,
+        parts: u64,
+        shape: Vec<usize>,
+    ) -> Result<Self> {
+        let cut = |range: &Range<u64>| {
+            let one = (range.end - range.start) / parts.max(1);
+            range.start + part.start * one..range.start + part.end * one
+        };
+        let mut info = TensorInfo { shape, file_index: 0, ..whole.clone() };
+        let mut bytes = read(weights, whole, cut(&whole.range)).await?;
+        info.range = 0..bytes.len() as u64;
+        if let Some((quant, scales)) = &whole.quantised {
+            bytes.extend(read(weights, whole, cut(scales)).await?);
+            info.quantised = Some((*quant, info.range.end..bytes.len() as u64));
         }
-        let problem = WeightsProblem::ShortRead { tensor: info.name.clone(), expected, found };
-        Err(Error::weights(&info.file, problem))
+        Ok(Self { info, bytes })
+    }
+
+    /// The tensor.
+    pub(crate) fn tensor(&self) -> Result<Tensor<'_>> {
+        let elements = self.info.range.end as usize;
+        let (bytes, scales) = self.bytes.split_at(elements);
+        Ok(Tensor { info: &self.info, dtype: self.info.dtype()?, bytes, scales })
+    }
+}
+
+async fn read<S: WeightSource>(weights: &S, info: &TensorInfo, range: Range<u64>) -> Result<Vec<u8>> {
+    let bytes = weights.read(&info.file, range.clone()).await?;
+    let (expected, found) = (range.end - range.start, bytes.len() as u64);
+    if expected == found {
+        return Ok(bytes);
+    }
+    Err(Error::weights(&info.file, WeightsProblem::ShortRead { tensor: info.name.clone(), expected, found }))
+}
+
+impl Weights {
+    /// Weights of which these tensors, or these rows, are all that there is.
+    pub(crate) fn of_rows(parts: Vec<Fetched>) -> Result<Self> {
+        let (mut tensors, mut files, mut data) = (Vec::new(), Vec::new(), Vec::new());
+        for (file_index, Fetched { info, bytes }) in parts.into_iter().enumerate() {
+            files.push((info.file.to_string(), bytes.len() as u64));
+            tensors.push(TensorInfo { file_index, ..info });
+            data.push(Bytes::InMemory(bytes.into()));
+        }
+        Ok(Self { headers: Headers::new(tensors, files)?, data })
     }
 }
 

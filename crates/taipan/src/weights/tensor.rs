@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
+use taipan_kernels::GROUP;
 
 use super::{Dtype, ElementType};
 use crate::error::{Error, Result};
+use crate::quant::Quant;
 
 /// What a header says of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,24 +18,52 @@ pub struct TensorInfo {
     pub name: String,
     /// How its elements are stored.
     pub element: ElementType,
-    /// Its dimensions, outermost first.
+    /// Its dimensions as stored, outermost first; of a quantised matrix: rows, groups, bytes of a group's integers.
     pub shape: Vec<usize>,
     /// The file that holds it.
     pub file: Arc<str>,
     pub(super) file_index: usize,
     /// Where it lies, in bytes of its file.
     pub(super) range: Range<u64>,
+    /// Of a quantised matrix, the format and where its scales lie.
+    pub(super) quantised: Option<(Quant, Range<u64>)>,
 }
 
 impl TensorInfo {
-    /// Number of elements.
+    /// Number of elements; of a quantised matrix with the padding of its rows.
     pub fn elements(&self) -> usize {
-        self.shape.iter().product() // its bytes fit a file, so this fits as well
+        match &self.quantised {
+            None => self.shape.iter().product(), // its bytes fit a file, so this fits as well
+            Some(_) => self.shape[0] * self.shape[1] * GROUP,
+        }
     }
 
-    /// Number of bytes in the file.
+    /// Number of bytes in the file, scales included.
     pub fn stored_bytes(&self) -> u64 {
-        self.range.end - self.range.start
+        let scales = self.quantised.as_ref().map_or(0, |(_, scales)| scales.end - scales.start);
+        self.range.end - self.range.start + scales
+    }
+
+    /// Its quantisation, if it has one.
+    pub fn quantised_as(&self) -> Option<Quant> {
+        self.quantised.as_ref().map(|(quant, _)| *quant)
+    }
+
+    /// How it is stored: the name of its element, or of its quantisation.
+    pub fn stored_as(&self) -> &'static str {
+        match &self.quantised {
+            None => self.element.name(),
+            Some(_) => self.dtype().map_or(self.element.name(), Dtype::name),
+        }
+    }
+
+    /// Whether it holds a tensor of this shape.
+    pub fn holds(&self, shape: &[usize]) -> bool {
+        match (&self.quantised, shape) {
+            (None, _) => self.shape == shape,
+            (Some(_), [rows, cols]) => self.shape[..2] == [*rows, cols.div_ceil(GROUP)],
+            (Some(_), _) => false,
+        }
     }
 
     /// Its weight type.
@@ -41,7 +71,12 @@ impl TensorInfo {
     /// # Errors
     /// `TensorDtype` if it is stored in a type that no weight has.
     pub fn dtype(&self) -> Result<Dtype> {
-        self.element.weight().ok_or_else(|| Error::TensorDtype {
+        let dtype = match &self.quantised {
+            Some((Quant::Q8, _)) => Some(Dtype::Q8),
+            Some((Quant::Q4, _)) => Some(Dtype::Q4),
+            None => self.element.weight(),
+        };
+        dtype.ok_or_else(|| Error::TensorDtype {
             name: self.name.clone(),
             file: self.file.to_string(),
             found: self.element.name(),
@@ -59,32 +94,51 @@ pub struct Tensor<'a> {
     pub dtype: Dtype,
     /// The elements, little endian, row-major; not aligned to anything.
     pub bytes: &'a [u8],
+    /// The f16 scales of a quantised matrix, group by group.
+    pub scales: &'a [u8],
 }
 
 /// Elements converted or checked at a time: small enough for the stack and the first-level cache.
 const BLOCK: usize = 2048;
 
 impl Tensor<'_> {
-    /// Reads the elements `start .. start + out.len()` of the flat tensor as f32.
+    /// Reads the elements `start .. start + out.len()` of the flat tensor as f32; rows of a quantised matrix are whole groups.
     ///
     /// # Panics
     /// If the tensor has fewer elements.
     pub fn read_f32(&self, start: usize, out: &mut [f32]) {
-        let size = self.dtype.size();
-        let bytes = &self.bytes[start * size..][..out.len() * size];
+        let len = out.len();
+        let bytes = |size: usize| &self.bytes[start * size..][..len * size];
         match self.dtype {
             Dtype::F32 => {
-                for (out, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                for (out, b) in out.iter_mut().zip(bytes(4).as_chunks::<4>().0) {
                     *out = f32::from_le_bytes(*b);
                 }
             }
             // The conversion of a whole block uses the processor's own instruction where it has one.
-            Dtype::F16 => read_half(bytes, out, |block, out| {
+            Dtype::F16 => read_half(bytes(2), out, |block, out| {
                 block.reinterpret_cast::<f16>().convert_to_f32_slice(out);
             }),
-            Dtype::BF16 => read_half(bytes, out, |block, out| {
+            Dtype::BF16 => read_half(bytes(2), out, |block, out| {
                 block.reinterpret_cast::<bf16>().convert_to_f32_slice(out);
             }),
+            Dtype::Q8 => self.read_integers(Quant::Q8, start, out),
+            Dtype::Q4 => self.read_integers(Quant::Q4, start, out),
+        }
+    }
+
+    fn read_integers(&self, quant: Quant, start: usize, out: &mut [f32]) {
+        let size = quant.group_bytes();
+        let scales = self.scales.as_chunks::<2>().0;
+        let (mut at, mut rest) = (start, out);
+        while !rest.is_empty() {
+            let (group, skip) = (at / GROUP, at % GROUP);
+            let scale = f16::from_le_bytes(scales[group]).to_f32();
+            let integers = quant.integers(&self.bytes[group * size..][..size]);
+            let (now, later) = rest.split_at_mut(rest.len().min(GROUP - skip));
+            now.iter_mut().zip(&integers[skip..]).for_each(|(x, q)| *x = f32::from(*q) * scale);
+            at += now.len();
+            rest = later;
         }
     }
 
@@ -95,7 +149,7 @@ impl Tensor<'_> {
         out
     }
 
-    /// Checks that no element is NaN or infinite. Reads the stored bits only, at about the speed of memory.
+    /// Checks that no element, and no scale, is NaN or infinite. Reads the stored bits only, at about the speed of memory.
     ///
     /// # Errors
     /// `NotFinite` with the first such element.
@@ -105,10 +159,17 @@ impl Tensor<'_> {
             Dtype::F32 => find_block(self.bytes, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
             Dtype::F16 => find_block(self.bytes, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
             Dtype::BF16 => find_block(self.bytes, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
+            // Integers are finite; a scale makes the first of its group stand out.
+            Dtype::Q8 | Dtype::Q4 => {
+                find_block(self.scales, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00).map(|group| group * GROUP)
+            }
         };
         let Some(index) = found else { return Ok(()) };
         let mut value = [0.0];
-        self.read_f32(index, &mut value);
+        match self.scales.as_chunks::<2>().0.get(index / GROUP) {
+            Some(scale) => value = [f16::from_le_bytes(*scale).to_f32()],
+            None => self.read_f32(index, &mut value),
+        }
         Err(Error::NotFinite { name: self.info.name.clone(), file: self.info.file.to_string(), index, value: value[0] })
     }
 }

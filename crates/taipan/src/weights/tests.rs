@@ -3,6 +3,7 @@
 mod checkpoint;
 mod headers;
 mod numbers;
+mod quantised;
 mod sharded;
 
 use std::borrow::Cow;

@@ -33,7 +33,15 @@ pub fn serialize(tensors: &[TensorData<'_>]) -> Vec<u8> {
 /// If a larger element type follows a smaller one (its data would be misaligned), a size overflows, or two tensors have
 /// one name.
 pub fn header(tensors: &[(&str, ElementType, &[usize])]) -> Vec<u8> {
+    header_with(tensors, &[])
+}
+
+/// As [`header`], with metadata.
+pub(crate) fn header_with(tensors: &[(&str, ElementType, &[usize])], metadata: &[(&str, &str)]) -> Vec<u8> {
     let mut entries = Map::new();
+    if !metadata.is_empty() {
+        entries.insert("__metadata__".to_owned(), metadata.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect());
+    }
     let (mut at, mut previous) = (0u64, u64::MAX);
     for &(name, element, shape) in tensors {
         assert!(element.bits() <= previous, "tensor `{name}` must come before smaller elements");
@@ -51,7 +59,8 @@ pub fn header(tensors: &[(&str, ElementType, &[usize])]) -> Vec<u8> {
     out
 }
 
-fn stored_bytes(element: ElementType, shape: &[usize]) -> u64 {
+/// Bytes of a tensor.
+pub(crate) fn stored_bytes(element: ElementType, shape: &[usize]) -> u64 {
     let bits = shape.iter().try_fold(element.bits(), |n, &dim| n.checked_mul(dim as u64));
     bits.expect("the size of a tensor in memory fits u64").div_ceil(8)
 }

@@ -4,6 +4,8 @@
 use pulp::Scalar;
 use pulp::{Simd, WithSimd};
 
+use taipan_kernels::GROUP;
+
 use super::{PANEL, WORDS};
 
 /// Input rows that share one pass over a panel.
@@ -11,11 +13,19 @@ const ROWS: usize = 6;
 
 /// A panel `[cols][PANEL]`, whatever its storage.
 pub(super) trait Panel {
+    /// Columns that share a scale; all of them where nothing is scaled.
+    const GROUP: usize = usize::MAX;
+
     /// Columns.
     fn len(&self) -> usize;
 
-    /// Lanes `v` of half `h` (rows `16·h + v·lanes …`) of one column.
+    /// Lanes `v` of half `h` (rows `16·h + v·lanes …`) of one column, not scaled yet.
     fn load<S: Simd>(&self, simd: S, column: usize, v: usize) -> [S::f32s; 2];
+
+    /// The scales of these rows in a group of columns.
+    fn scale<S: Simd>(&self, _: S, _group: usize, _v: usize) -> Option<[S::f32s; 2]> {
+        None
+    }
 }
 
 impl Panel for [[f32; PANEL]] {
@@ -37,6 +47,44 @@ pub(super) struct F16<'a>(pub(super) &'a [[u32; WORDS]]);
 /// A panel of bf16, packed two to a word.
 #[derive(Clone, Copy)]
 pub(super) struct Bf16<'a>(pub(super) &'a [[u32; WORDS]]);
+
+/// A panel of integers of `BITS` bits: word `j` has row `j` below row `j + 16`, of the first of its columns below the others.
+/// Above them stand the scales of each group.
+#[derive(Clone, Copy)]
+pub(super) struct Integers<'a, const BITS: u32> {
+    pub(super) cols: usize,
+    pub(super) words: &'a [[u32; WORDS]],
+    pub(super) scales: F16<'a>,
+}
+
+/// Bits of 2²³: an integer below them makes an f32 of 2²³ plus that integer.
+const ONES: u32 = 0x4b00_0000;
+
+impl<const BITS: u32> Panel for Integers<'_, BITS> {
+    const GROUP: usize = GROUP;
+
+    fn len(&self) -> usize {
+        self.cols
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S, column: usize, v: usize) -> [S::f32s; 2] {
+        let columns = (16 / BITS) as usize; // of a word
+        let (words, _) = S::as_simd_u32s(&self.words[column / columns]);
+        let shift = (column % columns) as u32 * 2 * BITS;
+        let zero = simd.splat_f32s(8_388_608.0 + (1 << (BITS - 1)) as f32);
+        [shift, shift + BITS].map(|shift| {
+            let integer = simd.wrapping_dyn_shr_u32s(words[v], simd.splat_u32s(shift));
+            let integer = simd.and_u32s(integer, simd.splat_u32s((1 << BITS) - 1));
+            simd.sub_f32s(simd.transmute_f32s_u32s(simd.or_u32s(integer, simd.splat_u32s(ONES))), zero)
+        })
+    }
+
+    #[inline(always)]
+    fn scale<S: Simd>(&self, simd: S, group: usize, v: usize) -> Option<[S::f32s; 2]> {
+        Some(self.scales.load(simd, group, v))
+    }
+}
 
 #[inline(always)]
 fn shl<S: Simd>(simd: S, x: S::u32s, by: u32) -> S::u32s {
@@ -124,19 +172,29 @@ impl<P: Panel + ?Sized> WithSimd for PanelTimesRow<'_, P> {
 #[inline(always)]
 fn times_row<S: Simd, P: Panel + ?Sized, const N: usize>(simd: S, panel: &P, x: &[f32], out: &mut [f32; PANEL]) {
     assert_eq!(panel.len(), x.len(), "a panel has a column per input");
-    let mut sums = [[[simd.splat_f32s(0.0); 2]; N]; 2];
-    let (pairs, odd) = x.as_chunks::<2>();
-    for (i, pair) in pairs.iter().enumerate() {
-        add_column(simd, panel, 2 * i, pair[0], &mut sums[0]);
-        add_column(simd, panel, 2 * i + 1, pair[1], &mut sums[1]);
-    }
-    if let [last] = odd {
-        add_column(simd, panel, x.len() - 1, *last, &mut sums[0]);
+    let mut totals = [[simd.splat_f32s(0.0); 2]; N];
+    for (group, x) in x.chunks(P::GROUP).enumerate() {
+        let first = group * P::GROUP;
+        let mut sums = [[[simd.splat_f32s(0.0); 2]; N]; 2];
+        let (pairs, odd) = x.as_chunks::<2>();
+        for (i, pair) in pairs.iter().enumerate() {
+            add_column(simd, panel, first + 2 * i, pair[0], &mut sums[0]);
+            add_column(simd, panel, first + 2 * i + 1, pair[1], &mut sums[1]);
+        }
+        if let [last] = odd {
+            add_column(simd, panel, first + x.len() - 1, *last, &mut sums[0]);
+        }
+        for (v, total) in totals.iter_mut().enumerate() {
+            let sum = [0, 1].map(|half| simd.add_f32s(sums[0][v][half], sums[1][v][half]));
+            *total = match panel.scale(simd, group, v) {
+                Some(scale) => [0, 1].map(|half| simd.mul_add_e_f32s(sum[half], scale[half], total[half])),
+                None => sum,
+            };
+        }
     }
     let (out, _) = S::as_mut_simd_f32s(out);
-    for v in 0..N {
-        out[v] = simd.add_f32s(sums[0][v][0], sums[1][v][0]);
-        out[v + N] = simd.add_f32s(sums[0][v][1], sums[1][v][1]);
+    for (v, total) in totals.into_iter().enumerate() {
+        [out[v], out[v + N]] = total;
     }
 }
 
@@ -170,10 +228,17 @@ impl<'a, P: Panel> WithSimd for Expand<'a, P> {
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
         self.out.resize(self.panel.len(), [0.0; PANEL]);
         let half = WORDS / S::F32_LANES;
-        for (column, out) in self.out.iter_mut().enumerate() {
-            let (out, _) = S::as_mut_simd_f32s(out);
+        for (group, out) in self.out.chunks_mut(P::GROUP).enumerate() {
             for v in 0..half {
-                [out[v], out[v + half]] = self.panel.load(simd, column, v);
+                let scale = self.panel.scale(simd, group, v);
+                for (column, out) in out.iter_mut().enumerate() {
+                    let (out, _) = S::as_mut_simd_f32s(out);
+                    let mut loaded = self.panel.load(simd, group * P::GROUP + column, v);
+                    if let Some(scale) = scale {
+                        loaded = [0, 1].map(|half| simd.mul_f32s(loaded[half], scale[half]));
+                    }
+                    [out[v], out[v + half]] = loaded;
+                }
             }
         }
         self.out

@@ -4,9 +4,14 @@ use half::{bf16, f16};
 
 use super::*;
 
+/// Bytes of a float.
+fn size(dtype: Dtype) -> usize {
+    dtype.format().row_bytes(8) / 8
+}
+
 /// A file with one tensor `w`, placed so that it is not aligned in memory.
 fn one(dtype: Dtype, bytes: &[u8]) -> Weights {
-    let elements = bytes.len() / dtype.size();
+    let elements = bytes.len() / size(dtype);
     let header =
         format!(r#"{{"w":{{"dtype":"{}","shape":[{elements}],"data_offsets":[0,{}]}}}}"#, dtype.name(), bytes.len());
     let odd = if header.len().is_multiple_of(2) { " " } else { "" };
@@ -56,12 +61,12 @@ fn the_first_bad_number_is_found_anywhere() {
     let plain = |dtype: Dtype| match dtype {
         Dtype::F32 => f32_bytes(&vec![f32::MAX; len]),
         Dtype::F16 => f16::MIN.to_le_bytes().repeat(len),
-        Dtype::BF16 => bf16::MAX.to_le_bytes().repeat(len),
+        _ => bf16::MAX.to_le_bytes().repeat(len),
     };
     let bad = |dtype: Dtype, value: f32| match dtype {
         Dtype::F32 => value.to_le_bytes().to_vec(),
         Dtype::F16 => f16::from_f32(value).to_le_bytes().to_vec(),
-        Dtype::BF16 => bf16::from_f32(value).to_le_bytes().to_vec(),
+        _ => bf16::from_f32(value).to_le_bytes().to_vec(),
     };
     for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
         one(dtype, &plain(dtype)).get("w").unwrap().check_finite().unwrap();
@@ -70,7 +75,7 @@ fn the_first_bad_number_is_found_anywhere() {
                 let mut bytes = plain(dtype);
                 // The last one is bad as well; the first must be named.
                 for i in [at, len - 1] {
-                    bytes[i * dtype.size()..][..dtype.size()].copy_from_slice(&bad(dtype, wrong));
+                    bytes[i * size(dtype)..][..size(dtype)].copy_from_slice(&bad(dtype, wrong));
                 }
                 match one(dtype, &bytes).get("w").unwrap().check_finite() {
                     Err(Error::NotFinite { name, index, value, .. }) => {
