@@ -92,9 +92,10 @@ fn epilogue(e: Epilogue, m: Matrix, rows: f64, mut w: Work) -> Work {
     let outputs = rows * f64::from(m.rows);
     match e {
         Epilogue::Store => {}
-        Epilogue::Add => (w.flops, w.activations) = (w.flops + outputs, w.activations + 4.0 * outputs),
+        Epilogue::Add(_) => (w.flops, w.activations) = (w.flops + outputs, w.activations + 4.0 * outputs),
         Epilogue::Mix => (w.flops, w.activations) = (w.flops + 3.0 * outputs, w.activations + 4.0 * outputs),
-        Epilogue::Swiglu => (w.flops, w.activations) = (w.flops + 2.5 * outputs, w.activations - 2.0 * outputs),
+        Epilogue::Relu2 => w.flops += 2.0 * outputs,
+        Epilogue::Swiglu(_) => (w.flops, w.activations) = (w.flops + 2.5 * outputs, w.activations - 2.0 * outputs),
     }
     w
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::channel::oneshot;
+use taipan_kernels::Tuning;
 use wgpu::{Adapter, Backends, Features, Instance, InstanceDescriptor, InstanceFlags, Limits};
 
 use crate::report::Shortfall;
@@ -231,6 +232,12 @@ impl Gpu {
     #[must_use]
     pub fn max_binding(&self) -> u64 {
         self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size)
+    }
+
+    /// What kernels do differently on it.
+    #[must_use]
+    pub fn tuning(&self) -> &Tuning {
+        if self.report.software { &Tuning::SOFTWARE } else { &Tuning::HARDWARE }
     }
 
     /// Whether the device measures time.

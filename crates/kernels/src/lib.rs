@@ -58,7 +58,7 @@ pub use conv_append::ConvAppend;
 pub use embed::Embed;
 pub use ids::{BufferDesc, BufferId, Element, Matrix, Rows, Vector, control, row_stride, sampler, selection};
 pub use kv_append::KvAppend;
-pub use launch::{Access, Binding, Decl, Grid, Kernel, Launch, Piece, Word, read, spread, weight, write};
+pub use launch::{Access, Binding, Decl, Grid, Kernel, Launch, Piece, Tuning, Word, read, spread, weight, write};
 pub use matmul::{Matmul, Over, Selected};
 pub use matvec::{Epilogue, Matvec, Norm};
 pub use mixer_update::MixerUpdate;

@@ -53,7 +53,7 @@ mod testing;
 mod token_gate;
 mod window_attention;
 
-pub use activation::{sigmoid, silu, softplus};
+pub use activation::{relu2, sigmoid, silu, softplus};
 pub use bmm_chunk::bmm_chunk;
 pub use causal_conv1d::{Conv, causal_conv1d};
 pub use chunk_cumsum::chunk_cumsum;

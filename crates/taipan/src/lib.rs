@@ -48,6 +48,7 @@ mod device;
 pub mod error;
 mod footprint;
 pub mod fsutil;
+mod generation;
 pub mod layers;
 mod load;
 mod memory;
@@ -63,10 +64,14 @@ pub mod tokenizer;
 pub mod tokenizer;
 pub mod weights;
 
-pub use config::{Config, LayerType, Mamba2Config, SalConfig};
+pub use config::{
+    Activation, AttentionConfig, Config, Family, LayerType, Mamba2Config, MixerScales, MlpConfig, Rope, SalConfig,
+    Scales,
+};
 pub use device::Device;
 pub use error::{Error, Result, SavedStateProblem};
 pub use footprint::Footprint;
+pub use generation::GenerationDefaults;
 pub use load::{Progress, WeightDtype, matrix_pieces};
 pub use model::{DeviceWeights, LoadOptions, Model, ModelFiles};
 pub use quant::Quant;

@@ -85,14 +85,19 @@ impl<'a> Meter<'a> {
 async fn read_vector<S: WeightSource>(weights: &S, parts: &[Part]) -> Result<VectorData> {
     let mut read = HashMap::new();
     for part in parts {
-        if let Part::Tensor(name) = part {
+        let names = match part {
+            Part::Tensor(name) | Part::Scaled(name, _) => vec![name],
+            Part::InTurn(a, b) => vec![a, b],
+            Part::Zeros(_) | Part::Words(_) => Vec::new(),
+        };
+        for name in names {
             let fetched = Fetched::whole(weights, name).await?;
             let tensor = fetched.tensor()?;
             tensor.check_finite()?;
             read.insert(name.as_str(), tensor.to_vec_f32());
         }
     }
-    vector_data(parts, |name| Ok(read.remove(name).expect("every tensor among the parts was read")))
+    vector_data(parts, |name| Ok(read.get(name).cloned().expect("every tensor among the parts was read")))
 }
 
 /// Loads all weights for the CPU device.

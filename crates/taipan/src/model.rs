@@ -11,12 +11,14 @@ use taipan_kernels::WeightFormat;
 
 use crate::description::{Buffers, Description, Shape};
 use crate::error::{Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::generation::GENERATION_FILE;
 use crate::layers::Programs;
 use crate::load::{Progress, WeightDtype, load_cpu, load_gpu};
 use crate::run::{cpu, gpu};
 use crate::session::{Session, SessionOptions};
-use crate::weights::serialize;
-use crate::{Config, Device, ElementType, TensorInfo, Tokenizer, WeightSource, Weights};
+use crate::weights::{resolve, serialize};
+use crate::{Config, Device, ElementType, Family, GenerationDefaults, TensorInfo, Tokenizer, WeightSource, Weights};
 
 /// How to load a model.
 #[derive(Default)]
@@ -92,6 +94,7 @@ pub struct Model(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) tokenizer: Option<Tokenizer>,
+    pub(crate) generation: GenerationDefaults,
     pub(crate) device: Device,
     pub(crate) description: Description,
     pub(crate) fingerprint: [u8; 32],
@@ -189,7 +192,13 @@ impl Model {
         let path = dir.join("tokenizer.json");
         let exists = path.try_exists().map_err(|e| Error::io("look for", &path, e))?;
         let tokenizer = exists.then(|| Tokenizer::from_file(&path)).transpose()?;
-        let build = async { Self::build(&Config::from_json(&config)?, &weights, tokenizer, device, &options).await };
+        let generation = read_if_there(&dir.join(GENERATION_FILE))?;
+        let build = async {
+            let config = Config::from_json(&config)?;
+            let generation = generation.map(|bytes| GenerationDefaults::from_json(&bytes, config.vocab_size));
+            let generation = generation.transpose()?.unwrap_or_default();
+            Self::build(&config, &weights, (tokenizer, generation), device, &options).await
+        };
         build.await.map_err(|e: Error| e.in_dir(dir))?.ready().await
     }
 
@@ -201,7 +210,8 @@ impl Model {
         let config = Config::from_json(&files.config)?;
         let weights = Weights::from_bytes(files.weights)?;
         let tokenizer = files.tokenizer.map(|bytes| Tokenizer::from_bytes(&bytes)).transpose()?;
-        Self::build(&config, &weights, tokenizer, device, &options).await?.ready().await
+        let extras = (tokenizer, GenerationDefaults::default());
+        Self::build(&config, &weights, extras, device, &options).await?.ready().await
     }
 
     /// Opens a model whose weights come in ranges as they are needed, so that no file is ever in memory as a whole.
@@ -217,7 +227,8 @@ impl Model {
     ) -> Result<Self> {
         let config = Config::from_json(config)?;
         let tokenizer = tokenizer.map(Tokenizer::from_bytes).transpose()?;
-        Self::build(&config, weights, tokenizer, device, &options).await?.ready().await
+        let extras = (tokenizer, GenerationDefaults::default());
+        Self::build(&config, weights, extras, device, &options).await?.ready().await
     }
 
     /// Builds a model from weights that are in the device's memory already: drawn there, for instance. `make` gets the
@@ -263,6 +274,7 @@ impl Model {
         let inner = Inner {
             config: config.clone(),
             tokenizer: None,
+            generation: GenerationDefaults::default(),
             device: device.clone(),
             description,
             fingerprint,
@@ -292,11 +304,12 @@ impl Model {
     async fn build<S: WeightSource>(
         config: &Config,
         weights: &S,
-        tokenizer: Option<Tokenizer>,
+        (tokenizer, generation): (Option<Tokenizer>, GenerationDefaults),
         device: &Device,
         options: &LoadOptions,
     ) -> Result<Self> {
         weights.headers().check(config)?;
+        let config = &resolve(weights, config).await?;
         let description = Description::new(config, shape(config, options, device.is_cpu())?);
         let (recipes, progress) = (&description.recipes, options.progress.as_ref());
         let programs = Programs::new(&description);
@@ -308,11 +321,18 @@ impl Model {
                 Backend::Gpu(GpuModel::new(gpu, weights, &description, &programs)?)
             }
         };
+        // Of the files as they are: what ends a text is no part of what a session computes.
+        let fingerprint = fingerprint(config, &weights.headers().tensors);
+        let mut config = config.clone();
+        if let Some(ids) = &generation.eos_token_ids {
+            config.eos_token_ids.clone_from(ids);
+        }
         Ok(Self(Arc::new(Inner {
-            config: config.clone(),
+            config,
             tokenizer,
+            generation,
             device: device.clone(),
-            fingerprint: fingerprint(config, &weights.headers().tensors),
+            fingerprint,
             description,
             backend,
         })))
@@ -337,6 +357,21 @@ impl Model {
         match &self.0.backend {
             Backend::Cpu { weights, .. } => weights.matrices[embedding].format(),
             Backend::Gpu(model) => model.weights.matrices[embedding].format,
+        }
+    }
+
+    /// How its makers want it to be sampled: `generation_config.json`, where it was opened from a folder that has one.
+    #[must_use]
+    pub fn generation(&self) -> &GenerationDefaults {
+        &self.0.generation
+    }
+
+    /// Tokens in front of every text, where the tokenizer itself puts some there: a BOS, as a rule. A Taipan has none.
+    #[must_use]
+    pub fn prefix(&self) -> &[u32] {
+        match &self.0.tokenizer {
+            Some(tokenizer) if self.0.config.family != Family::Taipan => tokenizer.prefix(),
+            _ => &[],
         }
     }
 
@@ -384,6 +419,12 @@ fn compiling(error: GpuError) -> Error {
         GpuError::Driver { message } => Error::ShaderCompile { message },
         other => other.into(),
     }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    let exists = path.try_exists().map_err(|e| Error::io("look for", path, e))?;
+    exists.then(|| read(path)).transpose()
 }
 
 /// No buffer but a weight matrix can be split.

@@ -131,7 +131,7 @@ impl Spec {
         let files = ModelFiles::random(&self.config(), self.seed)?;
         let model = taipan::Model::from_bytes(files, device, LoadOptions::default()).await?;
         let attention_bound = self.bound.map(|c| taipan::AttentionBound::new(c, 2.0)).transpose()?;
-        model.session(SessionOptions { attention_bound })
+        model.session(SessionOptions { attention_bound, ..SessionOptions::default() })
     }
 }
 

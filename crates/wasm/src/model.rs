@@ -103,7 +103,7 @@ impl Model {
     ) -> Result<Session> {
         let settings: SessionSettings = from_js(&settings)?;
         let attention_bound = settings.bound().map_err(|e| to_js_error(&e))?;
-        let session = self.0.session(SessionOptions { attention_bound });
+        let session = self.0.session(SessionOptions { attention_bound, ..SessionOptions::default() });
         Ok(Session::new(session.map_err(|e| to_js_error(&e))?))
     }
 }

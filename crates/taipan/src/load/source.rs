@@ -26,13 +26,15 @@ impl<'a> Source<'a> {
 
     /// The tensor that a row of the matrix comes from, and which of its rows it is.
     fn place(&self, row: usize) -> (&Tensor<'a>, usize) {
-        let count = self.tensors.len();
         if self.recipe.interleave {
-            return (&self.tensors[row % count], row / count);
+            return match &self.tensors[..] {
+                [halves] => (halves, row % 2 * (self.recipe.rows / 2) + row / 2),
+                tensors => (&tensors[row % 2], row / 2),
+            };
         }
         let mut at = row;
         let holds = |t: &&Tensor<'_>| {
-            let rows = t.info.shape[0];
+            let rows = t.info.elements() / self.recipe.cols;
             let here = at < rows;
             at -= if here { 0 } else { rows };
             here
@@ -80,7 +82,7 @@ impl<'a> Source<'a> {
 
 /// Reads a row of a tensor; every number is finite.
 fn read(tensor: &Tensor<'_>, row: usize, out: &mut [f32]) -> Result<()> {
-    tensor.read_f32(row * (tensor.info.elements() / tensor.info.shape[0]), out);
+    tensor.read_f32(row * out.len(), out);
     // Here and not over whole tensors in front, so that a large one is read once and loading can be given up soon.
     if out.iter().fold(false, |any, x| any | !x.is_finite()) {
         tensor.check_finite()?;

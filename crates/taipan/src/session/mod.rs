@@ -13,7 +13,7 @@ pub use bound::AttentionBound;
 pub use generate::{Finish, GenerateOptions, Token};
 
 use serde::Serialize;
-use taipan_kernels::{control, selection};
+use taipan_kernels::{Attention, control, selection};
 use taipan_reference::sal;
 
 use crate::error::{Error, Result};
@@ -29,16 +29,21 @@ use memory::{Memory, Run};
 pub struct SessionOptions {
     /// Hard bound on the tokens that attend; none by default, so that a model computes what it was trained to compute.
     pub attention_bound: Option<AttentionBound>,
+    /// Most tokens of a text, for a model with full attention, whose memory grows with it; by default as many as the
+    /// device can hold. Other models have no use for it.
+    pub context: Option<usize>,
 }
 
 /// One text in progress.
 ///
-/// Its memory is the same at a thousand tokens and at a million. Methods take the session by `&mut`; sessions of one model
+/// Its memory is the same at a thousand tokens and at a million, but for keys and values of full attention, where a model
+/// has that. Methods take the session by `&mut`; sessions of one model
 /// may be used in any order, interleaved step by step.
 pub struct Session {
     model: Model,
     memory: Memory,
     bound: Option<AttentionBound>,
+    context: usize,
     /// Tokens that went through the layers.
     consumed: u32,
     /// The last delivered token, where it has not gone through the layers yet.
@@ -119,6 +124,7 @@ impl Session {
             model,
             memory,
             bound: options.attention_bound,
+            context: options.context.unwrap_or(Attention::EVERYTHING as usize),
             consumed: 0,
             pending: None,
             pending_on_device: false,
@@ -225,11 +231,23 @@ impl Session {
         self.held.clear();
     }
 
-    fn make_room(&self, n: usize) -> Result<u32> {
-        u32::try_from(n)
-            .ok()
-            .and_then(|n| self.consumed.checked_add(n))
-            .ok_or_else(|| Error::Unsupported { what: format!("a text of more than {} tokens", u32::MAX) })
+    /// Tokens there will be after `n` more, for which there is room.
+    fn make_room(&mut self, n: usize) -> Result<u32> {
+        let consumed = u32::try_from(n).ok().and_then(|n| self.consumed.checked_add(n));
+        let consumed =
+            consumed.ok_or_else(|| Error::Unsupported { what: format!("a text of more than {} tokens", u32::MAX) })?;
+        self.reserve(consumed)?;
+        Ok(consumed)
+    }
+
+    /// Room for so many tokens, where each takes some.
+    fn reserve(&mut self, tokens: u32) -> Result<()> {
+        let model = self.model.0.clone();
+        let tokens = tokens as usize;
+        if model.description.caches().next().is_some() && tokens > self.context {
+            return Err(Error::ContextFull { tokens, context: self.context });
+        }
+        self.memory.reserve(&model, tokens)
     }
 
     fn set_tokens(&mut self, n: usize) {
@@ -395,6 +413,7 @@ impl Session {
             model: self.model.clone(),
             memory,
             bound: self.bound,
+            context: self.context,
             consumed: self.consumed,
             pending: self.pending,
             pending_on_device: self.pending_on_device,

@@ -6,6 +6,7 @@ use super::map::Bytes;
 use super::open::Parts;
 use super::shards::Index;
 use super::{Headers, Tensor, TensorInfo, Weights, WeightsProblem, header};
+use crate::config::{Config, HEAD};
 use crate::error::{Error, Result};
 
 /// Headers, and whatever gives the bytes that they describe.
@@ -126,6 +127,28 @@ async fn read<S: WeightSource>(weights: &S, info: &TensorInfo, range: Range<u64>
         return Ok(bytes);
     }
     Err(Error::weights(&info.file, WeightsProblem::ShortRead { tensor: info.name.clone(), expected, found }))
+}
+
+/// The config with its head untied where the files hold one that differs from the embedding: what is stored counts.
+pub(crate) async fn resolve<S: WeightSource>(weights: &S, config: &Config) -> Result<Config> {
+    /// Bytes compared at a time.
+    const STEP: usize = 1 << 20;
+    if let Some(all) = weights.in_memory() {
+        return all.resolve(config);
+    }
+    let mut config = config.clone();
+    if !weights.headers().stores_tied_head(&config) {
+        return Ok(config);
+    }
+    let (embedding, head) = (weights.headers().get(config.embedding_tensor())?, weights.headers().get(HEAD)?);
+    let mut same = embedding.element == head.element;
+    let (one, other) = (&embedding.range, &head.range);
+    for at in (0..one.end - one.start).step_by(STEP) {
+        let part = |range: &Range<u64>| range.start + at..(range.start + at + STEP as u64).min(range.end);
+        same = same && read(weights, embedding, part(one)).await? == read(weights, head, part(other)).await?;
+    }
+    config.tie_word_embeddings = same;
+    Ok(config)
 }
 
 impl Weights {

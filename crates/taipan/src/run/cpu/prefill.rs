@@ -68,7 +68,8 @@ fn ssd(call: &Call, w: &Weights, m: &mut Memory) {
             let (stride, offset) = (c.raw.cols as usize, c.mixer.dt_at() as usize);
             m.write(c.da.buffer, |m, da| {
                 let (s, q) = (c.mixer.ssm(), c.chunk as usize);
-                reference::chunk_cumsum(&s, &heads, q, m.f32(c.raw.buffer), stride, offset, n, da);
+                let raw = super::scaled(m.f32(c.raw.buffer), c.mixer.dt_scale);
+                reference::chunk_cumsum(&s, &heads, q, &raw, stride, offset, n, da);
             });
         }
         Call::BmmChunk(c) => {
@@ -142,9 +143,14 @@ fn compact(c: &Compact, m: &mut Memory) {
 }
 
 fn window_attention(c: &WindowAttention, w: &Weights, m: &mut Memory) {
-    let (first, _) = span(m, c.control);
-    let s = m.u32(c.selected.selection);
-    let indices = s[selection::indices(c.selected.capacity as usize)..][..s[selection::COUNT] as usize].to_vec();
+    let (first, n) = span(m, c.control);
+    let indices = match c.selected {
+        None => (0..n as u32).collect(),
+        Some(selected) => {
+            let s = m.u32(selected.selection);
+            s[selection::indices(selected.capacity as usize)..][..s[selection::COUNT] as usize].to_vec()
+        }
+    };
     let used = indices.len() * c.attention.q_cols() as usize;
     let table = w.words(c.table);
     m.write(c.out.buffer, |m, out| {
