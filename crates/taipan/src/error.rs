@@ -248,6 +248,12 @@ pub enum Error {
         /// The report.
         message: String,
     },
+    /// The driver or browser does not accept a kernel.
+    #[error("a kernel does not compile: {message}")]
+    ShaderCompile {
+        /// The compiler's words.
+        message: String,
+    },
     /// Something this build or device does not do.
     #[error("{what} is not supported here")]
     Unsupported {
@@ -347,6 +353,7 @@ impl Error {
             Error::DeviceLost { .. } => "device-lost",
             Error::OutOfMemory { .. } => "out-of-memory",
             Error::Gpu { .. } => "gpu",
+            Error::ShaderCompile { .. } => "shader-compile",
             Error::Unsupported { .. } => "unsupported",
             Error::SavedState { .. } => "saved-state",
         }
@@ -397,6 +404,7 @@ impl Error {
             Error::OutOfMemory { bytes: None, .. } => {
                 "close other programs, load with dtype f16, or use the CPU device"
             }
+            Error::ShaderCompile { .. } => "update the graphics driver or the browser, or use the CPU device",
             Error::Unsupported { .. } => return None,
             Error::SavedState { problem } => return saved_state_hint(problem),
         };

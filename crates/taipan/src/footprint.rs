@@ -34,10 +34,16 @@ impl Footprint {
     /// Computes the footprint with matrices of one type and default options: what [`crate::Stats`] will say.
     #[must_use]
     pub fn of(config: &Config, device: &Device, dtype: Dtype) -> Self {
-        let shape = shape(config, &LoadOptions::default(), device.is_cpu()).expect("the default shape is valid");
+        Self::within(config, device.as_gpu().map(|gpu| gpu.max_binding()), dtype)
+    }
+
+    /// The footprint on a GPU whose storage bindings hold so many bytes, or without a limit on the CPU: the same as
+    /// [`Footprint::of`] without opening a device.
+    #[must_use]
+    pub fn within(config: &Config, limit: Option<u64>, dtype: Dtype) -> Self {
+        let shape = shape(config, &LoadOptions::default(), limit.is_none()).expect("the default shape is valid");
         let d = Description::new(config, shape);
         let format = dtype.format();
-        let limit = device.as_gpu().map(|gpu| gpu.max_binding());
         let bytes = |buffers: &Buffers| if limit.is_some() { buffers.bytes() } else { dense_bytes(buffers) };
         let one = |b: &BufferDesc| if limit.is_some() { b.gpu_bytes() } else { 4 * b.len() as u64 };
         let row = |id| {

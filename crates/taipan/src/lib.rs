@@ -57,6 +57,10 @@ pub mod quant;
 mod quantize;
 pub mod run;
 mod session;
+#[cfg(feature = "tokenizer")]
+pub mod tokenizer;
+#[cfg(not(feature = "tokenizer"))]
+#[path = "tokenizer/absent.rs"]
 pub mod tokenizer;
 pub mod weights;
 
@@ -80,4 +84,6 @@ pub use session::{
 pub use taipan_gpu::{AdapterReport, Backends, GpuRequest, Select, list_adapters};
 pub use taipan_reference::{Routing, Sampling};
 pub use tokenizer::{TextDecoder, Tokenizer};
-pub use weights::{Dtype, ElementType, Headers, Tensor, TensorInfo, Weights, WeightsProblem};
+pub use weights::{
+    Dtype, ElementType, FileStart, Headers, RangedWeights, Tensor, TensorInfo, WeightSource, Weights, WeightsProblem,
+};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use taipan_gpu::Gpu;
+use taipan_gpu::{Gpu, GpuError};
 use taipan_kernels::WeightFormat;
 
 use crate::description::{Buffers, Description, Shape};
@@ -17,8 +17,8 @@ use crate::layers::Programs;
 use crate::load::{Progress, WeightDtype, load_cpu, load_gpu};
 use crate::run::{cpu, gpu};
 use crate::session::{Session, SessionOptions};
-use crate::weights::serialize;
-use crate::{Config, Device, ElementType, Family, GenerationDefaults, TensorInfo, Tokenizer, Weights};
+use crate::weights::{resolve, serialize};
+use crate::{Config, Device, ElementType, Family, GenerationDefaults, TensorInfo, Tokenizer, WeightSource, Weights};
 
 /// How to load a model.
 #[derive(Default)]
@@ -214,6 +214,23 @@ impl Model {
         Self::build(&config, &weights, extras, device, &options).await?.ready().await
     }
 
+    /// Opens a model whose weights come in ranges as they are needed, so that no file is ever in memory as a whole.
+    ///
+    /// # Errors
+    /// As [`Model::open`], and what the source says.
+    pub async fn from_source<S: WeightSource>(
+        config: &[u8],
+        tokenizer: Option<&[u8]>,
+        weights: &S,
+        device: &Device,
+        options: LoadOptions,
+    ) -> Result<Self> {
+        let config = Config::from_json(config)?;
+        let tokenizer = tokenizer.map(Tokenizer::from_bytes).transpose()?;
+        let extras = (tokenizer, GenerationDefaults::default());
+        Self::build(&config, weights, extras, device, &options).await?.ready().await
+    }
+
     /// Builds a model from weights that are in the device's memory already: drawn there, for instance. `make` gets the
     /// description and answers with one matrix and one vector for each recipe. Of `options`, shapes alone count.
     ///
@@ -275,7 +292,7 @@ impl Model {
     /// Waits until the device has compiled and uploaded everything: a browser does so behind our back, and reports late.
     async fn ready(self) -> Result<Self> {
         if let Some(gpu) = self.device().as_gpu() {
-            gpu.settle().await?;
+            gpu.settle().await.map_err(compiling)?;
         }
         Ok(self)
     }
@@ -284,15 +301,15 @@ impl Model {
         target_arch = "wasm32",
         expect(clippy::arc_with_non_send_sync, reason = "a browser's handles stay on their thread")
     )]
-    async fn build(
+    async fn build<S: WeightSource>(
         config: &Config,
-        weights: &Weights,
+        weights: &S,
         (tokenizer, generation): (Option<Tokenizer>, GenerationDefaults),
         device: &Device,
         options: &LoadOptions,
     ) -> Result<Self> {
-        weights.check(config)?;
-        let config = &weights.resolve(config)?;
+        weights.headers().check(config)?;
+        let config = &resolve(weights, config).await?;
         let description = Description::new(config, shape(config, options, device.is_cpu())?);
         let (recipes, progress) = (&description.recipes, options.progress.as_ref());
         let programs = Programs::new(&description);
@@ -396,6 +413,14 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })
 }
 
+/// What goes wrong between uploading and the first use is a kernel that the driver refuses.
+fn compiling(error: GpuError) -> Error {
+    match error {
+        GpuError::Driver { message } => Error::ShaderCompile { message },
+        other => other.into(),
+    }
+}
+
 #[cfg(not(target_arch = "wasm32"))]
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     let exists = path.try_exists().map_err(|e| Error::io("look for", path, e))?;
@@ -420,7 +445,7 @@ impl GpuModel {
     fn new(gpu: &Arc<Gpu>, weights: gpu::Weights, d: &Description, programs: &Programs) -> Result<Self> {
         let programs = programs.map(|calls| gpu::Program::new(gpu, calls, &weights));
         let scratch = gpu::Memory::new(gpu, &d.scratch_buffers);
-        gpu.check()?;
+        gpu.check().map_err(compiling)?;
         Ok(Self { gpu: Arc::clone(gpu), weight_bytes: weights.bytes(), scratch, programs, weights })
     }
 }

@@ -7,7 +7,7 @@ use super::WeightDtype;
 use crate::description::MatrixRecipe;
 use crate::error::{Error, Result};
 use crate::quant::{Quant, QuantRows, RowMut};
-use crate::weights::{Tensor, Weights};
+use crate::weights::{Dtype, Headers, Tensor, Weights};
 
 /// Reads matrices row by row from the tensors they are made of.
 pub(crate) struct Source<'a> {
@@ -20,7 +20,7 @@ impl<'a> Source<'a> {
     /// Opens the tensors of a matrix.
     pub(crate) fn open(weights: &'a Weights, recipe: &'a MatrixRecipe, dtype: WeightDtype) -> Result<Self> {
         let tensors = recipe.tensors.iter().map(|name| weights.get(name)).collect::<Result<Vec<_>>>()?;
-        let format = dtype.format().unwrap_or_else(|| stored_format(&tensors));
+        let format = dtype.format().unwrap_or_else(|| common(tensors.iter().map(|t| t.dtype)));
         Ok(Self { tensors, recipe, format })
     }
 
@@ -123,9 +123,15 @@ fn round_row(row: &mut [f32], round: impl Fn(f32) -> f32) -> Option<(usize, f32)
     None
 }
 
+/// The format in which a matrix is stored on a device.
+pub(crate) fn format_of(headers: &Headers, recipe: &MatrixRecipe, dtype: WeightDtype) -> Result<WeightFormat> {
+    let stored = recipe.tensors.iter().map(|name| headers.get(name)?.dtype()).collect::<Result<Vec<_>>>()?;
+    Ok(dtype.format().unwrap_or_else(|| common(stored.into_iter())))
+}
+
 /// The format that holds all tensors of a matrix exactly.
-fn stored_format(tensors: &[Tensor<'_>]) -> WeightFormat {
-    let mut formats = tensors.iter().map(|t| t.dtype.format());
+fn common(stored: impl Iterator<Item = Dtype>) -> WeightFormat {
+    let mut formats = stored.map(Dtype::format);
     let first = formats.next().unwrap_or(WeightFormat::F32);
     if formats.all(|format| format == first) { first } else { WeightFormat::F32 }
 }

@@ -7,6 +7,7 @@ mod generate;
 mod memory;
 mod save;
 mod segment;
+mod trace;
 
 pub use bound::AttentionBound;
 pub use generate::{Finish, GenerateOptions, Token};
@@ -55,6 +56,7 @@ pub struct Session {
     decoder: TextDecoder,
     held: String,
     trace: GateTrace,
+    tracing: bool,
     /// What the tokens of `generate` cost.
     decoded: Decoded,
     /// Steps of `generate` that are not delivered.
@@ -130,6 +132,7 @@ impl Session {
             decoder: TextDecoder::default(),
             held: String::new(),
             trace: GateTrace::default(),
+            tracing: false,
             decoded: Decoded::default(),
             ahead: Ahead::default(),
         };
@@ -213,7 +216,7 @@ impl Session {
             total += new;
             // With segments of one token the pending one goes alone.
             for part in segment.chunks(size) {
-                self.run_segment(part, &[(Run::Prefill, Vec::new())]).await?;
+                self.feed(part).await?;
             }
             // Let the device keep up: its queue would otherwise grow with the prompt.
             if self.model.0.device.as_gpu().is_some() {
@@ -284,15 +287,14 @@ impl Session {
         let model = self.model.0.clone();
         let d = &model.description;
         let layers = d.sals().count();
-        self.trace = GateTrace { mask: vec![Vec::new(); layers], alpha: vec![Vec::new(); layers] };
+        self.trace = self.no_gates();
         let vocab = model.config.vocab_size;
         // All tiles of a segment are read back together: with a large vocabulary, no more of them than a matrix product
         // needs to be efficient.
         let size = d.shape.segment.min(d.shape.logit_rows.max(64));
         for (i, segment) in ids.chunks(size).enumerate() {
             let tiles = segment.len().div_ceil(d.shape.logit_rows);
-            let gates = d.sals().map(|layer| layer.selection).collect();
-            let mut steps = vec![(Run::Prefill, gates), (Run::FinalNorm, Vec::new())];
+            let mut steps = vec![(Run::Prefill, trace::selections(&model)), (Run::FinalNorm, Vec::new())];
             steps.extend((0..tiles).map(|tile| (Run::LogitTile(tile), vec![d.scratch.logits.buffer])));
             let read = self.run_segment(segment, &steps).await?;
             let (gates, logits) = read.split_at(layers);
@@ -314,7 +316,8 @@ impl Session {
         }
     }
 
-    /// What the gates decided about the tokens of the last [`Session::prefill_rows`].
+    /// What the gates decided about the tokens of the last [`Session::prefill_rows`], or since
+    /// [`Session::trace_gates`].
     #[must_use]
     pub fn gates(&self) -> &GateTrace {
         &self.trace
@@ -418,6 +421,7 @@ impl Session {
             decoder: self.decoder.clone(),
             held: self.held.clone(),
             trace: self.trace.clone(),
+            tracing: self.tracing,
             decoded: Decoded::default(),
             ahead: Ahead::default(),
         })

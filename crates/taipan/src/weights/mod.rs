@@ -12,6 +12,7 @@ mod problem;
 mod pytorch;
 pub(crate) mod quantised;
 mod shards;
+mod source;
 mod tensor;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,8 @@ use std::ops::Range;
 
 pub use dtype::{Dtype, ElementType};
 pub use problem::WeightsProblem;
+pub(crate) use source::{Fetched, resolve};
+pub use source::{FileStart, RangedWeights, WeightSource};
 pub use tensor::{Tensor, TensorInfo};
 pub use write::{TensorData, header, serialize};
 

@@ -12,7 +12,7 @@ use super::{Headers, TensorInfo, Weights, WeightsProblem, header, pytorch};
 use crate::error::{Error, Result};
 
 const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 const PYTORCH: &str = "pytorch_model.bin";
 
 impl Weights {
@@ -64,10 +64,7 @@ impl Weights {
             data.push(Bytes::InMemory(bytes));
         }
         if let Some(index) = &index {
-            let names: Vec<&str> = parts.files.iter().map(|(name, _)| name.as_str()).collect();
-            if let Some(shard) = index.shards().iter().find(|shard| !names.contains(shard)) {
-                return Err(index.missing(shard));
-            }
+            index.all_in(parts.files.iter().map(|(name, _)| name.as_str()))?;
         }
         Ok(Weights { headers: parts.finish(index.as_ref())?, data })
     }
@@ -152,13 +149,13 @@ fn open_regular(path: &Path) -> Result<(File, u64)> {
 
 /// Headers under construction.
 #[derive(Default)]
-struct Parts {
+pub(super) struct Parts {
     tensors: Vec<TensorInfo>,
     files: Vec<(String, u64)>,
 }
 
 impl Parts {
-    fn add(&mut self, name: &str, json: &[u8], data_len: u64, file_len: u64) -> Result<()> {
+    pub(super) fn add(&mut self, name: &str, json: &[u8], data_len: u64, file_len: u64) -> Result<()> {
         let file: Arc<str> = name.into();
         let mut tensors =
             header::parse(json, data_len, &file, self.files.len()).map_err(|problem| Error::weights(name, problem))?;
@@ -215,7 +212,7 @@ impl Parts {
         self.add(&name, &json, len - header::PREFIX - json_len as u64, len)
     }
 
-    fn finish(self, index: Option<&Index>) -> Result<Headers> {
+    pub(super) fn finish(self, index: Option<&Index>) -> Result<Headers> {
         let headers = Headers::new(self.tensors, self.files)?;
         if let Some(index) = index {
             index.verify(&headers.tensors, &headers.by_name)?;

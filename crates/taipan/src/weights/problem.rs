@@ -215,6 +215,16 @@ pub enum WeightsProblem {
         /// The shard that the index names.
         shard: String,
     },
+    /// A reader gave another number of bytes than it was asked for.
+    #[error("tensor `{}`: {found} bytes came where {expected} were asked for", Name(tensor))]
+    ShortRead {
+        /// The tensor.
+        tensor: String,
+        /// Bytes asked for.
+        expected: u64,
+        /// Bytes that came.
+        found: u64,
+    },
     /// Two files hold a tensor of the same name.
     #[error("tensor `{}` is in both {} and {}", Name(tensor), Name(a), Name(b))]
     InTwoShards {
@@ -234,7 +244,7 @@ impl WeightsProblem {
             P::HeaderTooLong { .. } | P::HeaderUtf8 { .. } | P::HeaderJson { .. } => {
                 "is this a safetensors file? A Git LFS pointer or an error page saved under that name looks like this"
             }
-            P::HeaderTruncated { .. } | P::OutOfBounds { .. } => {
+            P::HeaderTruncated { .. } | P::OutOfBounds { .. } | P::ShortRead { .. } => {
                 "the download may have been cut short; fetch the file again"
             }
             P::UnknownQuantisation { .. } => {
