@@ -106,6 +106,20 @@ fn a_quantised_file_is_what_loading_makes() {
     }
 }
 
+#[test]
+fn a_matrix_of_several_batches_is_whole() {
+    // An embedding of more than 2^20 numbers, whose last row stands alone and has an odd number of groups.
+    let tiny = Tiny::new("m").with("vocab_size", 40_001);
+    let prompt = [40_000, 5, 39_999, 33_000, 8_200];
+    for (stored, asked) in [(Dtype::Q8, WeightDtype::Q8), (Dtype::Q4, WeightDtype::Q4)] {
+        let options = || LoadOptions { dtype: asked, ..LoadOptions::default() };
+        let logits = |model: Model| decode_logits(&mut model.session(SessionOptions::default()).unwrap(), &prompt);
+        let expected = logits(tiny.open_with(&Device::cpu(), options()));
+        assert_eq!(logits(tiny.clone().dtype(stored).open(&Device::cpu())), expected, "{stored:?}");
+        assert_close(&format!("{stored:?}"), &logits(tiny.open_with(&device::gpu(), options())), &expected, 2e-3);
+    }
+}
+
 /// The tiny model's weights, quantised into `out`.
 fn quantise(tiny: &Tiny, quant: Quant, out: &mut (impl Write + std::io::Seek)) -> taipan::Result<taipan::Quantized> {
     let ModelFiles { config, weights, .. } = tiny.files();
