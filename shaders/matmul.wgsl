@@ -2,8 +2,9 @@
 // workgroup memory (transposed 4 by 4 on the way in), an 8 by 8 register tile per invocation, f32 accumulation.
 //   GATHER  row m of x is the token selection.index[m]            (q_proj: compact output)
 //   SCATTER row m of y is the token selection.index[m]            (o_proj: compact input)
-//   epilogue: STORE · ADD y += v · MIX y = (1 − α)·y + α·v · SWIGLU y[j] = silu(v[2j]) · v[2j + 1] (rows interleaved)
-struct Params { cols: u32, rows: u32, first_row: u32, y_cols: u32, x_first: u32, most: u32, capacity: u32 }
+//   epilogue: STORE · ADD y += scale·v · MIX y = (1 − α)·y + α·v · RELU2 y = max(v, 0)²
+//             SWIGLU y[j] = silu(scale·v[2j]) · v[2j + 1] (rows interleaved)
+struct Params { cols: u32, rows: u32, first_row: u32, y_cols: u32, x_first: u32, most: u32, capacity: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;       // (all rows) if BIAS
 @group(1) @binding(0) var<storage, read> x: array<vec4<f32>>;    // (tokens, cols)
@@ -19,6 +20,7 @@ const STORE = 0u;
 const ADD = 1u;
 const MIX = 2u;
 const SWIGLU = 3u;
+const RELU2 = 4u;
 const TILE = 64u; // tokens and rows of a tile
 const STEP = 32u; // columns staged at a time
 const QUADS = 16u; // TILE / 4
@@ -63,14 +65,21 @@ fn stage_w(quad: u32, column: u32, row: u32, eight: u32, eights: u32) {
   }
 }
 
+fn finish_pair(base: u32, row: u32, value: vec2<f32>) {
+  if (row >= params.rows) { return; }
+  let at = params.first_row + row;
+  var v = value;
+  if (BIAS) { v += vec2(bias[at], bias[at + 1u]); }
+  y[base + at / 2u] = silu(params.scale * v.x) * v.y;
+}
+
 fn finish(m: u32, row: u32, value: vec4<f32>) {
   var token = m;
   if (SCATTER) { token = selection[index_at(m, params.capacity)]; }
   let at = token * row_stride(params.y_cols) + params.first_row;
   if (EPILOGUE == SWIGLU) {
-    let pair = token * row_stride(params.y_cols) + (params.first_row + row) / 2u;
-    if (row < params.rows) { y[pair] = silu(value.x) * value.y; }
-    if (row + 2u < params.rows) { y[pair + 1u] = silu(value.z) * value.w; }
+    finish_pair(token * row_stride(params.y_cols), row, value.xy);
+    finish_pair(token * row_stride(params.y_cols), row + 2u, value.zw);
     return;
   }
   for (var r = 0u; r < 4u; r += 1u) {
@@ -80,7 +89,9 @@ fn finish(m: u32, row: u32, value: vec4<f32>) {
     if (EPILOGUE == STORE) {
       y[at + row + r] = v;
     } else if (EPILOGUE == ADD) {
-      y[at + row + r] += v;
+      y[at + row + r] += params.scale * v;
+    } else if (EPILOGUE == RELU2) {
+      y[at + row + r] = max(v, 0.0) * max(v, 0.0);
     } else {
       let alpha = bitcast<f32>(selection[alpha_at(token)]);
       y[at + row + r] = (1.0 - alpha) * y[at + row + r] + alpha * v;

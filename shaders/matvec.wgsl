@@ -2,11 +2,12 @@
 //   prologue: none, or RMSNorm over GROUPS equal groups with weight `norm`. With one group a slot sums the squares of x while
 //             it reads x for the product and scales the result. With several, each workgroup computes the scales first (x is
 //             small); with RAGGED a group is not a whole number of eights, so each column looks its group up
-//   epilogue: STORE y = v · ADD y += v · MIX y = (1 − α)·y + α·v · SWIGLU y[j] = silu(v[2j]) · v[2j + 1] (rows interleaved)
+//   epilogue: STORE y = v · ADD y += scale·v · MIX y = (1 − α)·y + α·v · RELU2 y = max(v, 0)²
+//             SWIGLU y[j] = silu(scale·v[2j]) · v[2j + 1] (rows interleaved)
 // A workgroup has SLOTS = WIDTH / LANES slots; a slot owns ROWS consecutive rows, its LANES lanes split the columns. With
 // EIGHT a slot has eight rows, so that what is read of x and norm feeds twice as many products.
 // With ONLY_SELECTED an unselected token returns before it reads any weight.
-struct Params { cols: u32, rows: u32, first_row: u32, eps: f32 }
+struct Params { cols: u32, rows: u32, first_row: u32, eps: f32, scale: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;            // (all rows) if BIAS
 @group(0) @binding(3) var<storage, read> norm: array<vec4<f32>>;      // (cols) if GROUPS > 0
@@ -28,6 +29,7 @@ const STORE = 0u;
 const ADD = 1u;
 const MIX = 2u;
 const SWIGLU = 3u;
+const RELU2 = 4u;
 override SCALES: u32 = max(GROUPS, 1u);
 override SLOTS: u32 = WIDTH / LANES;
 
@@ -96,7 +98,9 @@ fn finish(row: u32, value: vec4<f32>) {
     if (EPILOGUE == STORE) {
       y[at] = v;
     } else if (EPILOGUE == ADD) {
-      y[at] += v;
+      y[at] += params.scale * v;
+    } else if (EPILOGUE == RELU2) {
+      y[at] = max(v, 0.0) * max(v, 0.0);
     } else {
       let alpha = bitcast<f32>(selection[alpha_at(0u)]);
       y[at] = (1.0 - alpha) * y[at] + alpha * v;
@@ -104,19 +108,21 @@ fn finish(row: u32, value: vec4<f32>) {
   }
 }
 
+fn finish_pair(row: u32, value: vec2<f32>) {
+  if (row >= params.rows) { return; }
+  let at = params.first_row + row;
+  var v = value;
+  if (BIAS) { v += vec2(bias[at], bias[at + 1u]); }
+  y[at / 2u] = silu(params.scale * v.x) * v.y;
+}
+
 fn finish_swiglu(row: u32, value: vec4<f32>) {
-  let at = (params.first_row + row) / 2u;
-  if (row < params.rows) { y[at] = silu(value.x) * value.y; }
-  if (row + 2u < params.rows) { y[at + 1u] = silu(value.z) * value.w; }
+  finish_pair(row, value.xy);
+  finish_pair(row + 2u, value.zw);
 }
 
 fn finish_four(row: u32, value: vec4<f32>) {
   if (EPILOGUE == SWIGLU) { finish_swiglu(row, value); } else { finish(row, value); }
-}
-
-// Eight columns of four rows, times x.
-fn four_products(at: vec4<u32>, lo: vec4<f32>, hi: vec4<f32>) -> vec4<f32> {
-  return vec4(dot8(at.x, lo, hi), dot8(at.y, lo, hi), dot8(at.z, lo, hi), dot8(at.w, lo, hi));
 }
 
 // Sums over the lanes of a slot, of `sum` (first) and of `more` (second), times the scale of the only group. What its first
@@ -177,6 +183,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   var more = vec4(0.0);
   var squares = 0.0;
   for (var i = lane % LANES; i < eights; i += LANES) {
+    // All that memory has to give is asked for before any of it is used.
+    let w0 = stored8(r0 + i);
+    let w1 = stored8(r1 + i);
+    let w2 = stored8(r2 + i);
+    let w3 = stored8(r3 + i);
+    var w4 = w0;
+    var w5 = w0;
+    var w6 = w0;
+    var w7 = w0;
+    if (EIGHT) {
+      w4 = stored8(r4 + i);
+      w5 = stored8(r5 + i);
+      w6 = stored8(r6 + i);
+      w7 = stored8(r7 + i);
+    }
     var lo = x[base + 2u * i];
     var hi = x[base + 2u * i + 1u];
     if (GROUPS == 1u) { squares += dot(lo, lo) + dot(hi, hi); }
@@ -188,8 +209,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
       lo *= norm[2u * i];
       hi *= norm[2u * i + 1u];
     }
-    sum += four_products(vec4(r0, r1, r2, r3) + i, lo, hi);
-    if (EIGHT) { more += four_products(vec4(r4, r5, r6, r7) + i, lo, hi); }
+    sum += vec4(dot8(w0, r0 + i, lo, hi), dot8(w1, r1 + i, lo, hi), dot8(w2, r2 + i, lo, hi), dot8(w3, r3 + i, lo, hi));
+    if (EIGHT) {
+      more += vec4(dot8(w4, r4 + i, lo, hi), dot8(w5, r5 + i, lo, hi), dot8(w6, r6 + i, lo, hi), dot8(w7, r7 + i, lo, hi));
+    }
   }
   let sums = slot_sums(lane, sum, more, squares);
   if (lane % LANES != 0u) { return; }

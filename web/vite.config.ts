@@ -6,10 +6,28 @@ import { type Plugin, defineConfig } from 'vite';
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const model = here('../crates/cli/model/');
 
-/** What the page announces before it downloads anything: bytes of the model, and of the wasm module as servers compress it. */
-const sizes = {
+const config = JSON.parse(readFileSync(model + 'config.json', 'utf8')) as { layer_types: string[]; tie_word_embeddings?: boolean };
+
+/** The layers in words: six Mamba-2 and one selective attention, twice. */
+function layers(types: string[]): string {
+    const attention = types.filter((type) => type === 'selective_attention').length;
+    return `${types.length - attention} Mamba-2 and ${attention} selective attention layers`;
+}
+
+/** Elements of all tensors, from the header of the weights. */
+function parameters(): number {
+    const bytes = readFileSync(model + 'model.safetensors');
+    const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE(0))).toString()) as Record<string, { shape?: number[] }>;
+    const elements = (shape: number[]): number => shape.reduce((product, n) => product * n, 1);
+    return Object.values(header).reduce((sum, { shape }) => sum + (shape ? elements(shape) : 0), 0);
+}
+
+/** What the page announces before it downloads anything: the wasm module's bytes are as servers compress it. */
+const facts = {
     model: ['config.json', 'tokenizer.json', 'model.safetensors'].reduce((sum, name) => sum + statSync(model + name).size, 0),
     program: gzipSync(readFileSync(here('dist/wasm/taipan_bg.wasm')), { level: 9 }).length,
+    parameters: parameters(),
+    layers: layers(config.layer_types),
 };
 
 /** The built page may load its own files and compile wasm, and nothing else. (While developing, Vite injects scripts.) */
@@ -23,8 +41,8 @@ const policy: Plugin = {
             attrs: {
                 'http-equiv': 'Content-Security-Policy',
                 content:
-                    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
-                    "base-uri 'none'; form-action 'none'",
+                    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; connect-src 'self'; " +
+                    "img-src 'self' data:; base-uri 'none'; form-action 'none'",
             },
         },
     ],
@@ -38,11 +56,12 @@ export default defineConfig({
     appType: 'mpa', // a missing file is a 404, not the page
     cacheDir: here('node_modules/.vite'),
     define: {
-        __SIZES__: JSON.stringify(sizes),
+        __FACTS__: JSON.stringify(facts),
     },
     plugins: [policy],
     optimizeDeps: { noDiscovery: true },
     server: { watch: { ignored: ['**/target/**', '**/.git/**', '**/site/**'] } },
+    worker: { format: 'es' },
     build: {
         outDir: here('site'),
         emptyOutDir: true,

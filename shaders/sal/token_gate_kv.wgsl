@@ -1,6 +1,6 @@
 // One token, first step of a selective attention layer: x = RMSNorm(h); the first workgroup computes the gate and asks the
 // bucket, the others write k = W_k x (rotated by its position with ROTARY) and v = W_v x into the window's ring.
-// A workgroup of 64 has 4 slots of 16 lanes, a slot owns a pair of rows: with ROTARY the two halves of a rotation.
+// A workgroup of 64 has SLOTS slots of LANES lanes, a slot owns a pair of rows: with ROTARY the two halves of a rotation.
 struct Params { cols: u32, rows: u32, head_dim: u32, window: u32, capacity: u32, eps: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> gate: array<f32>;                // norm (cols), W_g (2, cols), b_g (2)
@@ -12,20 +12,29 @@ struct Params { cols: u32, rows: u32, head_dim: u32, window: u32, capacity: u32,
 @group(1) @binding(4) var<storage, read_write> selection: array<u32>;
 
 override ROTARY: bool = false;
+override LANES: u32 = 16u;
 const WIDTH = 64u;
-const LANES = 16u;
-const SLOTS = 4u;
-var<workgroup> partial: array<vec2<f32>, WIDTH>;
+override SLOTS: u32 = WIDTH / LANES;
+var<workgroup> partial: array<vec4<f32>, WIDTH>;
 
-fn norm_scale(lane: u32) -> f32 {
-  var sum = 0.0;
-  for (var i = lane; i < params.cols; i += WIDTH) { sum += hidden[i] * hidden[i]; }
-  partial[lane] = vec2(sum, 0.0);
+// The sum over `lanes` consecutive lanes, a multiple of four. What the first of them returns is right.
+fn lane_sum(lane: u32, lanes: u32, value: vec4<f32>) -> vec4<f32> {
+  var sum = value;
+  partial[lane] = sum;
   workgroupBarrier();
-  sum = 0.0;
-  for (var i = 0u; i < WIDTH; i += 1u) { sum += partial[i].x; }
+  if (lane % 4u == 0u) { // fours, then fours of them
+    sum += partial[lane + 1u] + partial[lane + 2u] + partial[lane + 3u];
+    partial[lane] = sum;
+  }
   workgroupBarrier();
-  return inverseSqrt(sum / f32(params.cols) + params.eps);
+  if (lane % lanes == 0u) {
+    for (var i = 4u; i < lanes; i += 4u) { sum += partial[lane + i]; }
+  }
+  return sum;
+}
+
+fn norm_scale(squares: f32) -> f32 {
+  return inverseSqrt(squares / f32(params.cols) + params.eps);
 }
 
 fn decide(s: vec2<f32>) {
@@ -64,43 +73,48 @@ fn store(pair: u32, value: vec2<f32>) {
   window[base + rows.y] = v.y;
 }
 
-fn key_value(scale: f32, pair: u32, lane: u32) {
+// Four channels of the residual stream. What pads it is zero.
+fn hidden_four(at: u32) -> vec4<f32> {
+  return vec4(hidden[at], hidden[at + 1u], hidden[at + 2u], hidden[at + 3u]);
+}
+
+// Their weights in the norm. Behind the last channel stand other numbers, which the zeros there take out.
+fn norm_four(at: u32) -> vec4<f32> {
+  return vec4(gate[at], gate[at + 1u], gate[at + 2u], gate[at + 3u]);
+}
+
+// Two products and the squares of the input in one go: the scale of the norm comes last.
+fn key_value(pair: u32, lane: u32) {
   let eights = row_stride(params.cols) / 8u;
   let rows = min(row_pair(pair), vec2(params.rows - 1u)) * weight_stride(params.cols);
-  var sum = vec2(0.0);
+  var sum = vec4(0.0); // row, row, squares, nothing
   for (var i = lane % LANES; i < eights; i += LANES) {
-    let a = weight8(rows.x + i);
-    let b = weight8(rows.y + i);
-    for (var c = 0u; c < 4u; c += 1u) {
-      let lo = min(8u * i + c, params.cols - 1u); // the padding of W is zero
-      let hi = min(8u * i + 4u + c, params.cols - 1u);
-      sum += vec2(a.lo[c], b.lo[c]) * (hidden[lo] * scale * gate[lo]);
-      sum += vec2(a.hi[c], b.hi[c]) * (hidden[hi] * scale * gate[hi]);
-    }
+    let a = stored8(rows.x + i);
+    let b = stored8(rows.y + i);
+    var lo = hidden_four(8u * i);
+    var hi = hidden_four(8u * i + 4u);
+    let squares = dot(lo, lo) + dot(hi, hi);
+    lo *= norm_four(8u * i);
+    hi *= norm_four(8u * i + 4u);
+    sum += vec4(dot8(a, rows.x + i, lo, hi), dot8(b, rows.y + i, lo, hi), squares, 0.0);
   }
-  partial[lane] = sum;
-  workgroupBarrier();
-  if (lane % LANES == 0u && 2u * pair < params.rows) {
-    for (var i = 1u; i < LANES; i += 1u) { sum += partial[lane + i]; }
-    store(pair, sum);
-  }
+  sum = lane_sum(lane, LANES, sum);
+  if (lane % LANES == 0u && 2u * pair < params.rows) { store(pair, norm_scale(sum.z) * sum.xy); }
 }
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  let scale = norm_scale(lane);
   if (group.x > 0u) {
-    key_value(scale, (group.x - 1u) * SLOTS + lane / LANES, lane);
+    key_value((group.x - 1u) * SLOTS + lane / LANES, lane);
     return;
   }
-  var sum = vec2(0.0);
+  var sum = vec4(0.0); // score, score, squares, nothing
   for (var i = lane; i < params.cols; i += WIDTH) {
-    sum += hidden[i] * scale * gate[i] * vec2(gate[params.cols + i], gate[2u * params.cols + i]);
+    let x = hidden[i];
+    sum += x * vec4(gate[i] * vec2(gate[params.cols + i], gate[2u * params.cols + i]), x, 0.0);
   }
-  partial[lane] = sum;
-  workgroupBarrier();
+  sum = lane_sum(lane, WIDTH, sum);
   if (lane == 0u) {
-    for (var i = 1u; i < WIDTH; i += 1u) { sum += partial[i]; }
-    decide(sum + vec2(gate[3u * params.cols], gate[3u * params.cols + 1u]));
+    decide(norm_scale(sum.z) * sum.xy + vec2(gate[3u * params.cols], gate[3u * params.cols + 1u]));
   }
 }

@@ -1,9 +1,12 @@
 // Weight prelude, bf16 packed two to a u32: a bf16 is the upper half of an f32. Rows padded to a multiple of 8 elements.
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
-// Elements 8·i … 8·i + 7 of the stored matrix.
-fn weight8(i: u32) -> Eight {
-  let p = weight[i];
+alias Stored = vec4<u32>;
+
+// Elements 8·i … 8·i + 7 of the stored matrix, as they are stored.
+fn stored8(i: u32) -> Stored { return weight[i]; }
+
+fn unpack8(p: Stored) -> Eight {
   let even = bitcast<vec4<f32>>(p << vec4(16u));
   let odd = bitcast<vec4<f32>>(p & vec4(0xffff0000u));
   return Eight(vec4(even.x, odd.x, even.y, odd.y), vec4(even.z, odd.z, even.w, odd.w));

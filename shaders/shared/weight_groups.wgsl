@@ -8,21 +8,28 @@ fn weight_stride(cols: u32) -> u32 {
   return (cols + 31u) / 32u * 4u;
 }
 
-// Scale of the elements 8·i … 8·i + 7.
-fn weight_scale(i: u32) -> f32 {
-  let pair = scale_pair(params.rows * weight_stride(params.cols), i / 8u);
-  return unpack2x16float(pair >> (i / 4u % 2u * 16u)).x;
+// Integers, and the word that holds their scale.
+struct Stored { integers: Integers, pair: u32 }
+
+// Elements 8·i … 8·i + 7 of the stored matrix, as they are stored.
+fn stored8(i: u32) -> Stored {
+  return Stored(integers8(i), scale_pair(params.rows * weight_stride(params.cols), i / 8u));
+}
+
+fn scale_of_eight(p: Stored, i: u32) -> f32 {
+  return unpack2x16float(p.pair >> (i / 4u % 2u * 16u)).x;
 }
 
 // Elements 8·i … 8·i + 7 of the stored matrix.
 fn weight8(i: u32) -> Eight {
-  let e = integers8(i);
-  let scale = weight_scale(i);
+  let p = stored8(i);
+  let e = unpack_integers(p.integers);
+  let scale = scale_of_eight(p, i);
   return Eight(e.lo * scale, e.hi * scale);
 }
 
-// Elements 8·i … 8·i + 7 times eight numbers.
-fn dot8(i: u32, lo: vec4<f32>, hi: vec4<f32>) -> f32 {
-  let e = integers8(i);
-  return (dot(e.lo, lo) + dot(e.hi, hi)) * weight_scale(i);
+// Elements 8·i … 8·i + 7 times eight numbers. Asking for several `stored8` first lets them come together.
+fn dot8(p: Stored, i: u32, lo: vec4<f32>, hi: vec4<f32>) -> f32 {
+  let e = unpack_integers(p.integers);
+  return (dot(e.lo, lo) + dot(e.hi, hi)) * scale_of_eight(p, i);
 }

@@ -11,8 +11,12 @@ fn four(p: vec4<u32>) -> vec4<f32> {
   return bitcast<vec4<f32>>((p & vec4(0xfu)) | vec4(0x4b000000u)) - vec4(8388616.0); // 2²³ + 8
 }
 
+alias Integers = u32;
+
 // Integers 8·i … 8·i + 7 of the stored matrix.
-fn integers8(i: u32) -> Eight {
-  let p = vec4(weight[i]);
+fn integers8(i: u32) -> Integers { return weight[i]; }
+
+fn unpack_integers(integers: Integers) -> Eight {
+  let p = vec4(integers);
   return Eight(four(p >> vec4(0u, 4u, 8u, 12u)), four(p >> vec4(16u, 20u, 24u, 28u)));
 }

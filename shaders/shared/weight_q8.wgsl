@@ -12,8 +12,11 @@ fn four(p: u32) -> vec4<f32> {
   return bitcast<vec4<f32>>(biased | vec4(0x4b000000u)) - vec4(8388736.0); // 2²³ + 128
 }
 
+alias Integers = vec2<u32>;
+
 // Integers 8·i … 8·i + 7 of the stored matrix.
-fn integers8(i: u32) -> Eight {
-  let p = weight[i];
+fn integers8(i: u32) -> Integers { return weight[i]; }
+
+fn unpack_integers(p: Integers) -> Eight {
   return Eight(four(p.x), four(p.y));
 }

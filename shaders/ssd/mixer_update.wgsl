@@ -1,10 +1,13 @@
 // One token through the inside of a Mamba-2 mixer: convolution, state update, gate (arXiv 2405.21060, the recurrent form).
-//   [x | B | C] = silu(conv(raw)), dt = clamp(softplus(dt_raw + dt_bias)), S ← exp(−dt·exp(A_log))·S + dt·x ⊗ B,
-//   y = S·C + D·x, and y · silu(z) with GATE.
+//   [x | B | C] = silu(conv(raw)), dt = clamp(softplus(dt_scale·dt_raw + dt_bias)), S ← exp(−dt·exp(A_log))·S + dt·x ⊗ B,
+//   y = S·C + D·x, and y · silu(z_scale·z) with GATE.
 // A workgroup per (head, block of BLOCK rows of P). 32 lanes split N by fours, 8 slots own ROWS rows each: B and C stay in
 // registers while the rows of a slot pass by. The raw row of this token goes into the ring slot that no workgroup reads (its
 // age would be `taps`), each channel written by one workgroup only.
-struct Params { heads: u32, head_dim: u32, groups: u32, d_state: u32, cols: u32, dt_min: f32, dt_max: f32 }
+struct Params {
+  heads: u32, head_dim: u32, groups: u32, d_state: u32, cols: u32, z_scale: f32, dt_scale: f32, dt_min: f32,
+  dt_max: f32,
+}
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> conv: array<f32>;              // weight (channels, taps), then bias (channels)
 @group(0) @binding(2) var<storage, read> per_head: array<f32>;          // dt_bias (H), A_log (H), D (H)
@@ -103,7 +106,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
   workgroupBarrier();
 
-  let raw = projected[inner() + channels() + head] + per_head[head];
+  let raw = params.dt_scale * projected[inner() + channels() + head] + per_head[head];
   let dt = clamp(softplus(raw), params.dt_min, params.dt_max);
   let decay = exp(-dt * exp(per_head[params.heads + head]));
   let x = dt * vec4(xs[first], xs[first + 1u], xs[first + 2u], xs[first + 3u]);
@@ -131,7 +134,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let slot = lane / ROWS;
     for (var i = 0u; i < LANES; i += 4u) { out += partial[slot * LANES + i][lane % ROWS]; }
     let at = head * params.head_dim + row0 + lane;
-    if (GATE) { out *= silu(projected[at]); }
+    if (GATE) { out *= silu(params.z_scale * projected[at]); }
     y[at] = out;
   }
 }

@@ -47,6 +47,18 @@ pub fn cases(seed: u64) -> Vec<Case> {
     cases
 }
 
+/// The committed cases of the Mamba-2 family, made by `tests/golden/family/make.py` with transformers.
+///
+/// # Panics
+/// If they cannot be read.
+#[must_use]
+pub fn family_cases() -> Vec<Case> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/family/seed-1");
+    let mut cases: Vec<Case> = std::fs::read_dir(&dir).unwrap().map(|e| read(&e.unwrap().path())).collect();
+    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    cases
+}
+
 fn make(seed: u64) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let script = root.join("tests/golden/make_taipan_fixtures.py");

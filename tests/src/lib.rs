@@ -1,5 +1,6 @@
 //! What the tests of this package share: devices, golden cases, tiny models, comparison.
 
+pub mod archive;
 pub mod compare;
 pub mod device;
 pub mod drive;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use taipan_tests::fuzz::{saved_state, weight_header};
+use taipan_tests::fuzz::{pickle, saved_state, weight_header};
 use taipan_tests::tiny::Numbers;
 
 const MUTATIONS: u32 = 4_000;
@@ -71,6 +71,11 @@ fn replay(target: &str, check: fn(&[u8]) -> bool) {
 #[test]
 fn any_bytes_as_a_weight_file() {
     replay("weight_header", weight_header::check);
+}
+
+#[test]
+fn any_bytes_as_a_pytorch_checkpoint() {
+    replay("pickle", pickle::check);
 }
 
 #[test]

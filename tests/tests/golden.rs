@@ -17,7 +17,7 @@ fn open(case: &Case, device: &Device, options: LoadOptions) -> Model {
 }
 
 fn session(case: &Case, model: &Model) -> Session {
-    model.session(SessionOptions { attention_bound: case.bound }).unwrap()
+    model.session(SessionOptions { attention_bound: case.bound, ..SessionOptions::default() }).unwrap()
 }
 
 fn greedy(session: &mut Session, n: usize) -> Vec<u32> {

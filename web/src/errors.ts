@@ -9,13 +9,17 @@ export type ErrorCode =
     | 'weights-invalid'
     | 'network'
     | 'http-status'
-    | 'invalid-option'
+    | 'integrity'
+    | 'quota-exceeded'
     | 'busy'
     | 'disposed'
+    | 'shader-compile'
+    | 'invalid-option'
+    | 'saved-state'
     | 'crashed'
     | 'internal';
 
-/** The one error class of this package. An aborted call rejects with the signal's reason instead, an `AbortError`. */
+/** The one error class of this package. An aborted call rejects with an `AbortError` instead, as `fetch` does. */
 export class TaipanError extends Error {
     override readonly name = 'TaipanError';
     readonly code: ErrorCode;
@@ -32,7 +36,7 @@ export class TaipanError extends Error {
     }
 }
 
-/** Codes of the runtime that have another name here; the others keep theirs where it is one of ours. */
+/** Codes of the runtime that have another name here; those not listed keep theirs where it is one of ours. */
 const CODES: Record<string, ErrorCode> = {
     'no-adapter': 'adapter-null',
     'limit-too-small': 'limit-too-small',
@@ -47,8 +51,10 @@ const CODES: Record<string, ErrorCode> = {
     'weights-value': 'weights-invalid',
     tokenizer: 'weights-invalid',
     'no-tokenizer': 'weights-invalid',
+    'shader-compile': 'shader-compile',
     'empty-prompt': 'invalid-option',
     'invalid-option': 'invalid-option',
+    'saved-state': 'saved-state',
 };
 
 /** An error as the wasm module throws it, in the form of this package. Anything else is passed on as it is. */
@@ -58,4 +64,41 @@ export function fromRuntime(error: unknown): unknown {
     if (typeof code !== 'string') return error;
     const text = typeof hint === 'string' ? hint : undefined;
     return new TaipanError(CODES[code] ?? 'internal', error.message, text, { runtimeCode: code });
+}
+
+/** An error as it crosses to and from a worker. */
+export interface WireError {
+    /** `null` is an abort. */
+    code: ErrorCode | null;
+    message: string;
+    hint: string | undefined;
+    details: Record<string, unknown>;
+}
+
+export function toWire(error: unknown): WireError {
+    if (isAbort(error)) return { code: null, message: error.message, hint: undefined, details: {} };
+    const e = fromRuntime(error);
+    if (e instanceof TaipanError) return { code: e.code, message: e.message, hint: e.hint, details: { ...e.details } };
+    const message = e instanceof Error ? e.message : String(e);
+    const details = e instanceof Error ? { name: e.name, stack: e.stack } : {};
+    return { code: 'internal', message, hint: undefined, details };
+}
+
+export function fromWire({ code, message, hint, details }: WireError): Error {
+    return code === null ? new DOMException(message, 'AbortError') : new TaipanError(code, message, hint, details);
+}
+
+export function isAbort(error: unknown): error is Error {
+    return error instanceof Error && error.name === 'AbortError';
+}
+
+/** What an aborted call rejects with. */
+export function abortError(signal?: AbortSignal): Error {
+    const reason: unknown = signal?.reason;
+    if (isAbort(reason)) return reason;
+    return new DOMException(reason instanceof Error ? reason.message : 'The operation was aborted.', 'AbortError');
+}
+
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+    if (signal?.aborted) throw abortError(signal);
 }

@@ -1,15 +1,28 @@
 /** Mamba-2 and Taipan language models in the browser. Importing this touches neither the network nor `navigator`. */
-export { checkSupport, type Support } from './support.js';
+export { cache, type CachedModel } from './cache.js';
+export { Model, Session, estimate, loadModel, type ModelEvents } from './client.js';
 export { TaipanError, type ErrorCode } from './errors.js';
-export type { Progress } from './download.js';
-export {
-    loadModel,
-    Model,
-    Session,
-    type DeviceChoice,
-    type FinishReason,
-    type GenerateEvent,
-    type GenerateOptions,
-    type LoadOptions,
-    type SessionStats,
-} from './engine.js';
+export { checkSupport, type Support } from './support.js';
+export type {
+    CacheKind,
+    DeviceChoice,
+    Estimate,
+    EstimateOptions,
+    FinishReason,
+    GenerateEvent,
+    GenerateOptions,
+    LoadOptions,
+    LostEvent,
+    ModelInfo,
+    Phase,
+    Piece,
+    Progress,
+    RecoveredEvent,
+    SessionOptions,
+    SessionStats,
+    Source,
+    Timings,
+    Urls,
+    Usage,
+    WeightType,
+} from './types.js';

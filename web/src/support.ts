@@ -3,38 +3,72 @@ export interface Support {
     /** Whether there is a WebGPU adapter, be it a software one. */
     ok: boolean;
     /** Why not, or what is wrong with it. */
-    code?: 'insecure-context' | 'webgpu-unavailable' | 'adapter-null' | 'software-adapter';
-    /** Name of the adapter, as far as the browser tells. */
-    adapter?: string;
-    /** One sentence for people about what is missing, and what to do about it. */
+    code?: 'insecure-context' | 'webgpu-unavailable' | 'adapter-null' | 'limit-too-small' | 'software-adapter';
+    /** The adapter, as far as the browser tells. */
+    adapter?: { name: string; vendor: string; architecture: string; software: boolean };
+    features: string[];
+    limits: Record<string, number>;
+    /** Sentences for people about what is missing, and what to do about it. */
     hints: string[];
 }
 
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|basic render|softpipe/i;
 
+/** What every kernel needs: WebGPU's defaults, which a compatibility adapter may not reach. */
+const NEEDED: Partial<Record<keyof GPUSupportedLimits, number>> = {
+    maxStorageBuffersPerShaderStage: 8,
+    maxStorageBufferBindingSize: 1 << 27,
+    maxComputeWorkgroupStorageSize: 16384,
+    maxComputeInvocationsPerWorkgroup: 256,
+};
+
+const HINTS = {
+    'insecure-context': 'This page was not loaded securely, so the browser hides WebGPU from it. Open it over https, or on localhost.',
+    'webgpu-unavailable':
+        'This browser has no WebGPU. Chrome and Edge 113, Safari 26 and Firefox 141 or later have it on most systems; update, or try another.',
+    'adapter-null':
+        'This browser has WebGPU but gives no adapter. Switch hardware acceleration on in its settings and update the graphics driver; ' +
+        'on Linux, Chrome may want --enable-unsafe-webgpu.',
+    'software-adapter': 'The adapter is a software one: it works, but the CPU is faster. Is hardware acceleration switched off in the settings?',
+};
+
 /** Asks the browser for an adapter. Never throws, and loads nothing. */
 export async function checkSupport(): Promise<Support> {
-    if (globalThis.isSecureContext === false) {
-        const hint = 'This page was not loaded securely, so the browser hides WebGPU from it. Use https, or localhost.';
-        return { ok: false, code: 'insecure-context', hints: [hint] };
+    const none = (code: 'insecure-context' | 'webgpu-unavailable' | 'adapter-null'): Support => {
+        return { ok: false, code, features: [], limits: {}, hints: [HINTS[code]] };
+    };
+    try {
+        if (globalThis.isSecureContext === false) return none('insecure-context');
+        const gpu = globalThis.navigator?.gpu as GPU | undefined;
+        if (!gpu) return none('webgpu-unavailable');
+        const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+        return adapter ? describe(adapter) : none('adapter-null');
+    } catch {
+        return none('adapter-null');
     }
-    const gpu = globalThis.navigator?.gpu as GPU | undefined;
-    if (!gpu) {
-        const hint = 'This browser has no WebGPU. Chrome and Edge 113, Safari 26 and Firefox 141 or later have it on most systems.';
-        return { ok: false, code: 'webgpu-unavailable', hints: [hint] };
-    }
-    const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
-    if (!adapter) {
-        const hint =
-            'This browser has WebGPU but gives no adapter: the graphics card or its driver may be on its block list, or hardware ' +
-            'acceleration may be switched off in its settings.';
-        return { ok: false, code: 'adapter-null', hints: [hint] };
-    }
+}
+
+function describe(adapter: GPUAdapter): Support {
     const { info } = adapter;
     const name = info.description || [info.vendor, info.architecture, info.device].filter(Boolean).join(' ') || 'unnamed adapter';
-    if (info.isFallbackAdapter || SOFTWARE.test(name)) {
-        const hint = 'The adapter is a software one: it works, but the CPU is faster.';
-        return { ok: true, code: 'software-adapter', adapter: name, hints: [hint] };
+    const software = info.isFallbackAdapter || SOFTWARE.test(name);
+    const limits: Record<string, number> = {};
+    for (const key in adapter.limits) {
+        const value = adapter.limits[key as keyof GPUSupportedLimits];
+        if (typeof value === 'number') limits[key] = value;
     }
-    return { ok: true, adapter: name, hints: [] };
+    const support: Support = {
+        ok: true,
+        adapter: { name, vendor: info.vendor, architecture: info.architecture, software },
+        features: [...adapter.features],
+        limits,
+        hints: [],
+    };
+    for (const [limit, needed] of Object.entries(NEEDED)) {
+        const offered = limits[limit] ?? 0;
+        if (offered >= needed) continue;
+        const hint = `The adapter's ${limit} is ${offered}; ${needed} is needed. Another graphics card or browser may offer it.`;
+        return { ...support, ok: false, code: 'limit-too-small', hints: [hint] };
+    }
+    return software ? { ...support, code: 'software-adapter', hints: [HINTS['software-adapter']] } : support;
 }

@@ -70,32 +70,33 @@ export async function open(browser, url, options = {}, prepare = undefined) {
 export async function load(page, device = undefined) {
     if (device) await page.locator(`input[name=device][value=${device}]`).check();
     await page.locator('#load').click();
-    await page.waitForFunction(
-        () => /Runs on|Not loaded/.test(document.querySelector('#load-status').textContent),
-        undefined,
-        { timeout: TIMEOUT },
-    );
-    return page.locator('#load-status').textContent();
+    return settled(page, '#load-status', /Runs on|Not loaded/);
+}
+
+/** Sets what the settings dialog has; in it, as people do. */
+export async function set(page, values) {
+    await page.locator('#open-settings').click();
+    for (const [id, value] of Object.entries(values)) await page.locator(`#${id}`).fill(String(value));
+    await page.locator('#settings button').click();
 }
 
 /** Generates and returns the text without the prompt, and the line that says how it ended. */
 export async function generate(page, { prompt, tokens, temperature = 0 }) {
     await page.locator('#prompt').fill(prompt);
-    await page.locator('#temperature').fill(String(temperature));
-    await page.locator('#tokens').fill(String(tokens));
-    await page.locator('#generate').click();
+    await set(page, { temperature, tokens });
+    await page.locator('#run').click();
     return ended(page);
 }
 
 /** Waits for the end of a generation. */
 export async function ended(page) {
-    await page.waitForFunction(
-        () => /Done|Stopped|Failed/.test(document.querySelector('#generate-status').textContent),
-        undefined,
-        { timeout: TIMEOUT },
-    );
-    return {
-        text: await page.locator('#made').textContent(),
-        status: await page.locator('#generate-status').textContent(),
-    };
+    const status = await settled(page, '#status', /^(Done|Stopped|Failed)/);
+    return { text: await page.locator('#text').textContent(), status };
+}
+
+/** Waits until an element says something like this. */
+export async function settled(page, selector, pattern, timeout = TIMEOUT) {
+    const seen = ([selector, source]) => new RegExp(source).test(document.querySelector(selector).textContent);
+    await page.waitForFunction(seen, [selector, pattern.source], { timeout });
+    return page.locator(selector).textContent();
 }

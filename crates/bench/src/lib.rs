@@ -25,5 +25,6 @@ pub mod record;
 pub mod report;
 mod shader;
 pub mod stats;
+pub mod subject;
 pub mod work;
 pub mod workload;

@@ -26,8 +26,8 @@ const fn mamba2(name: &'static str, d_model: usize, layers: usize, vocab: usize)
     Preset { name, vocab, d_model, mamba2: layers, sal: 0, heads: 0, intermediate: 0 }
 }
 
-/// All presets: the paper's three sizes with the Llama-3 vocabulary, the published Mamba-2 models, and a small one.
-pub const PRESETS: [Preset; 8] = [
+/// All presets: the paper's three sizes with the Llama-3 vocabulary, the published Mamba-2 models, and two small ones.
+pub const PRESETS: [Preset; 9] = [
     Preset { name: "taipan-190m", vocab: 128_256, d_model: 768, mamba2: 18, sal: 3, heads: 12, intermediate: 2048 },
     Preset { name: "taipan-450m", vocab: 128_256, d_model: 1024, mamba2: 36, sal: 6, heads: 16, intermediate: 2752 },
     Preset { name: "taipan-1.3b", vocab: 128_256, d_model: 2048, mamba2: 30, sal: 5, heads: 32, intermediate: 5504 },
@@ -36,6 +36,7 @@ pub const PRESETS: [Preset; 8] = [
     mamba2("mamba2-1.3b", 2048, 48, 50_288),
     mamba2("mamba2-2.7b", 2560, 64, 50_288),
     mamba2("mamba2-4.8m", 256, 8, 4096),
+    Preset { name: "taipan-4.7m", vocab: 4096, d_model: 256, mamba2: 6, sal: 1, heads: 4, intermediate: 704 },
 ];
 
 impl Preset {

@@ -92,9 +92,10 @@ fn epilogue(e: Epilogue, m: Matrix, rows: f64, mut w: Work) -> Work {
     let outputs = rows * f64::from(m.rows);
     match e {
         Epilogue::Store => {}
-        Epilogue::Add => (w.flops, w.activations) = (w.flops + outputs, w.activations + 4.0 * outputs),
+        Epilogue::Add(_) => (w.flops, w.activations) = (w.flops + outputs, w.activations + 4.0 * outputs),
         Epilogue::Mix => (w.flops, w.activations) = (w.flops + 3.0 * outputs, w.activations + 4.0 * outputs),
-        Epilogue::Swiglu => (w.flops, w.activations) = (w.flops + 2.5 * outputs, w.activations - 2.0 * outputs),
+        Epilogue::Relu2 => w.flops += 2.0 * outputs,
+        Epilogue::Swiglu(_) => (w.flops, w.activations) = (w.flops + 2.5 * outputs, w.activations - 2.0 * outputs),
     }
     w
 }
@@ -175,6 +176,17 @@ pub fn work(call: &Call, c: &Conditions) -> Work {
         Call::KvAppend(k) => {
             let bytes = 4.0 * n.min(k.window.into()) * f64::from(k.kv.cols);
             Work { state: bytes, activations: bytes, ..Work::default() }
+        }
+        Call::Route(k) => {
+            let scores = n * f64::from(k.logits.cols);
+            Work { flops: scores * k.routing.top as f64, activations: 4.0 * scores, ..Work::default() }
+        }
+        Call::Experts(k) => {
+            // Every token reads its experts anew.
+            let pairs = n * f64::from(k.top);
+            let (cells, ends) = (pairs * f64::from(k.rows) * f64::from(k.weight.cols), k.rows + k.weight.cols);
+            let activations = 4.0 * pairs * f64::from(ends);
+            Work { flops: 2.0 * cells, weights: cells * c.element, state: 0.0, activations }
         }
         Call::Sample(k) => {
             let cols = f64::from(k.logits.cols);

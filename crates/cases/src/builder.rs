@@ -153,8 +153,8 @@ impl Builder {
         self.vector(data)
     }
 
-    pub(crate) fn table(&mut self, theta: f64, head_dim: usize) -> Vector {
-        let words = taipan_reference::rotary_table(theta, head_dim);
+    pub(crate) fn table(&mut self, theta: f64, channels: usize) -> Vector {
+        let words = taipan_reference::rotary_table(theta, channels);
         let len = words.len() as u32;
         self.case.vectors.push(VectorData::U32(words));
         Vector { id: self.case.vectors.len() as u32 - 1, len }
@@ -205,6 +205,8 @@ impl Builder {
             d_state: d_state as u32,
             taps: taps as u32,
             dt_limit: (0.0, f32::INFINITY),
+            z_scale: 1.0,
+            dt_scale: 1.0,
             per_head: self.vector(per_head),
             conv: self.random_vector(channels * (taps + 1), -0.7, 0.7),
         }

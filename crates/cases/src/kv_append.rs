@@ -1,6 +1,6 @@
 //! Cases of `kv_append`.
 
-use taipan_kernels::KvAppend;
+use taipan_kernels::{Attention, KvAppend};
 
 use crate::Case;
 use crate::builder::Builder;
@@ -18,5 +18,18 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
             let control = b.control();
             b.call(KvAppend { kv, control, window: window as u32, ring })
         })
+        .chain([full(seed)])
         .collect()
+}
+
+/// A window that no text fills, of which only the beginning is there.
+fn full(seed: u64) -> Case {
+    let (tokens, first, cols) = (9, 70, 12);
+    let shape = format!("{tokens} tokens at {first}, every position its slot, {cols} columns");
+    let mut b = Builder::new("kv_append", shape, seed, tokens, first);
+    let kv = b.rows("kv", tokens, cols, -1.0, 1.0);
+    let ring = b.rows("ring", first + tokens + 2, cols, -1.0, 1.0).buffer;
+    b.check(ring);
+    let control = b.control();
+    b.call(KvAppend { kv, control, window: Attention::EVERYTHING, ring })
 }

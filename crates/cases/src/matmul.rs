@@ -15,11 +15,12 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
     }
     let tokens = |name: &str, n| Builder::new("matmul", format!("{n} x 70 x 40 {name}"), seed, n, 9);
     out.push(dense(tokens("bias", 20), 70, 40, true, Epilogue::Store));
-    out.push(dense(tokens("add", 67), 70, 40, false, Epilogue::Add));
-    out.push(dense(tokens("swiglu", 67), 70, 40, false, Epilogue::Swiglu));
-    out.push(dense(tokens("swiglu", 5).split(32), 70, 40, false, Epilogue::Swiglu));
+    out.push(dense(tokens("add", 67), 70, 40, false, Epilogue::Add(1.0)));
+    out.push(dense(tokens("swiglu", 67), 70, 40, false, Epilogue::Swiglu(1.0)));
+    out.push(dense(tokens("bias, scaled swiglu", 5).split(32), 70, 40, true, Epilogue::Swiglu(0.6)));
+    out.push(dense(tokens("bias, relu2", 67), 70, 40, true, Epilogue::Relu2));
     out.push(dense(tokens("bias", 67).split(32), 70, 40, true, Epilogue::Store));
-    out.push(dense(tokens("add", 5).split(32), 70, 40, false, Epilogue::Add));
+    out.push(dense(tokens("bias, scaled add", 5).split(32), 70, 40, true, Epilogue::Add(0.75)));
     for format in [WeightFormat::Q8, WeightFormat::Q4] {
         // Three groups to a row; the last piece is one of a single row.
         let b = Builder::new("matmul", "67 x 69 x 68 bias", seed, 67, 9).format(format).split(34);
@@ -40,7 +41,7 @@ fn dense(mut b: Builder, rows: usize, cols: usize, bias: bool, epilogue: Epilogu
     let weight = b.matrix(rows, cols);
     let bias = bias.then(|| b.random_vector(rows, -1.0, 1.0));
     let x = b.rows("x", tokens, cols, -2.0, 2.0);
-    let y_cols = if epilogue == Epilogue::Swiglu { rows / 2 } else { rows };
+    let y_cols = if matches!(epilogue, Epilogue::Swiglu(_)) { rows / 2 } else { rows };
     let y = b.rows("y", tokens, y_cols, -2.0, 2.0);
     b.check(y.buffer);
     let (control, over) = (b.control(), Over::Tokens { first: 0, most: tokens as u32 });

@@ -26,6 +26,9 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
             let mut mixer = b.mixer(heads, head_dim, groups, d_state, taps);
             if !gate {
                 mixer.dt_limit = (0.02, 0.3);
+                mixer.dt_scale = 1.4;
+            } else if heads == 4 {
+                mixer.z_scale = 0.6;
             }
             let projected = b.rows("projected", 1, mixer.projected() as usize, -2.0, 2.0);
             let conv_state = b.conv_ring(taps, mixer.channels() as usize);

@@ -16,9 +16,9 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
             let y = b.rows("y", tokens, cols, -3.0, 3.0);
             let z = b.rows("z", tokens, cols + 11, -3.0, 3.0);
             let out_rows = b.output("out", tokens, cols);
-            let call =
-                RmsNormGated { norm: Some(norm), eps: 1e-5, groups: groups as u32, mode, y, z, z_at: 7, out: out_rows };
-            out.push(b.call(call));
+            let z_scale = if tokens == 3 { 0.7 } else { 1.0 };
+            let (norm, groups, z_at) = (Some(norm), groups as u32, 7);
+            out.push(b.call(RmsNormGated { norm, eps: 1e-5, groups, mode, y, z, z_at, z_scale, out: out_rows }));
         }
     }
     out

@@ -6,18 +6,25 @@ use crate::Case;
 use crate::builder::Builder;
 
 pub(crate) fn cases(seed: u64) -> Vec<Case> {
-    let sizes = [(1, 0, 1, 2), (7, 3, 2, 16), (65, 1_000_000, 3, 64), (3, 4_000_000_000, 4, 128)];
+    let sizes = [
+        (1, 0, 1, 2, 2),
+        (7, 3, 2, 16, 16),
+        (65, 1_000_000, 3, 64, 64),
+        (3, 4_000_000_000, 4, 128, 128),
+        (5, 9, 3, 10, 4),
+        (4, 77, 2, 96, 48),
+    ];
     sizes
         .iter()
-        .map(|&(tokens, first, heads, head_dim)| {
+        .map(|&(tokens, first, heads, head_dim, channels)| {
             let mut b = Builder::new(
                 "rotary",
-                format!("{tokens} tokens at {first}, {heads} heads of {head_dim}"),
+                format!("{tokens} tokens at {first}, {heads} heads of {head_dim}, {channels} channels rotate"),
                 seed,
                 tokens,
                 first,
             );
-            let table = b.table(10_000.0, head_dim);
+            let table = b.table(10_000.0, channels);
             let kv = b.rows("kv", tokens, 2 * heads * head_dim, -1.0, 1.0);
             b.check(kv.buffer);
             let control = b.control();

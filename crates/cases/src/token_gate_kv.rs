@@ -11,7 +11,9 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
     for format in WeightFormat::ALL {
         for (bucket, words) in buckets() {
             for (i, (cols, kv_heads, head_dim, rope)) in
-                [(1, 1, 1, false), (40, 2, 5, false), (64, 4, 16, true), (65, 1, 64, true)].into_iter().enumerate()
+                [(1, 1, 1, false), (40, 2, 5, false), (64, 4, 16, true), (65, 1, 64, true), (600, 2, 6, true)]
+                    .into_iter()
+                    .enumerate()
             {
                 let shape = format!("{cols} to {kv_heads} heads of {head_dim}, rotary {rope}, {bucket}");
                 let mut b = Builder::new("token_gate_kv", shape, seed + i as u64, 1, 37 + i).format(format);

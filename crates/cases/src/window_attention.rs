@@ -1,6 +1,6 @@
 //! Cases of `window_attention`.
 
-use taipan_kernels::{Selected, WindowAttention};
+use taipan_kernels::{Attention, Selected, WindowAttention};
 
 use crate::Case;
 use crate::attention::attention;
@@ -26,6 +26,14 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
             let b = Builder::new("window_attention", shape, seed, tokens, first);
             out.push(case(b, [heads, kv_heads, head_dim, window], rope, every, true));
         }
+    }
+    // Full attention, of whole segments and of a token whose row is in its slot already.
+    for (tokens, first, channels, segment) in
+        [(1, 0, 0, true), (1, 70, 6, true), (7, 130, 16, true), (66, 1, 6, true), (1, 65, 16, false)]
+    {
+        let shape = format!("all of {tokens} tokens at {first}, {channels} channels rotate, segment {segment}");
+        let b = Builder::new("window_attention", shape, seed, tokens, first);
+        out.push(full(b, [4, 2, 16], channels, segment));
     }
     for (first, window) in [(0, 1), (1, 5), (63, 64), (200, 64), (700, 257)] {
         let shape = format!("one token at {first} in the ring, window {window}");
@@ -56,5 +64,19 @@ fn case(
     let selected = Selected { args, row: 1, ..selected };
     let out = b.output("out", tokens, a.q_cols() as usize);
     let control = b.control();
-    b.call(WindowAttention { attention: a, table, q, kv, ring, control, selected, out })
+    b.call(WindowAttention { attention: a, table, q, kv, ring, control, selected: Some(selected), out })
+}
+
+fn full(mut b: Builder, [heads, kv_heads, head_dim]: [u32; 3], channels: usize, segment: bool) -> Case {
+    let attention = attention(heads, kv_heads, head_dim, Attention::EVERYTHING);
+    let (tokens, cols) = (b.tokens(), attention.kv_cols() as usize);
+    let table = (channels > 0).then(|| b.table(10_000.0, channels));
+    let q = b.rows("q", tokens, attention.q_cols() as usize, -2.0, 2.0);
+    let kv = segment.then(|| b.rows("kv", tokens, cols, -1.0, 1.0));
+    // A slot for every position so far, and some to spare.
+    let slots = b.first() + tokens + 3;
+    let ring = b.rows("ring", slots, cols, -1.0, 1.0).buffer;
+    let out = b.output("out", tokens, attention.q_cols() as usize);
+    let control = b.control();
+    b.call(WindowAttention { attention, table, q, kv, ring, control, selected: None, out })
 }

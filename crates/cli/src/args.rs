@@ -105,6 +105,9 @@ pub(crate) struct ModelArgs {
     /// Let attention select at most C·L + BURST of any L tokens, 0 < C ≤ 1 [default: no bound; BURST: 16]
     #[arg(long, value_name = "C[,BURST]")]
     pub(crate) attention_bound: Option<String>,
+    /// Most tokens of a text, for a model with full attention, whose memory grows with it [default: what the device holds]
+    #[arg(long, value_name = "N")]
+    pub(crate) ctx: Option<usize>,
 }
 
 /// Storage of matrices.
@@ -119,8 +122,9 @@ pub(crate) enum DtypeArg {
 }
 
 const GENERATE_HELP: &str = "\
-The prompt is exactly its tokens: no BOS or other token is ever added, and special tokens written in it, such as \
-<|endoftext|>, are recognised. One newline at the end of FILE or of standard input is dropped.
+The prompt is exactly its tokens, with a BOS in front only where the model's own tokenizer adds one, and special tokens \
+written in it, such as <|endoftext|>, are recognised. With --chat it is what a user says, and the model's template makes \
+the prompt of it. One newline at the end of FILE or of standard input is dropped.
 
 Samplers are applied in llama.cpp's order: repeat penalty, top-k, top-p, min-p, temperature. Their defaults are \
 llama.cpp's too. Only greedy text (--temp 0) is promised to be the same on every device.
@@ -152,6 +156,12 @@ pub(crate) struct GenerateArgs {
     pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+    /// Ask a chat model: the prompt is what a user says, and only the answer is printed
+    #[arg(long)]
+    pub(crate) chat: bool,
+    /// With --chat, what the model is told before
+    #[arg(long, value_name = "TEXT", requires = "chat", allow_hyphen_values = true)]
+    pub(crate) system: Option<String>,
     /// Tokens to generate at most; -1 is no limit [default: 512]
     #[arg(short = 'n', long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) predict: Option<i64>,
@@ -181,21 +191,21 @@ pub(crate) struct SamplingArgs {
     /// Seed of the random numbers; -1 is a random one [default: -1]
     #[arg(short, long, value_name = "SEED", allow_hyphen_values = true)]
     pub(crate) seed: Option<i128>,
-    /// Temperature; 0 is greedy
-    #[arg(long, default_value_t = 0.8, value_name = "T", allow_hyphen_values = true)]
-    pub(crate) temp: f32,
-    /// Keep the K most probable tokens; 0 is all
-    #[arg(long, default_value_t = 40, value_name = "K", allow_hyphen_values = true)]
-    pub(crate) top_k: i64,
-    /// Keep the most probable tokens that together reach P; 1 is all
-    #[arg(long, default_value_t = 0.95, value_name = "P", allow_hyphen_values = true)]
-    pub(crate) top_p: f32,
-    /// Keep tokens at least P times as probable as the most probable one; 0 is all
-    #[arg(long, default_value_t = 0.05, value_name = "P", allow_hyphen_values = true)]
-    pub(crate) min_p: f32,
-    /// Make recent tokens less likely by this factor; 1 is off
-    #[arg(long, default_value = "1.0", value_name = "X", allow_hyphen_values = true)]
-    pub(crate) repeat_penalty: f32,
+    /// Temperature; 0 is greedy [default: the model's own, else 0.8]
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    pub(crate) temp: Option<f32>,
+    /// Keep the K most probable tokens; 0 is all [default: the model's own, else 40]
+    #[arg(long, value_name = "K", allow_hyphen_values = true)]
+    pub(crate) top_k: Option<i64>,
+    /// Keep the most probable tokens that together reach P; 1 is all [default: the model's own, else 0.95]
+    #[arg(long, value_name = "P", allow_hyphen_values = true)]
+    pub(crate) top_p: Option<f32>,
+    /// Keep tokens at least P times as probable as the most probable one; 0 is all [default: the model's own, else 0.05]
+    #[arg(long, value_name = "P", allow_hyphen_values = true)]
+    pub(crate) min_p: Option<f32>,
+    /// Make recent tokens less likely by this factor; 1 is off [default: the model's own, else 1]
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub(crate) repeat_penalty: Option<f32>,
     /// How many tokens are recent; 0 is none, -1 as many as are remembered (1024)
     #[arg(long, default_value_t = 64, value_name = "N", allow_hyphen_values = true)]
     pub(crate) repeat_last_n: i64,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use taipan::{AttentionBound, Backends, Quant, Sampling, Select, WeightDtype};
+use taipan::{AttentionBound, Backends, GenerationDefaults, Quant, Sampling, Select, WeightDtype};
 
 use crate::args::{
     Args, Backend, Command, DtypeArg, GenerateArgs, InfoArgs, LogitsArgs, ModelArgs, PerplexityArgs, QuantArg,
@@ -66,6 +66,8 @@ pub(crate) struct ModelChoice {
     pub(crate) dir: Option<PathBuf>,
     pub(crate) dtype: WeightDtype,
     pub(crate) bound: Option<AttentionBound>,
+    /// Most tokens of a text.
+    pub(crate) context: Option<usize>,
 }
 
 /// Where a prompt comes from.
@@ -82,12 +84,22 @@ pub(crate) struct Generate {
     pub(crate) prompt: PromptSource,
     /// `None` is until the model stops.
     pub(crate) max_tokens: Option<usize>,
-    pub(crate) sampling: Sampling,
+    pub(crate) sampling: SamplingChoice,
+    /// Ask a chat model, with what it is told before.
+    pub(crate) chat: Option<Option<String>>,
     pub(crate) stop: Vec<String>,
     pub(crate) ignore_eos: bool,
     pub(crate) display_prompt: bool,
     pub(crate) show_timings: bool,
     pub(crate) json: bool,
+}
+
+/// How to sample, as far as the flags say.
+#[derive(Debug)]
+pub(crate) struct SamplingChoice {
+    pub(crate) seed: u64,
+    repeat_last_n: u32,
+    flags: GenerationDefaults,
 }
 
 #[derive(Debug)]
@@ -189,7 +201,10 @@ fn model(args: ModelArgs) -> Result<ModelChoice> {
     let bound = bound
         .transpose()
         .map_err(|e| Failure::usage(format!("--attention-bound: {e}"), "for instance --attention-bound 0.15,16"))?;
-    Ok(ModelChoice { dir: args.model, dtype: dtype(args.dtype), bound })
+    if args.ctx == Some(0) {
+        return Err(not_in("--ctx", 0, "a number of tokens, 1 or more"));
+    }
+    Ok(ModelChoice { dir: args.model, dtype: dtype(args.dtype), bound, context: args.ctx })
 }
 
 fn dtype(arg: DtypeArg) -> WeightDtype {
@@ -226,6 +241,7 @@ fn generate(args: GenerateArgs) -> Result<Generate> {
         prompt: text.or(args.file.map(PromptSource::File)).unwrap_or(PromptSource::Stdin),
         max_tokens,
         sampling: sampling(&args.sampling)?,
+        chat: args.chat.then_some(args.system),
         stop: args.reverse_prompt,
         ignore_eos: args.ignore_eos,
         display_prompt: !args.no_display_prompt,
@@ -234,7 +250,7 @@ fn generate(args: GenerateArgs) -> Result<Generate> {
     })
 }
 
-fn sampling(args: &SamplingArgs) -> Result<Sampling> {
+fn sampling(args: &SamplingArgs) -> Result<SamplingChoice> {
     let seed = match args.seed {
         None | Some(-1) => u64::from(random_seed()),
         Some(n) => u64::try_from(n).map_err(|_| not_in("--seed", n, "0 to 2^64 − 1, or -1 for a random one"))?,
@@ -244,22 +260,40 @@ fn sampling(args: &SamplingArgs) -> Result<Sampling> {
         n if (0..=RECENT).contains(&n) => n,
         n => return Err(not_in("--repeat-last-n", n, &format!("0 to {}, or -1", RECENT))),
     };
-    Ok(Sampling {
+    let positive = f32::MIN_POSITIVE..=f32::MAX;
+    Ok(SamplingChoice {
         seed,
-        temperature: float("--temp", args.temp, 0.0..=f32::MAX)?,
-        // llama.cpp's spelling of "all" is anything that is not positive.
-        top_k: u32::try_from(args.top_k.max(0)).unwrap_or(0),
-        top_p: float("--top-p", args.top_p, 0.0..=1.0)?,
-        min_p: float("--min-p", args.min_p, 0.0..=1.0)?,
-        repeat_penalty: float("--repeat-penalty", args.repeat_penalty, f32::MIN_POSITIVE..=f32::MAX)?,
         repeat_last_n: repeat_last_n as u32,
+        flags: GenerationDefaults {
+            eos_token_ids: None,
+            temperature: float("--temp", args.temp, 0.0..=f32::MAX)?,
+            // llama.cpp's spelling of "all" is anything that is not positive.
+            top_k: args.top_k.map(|k| u32::try_from(k.max(0)).unwrap_or(0)),
+            top_p: float("--top-p", args.top_p, 0.0..=1.0)?,
+            min_p: float("--min-p", args.min_p, 0.0..=1.0)?,
+            repeat_penalty: float("--repeat-penalty", args.repeat_penalty, positive)?,
+        },
     })
 }
 
-fn float(name: &str, value: f32, allowed: std::ops::RangeInclusive<f32>) -> Result<f32> {
-    if allowed.contains(&value) {
-        return Ok(value);
+impl SamplingChoice {
+    /// What the flags say, or else the model's makers, or else llama.cpp's defaults.
+    pub(crate) fn resolve(&self, model: &GenerationDefaults) -> Sampling {
+        let flags = &self.flags;
+        Sampling {
+            seed: self.seed,
+            temperature: flags.temperature.or(model.temperature).unwrap_or(0.8),
+            top_k: flags.top_k.or(model.top_k).unwrap_or(40),
+            top_p: flags.top_p.or(model.top_p).unwrap_or(0.95),
+            min_p: flags.min_p.or(model.min_p).unwrap_or(0.05),
+            repeat_penalty: flags.repeat_penalty.or(model.repeat_penalty).unwrap_or(1.0),
+            repeat_last_n: self.repeat_last_n,
+        }
     }
+}
+
+fn float(name: &str, value: Option<f32>, allowed: std::ops::RangeInclusive<f32>) -> Result<Option<f32>> {
+    let Some(value) = value.filter(|value| !allowed.contains(value)) else { return Ok(value) };
     let (lo, hi) = (*allowed.start(), *allowed.end());
     let lo = if lo == f32::MIN_POSITIVE { "more than 0".to_owned() } else { format!("{lo} or more") };
     let hi = if hi == f32::MAX { String::new() } else { format!(", at most {hi}") };

@@ -60,7 +60,7 @@ pub(crate) async fn open_model(target: &Target, choice: &ModelChoice) -> Result<
         }
     };
     let model = interrupt::unless(open).await.ok_or(Failure::Interrupted)??;
-    let options = SessionOptions { attention_bound: choice.bound };
+    let options = SessionOptions { attention_bound: choice.bound, context: choice.context };
     Ok(Opened { model, options, load_time: start.elapsed() })
 }
 

@@ -68,6 +68,16 @@ const GROWTH: usize = 16;
 ///
 /// # Errors
 /// `NoTokenizer`, what the tokenizer says, and `Interrupted`: a long prompt takes a while.
+pub(crate) fn encode_start(model: &Model, prompt: &str) -> Result<Vec<u32>> {
+    let mut ids = model.prefix().to_vec();
+    ids.extend(encode(model, prompt)?);
+    Ok(ids)
+}
+
+/// The ids of a text and nothing else.
+///
+/// # Errors
+/// As [`encode_start`].
 pub(crate) fn encode(model: &Model, prompt: &str) -> Result<Vec<u32>> {
     let tokenizer = model.tokenizer().ok_or(Error::NoTokenizer)?;
     let mut reader = TokenReader::new(prompt.as_bytes(), "the prompt".to_owned(), tokenizer, BLOCK);

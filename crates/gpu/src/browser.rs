@@ -1,8 +1,43 @@
 //! What a browser knows about its adapter and wgpu does not pass on.
 
-use js_sys::{Function, Promise, Reflect};
+use std::cell::Cell;
+
+use js_sys::{Array, Function, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
+
+/// Milliseconds after which the event loop gets its turn.
+const TURN: f64 = 8.0;
+
+thread_local! {
+    static LAST_TURN: Cell<f64> = const { Cell::new(0.0) };
+}
+
+/// Lets the browser handle input and messages, unless it could a moment ago: work that merely yields goes on before they
+/// do.
+pub(crate) async fn turn() {
+    let now = js_sys::Date::now();
+    if now - LAST_TURN.get() < TURN {
+        return;
+    }
+    let _ = message().await;
+    LAST_TURN.set(js_sys::Date::now());
+}
+
+/// Waits for a message to oneself: unlike a timer's, its turn comes without delay.
+async fn message() -> Result<(), JsValue> {
+    let class: Function = get(&js_sys::global(), "MessageChannel")?.dyn_into()?;
+    let channel = Reflect::construct(&class, &Array::new())?;
+    let (here, there) = (get(&channel, "port1")?, get(&channel, "port2")?);
+    let received = Promise::new(&mut |resolve, _| {
+        // Setting a property of an object made here cannot fail.
+        let _ = Reflect::set(&here, &"onmessage".into(), &resolve);
+    });
+    get(&there, "postMessage")?.dyn_into::<Function>()?.call1(&there, &JsValue::NULL)?;
+    JsFuture::from(received).await?;
+    get(&here, "close")?.dyn_into::<Function>()?.call0(&here)?;
+    Ok(())
+}
 
 fn get(object: &JsValue, key: &str) -> Result<JsValue, JsValue> {
     Reflect::get(object, &key.into())

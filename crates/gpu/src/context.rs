@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::channel::oneshot;
+use taipan_kernels::Tuning;
 use wgpu::{Adapter, Backends, Features, Instance, InstanceDescriptor, InstanceFlags, Limits};
 
 use crate::report::Shortfall;
@@ -54,6 +56,16 @@ pub struct Gpu {
 struct Trouble {
     lost: Option<String>,
     error: Option<GpuError>,
+    waiting: Vec<oneshot::Sender<String>>,
+}
+
+impl Trouble {
+    fn lose(&mut self, reason: String) {
+        let reason = self.lost.get_or_insert(reason);
+        for sender in self.waiting.drain(..) {
+            let _ = sender.send(reason.clone());
+        }
+    }
 }
 
 impl std::fmt::Debug for Gpu {
@@ -222,6 +234,12 @@ impl Gpu {
         self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size)
     }
 
+    /// What kernels do differently on it.
+    #[must_use]
+    pub fn tuning(&self) -> &Tuning {
+        if self.report.software { &Tuning::SOFTWARE } else { &Tuning::HARDWARE }
+    }
+
     /// Whether the device measures time.
     #[must_use]
     pub fn has_timestamps(&self) -> bool {
@@ -231,7 +249,23 @@ impl Gpu {
     /// Destroys the device, as a driver reset would: everything after it fails with [`GpuError::DeviceLost`].
     pub fn destroy(&self) {
         self.device.destroy();
-        self.trouble().lost.get_or_insert_with(|| "the device was destroyed".to_owned());
+        self.trouble().lose("the device was destroyed".to_owned());
+    }
+
+    /// Resolves when the device is lost, to the reason; never, if the device is let go of first.
+    pub fn lost(&self) -> impl Future<Output = String> + use<> {
+        let (sender, receiver) = oneshot::channel();
+        let mut trouble = self.trouble();
+        match &trouble.lost {
+            Some(reason) => drop(sender.send(reason.clone())),
+            None => trouble.waiting.push(sender),
+        }
+        async move {
+            match receiver.await {
+                Ok(reason) => reason,
+                Err(_) => std::future::pending().await,
+            }
+        }
     }
 
     fn trouble(&self) -> std::sync::MutexGuard<'_, Trouble> {
@@ -257,7 +291,7 @@ fn watch(device: &wgpu::Device) -> Arc<Mutex<Trouble>> {
     let lost = Arc::clone(&trouble);
     device.set_device_lost_callback(move |reason, message| {
         let text = if message.is_empty() { format!("{reason:?}") } else { message };
-        lost.lock().unwrap_or_else(PoisonError::into_inner).lost.get_or_insert(text);
+        lost.lock().unwrap_or_else(PoisonError::into_inner).lose(text);
     });
     let errors = Arc::clone(&trouble);
     device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {

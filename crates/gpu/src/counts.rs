@@ -47,23 +47,34 @@ impl Counters {
     }
 }
 
-/// Bytes of a living buffer; dropping it takes them off the count.
+/// A living buffer; dropping it gives its memory back and takes it off the count. Submitted work that uses it is done
+/// first. A browser would otherwise keep the memory until it collects garbage, of which it sees nothing on the GPU.
 #[derive(Debug)]
 pub(crate) struct Allocation {
     counters: Arc<Counters>,
     bytes: u64,
+    #[cfg(target_arch = "wasm32")]
+    raw: wgpu::Buffer,
 }
 
 impl Allocation {
-    pub(crate) fn new(counters: &Arc<Counters>, bytes: u64) -> Self {
+    pub(crate) fn new(counters: &Arc<Counters>, raw: &wgpu::Buffer) -> Self {
+        let bytes = raw.size();
         counters.bytes.fetch_add(bytes, Relaxed);
-        Self { counters: Arc::clone(counters), bytes }
+        Self {
+            counters: Arc::clone(counters),
+            bytes,
+            #[cfg(target_arch = "wasm32")]
+            raw: raw.clone(),
+        }
     }
 }
 
 impl Drop for Allocation {
     fn drop(&mut self) {
         self.counters.bytes.fetch_sub(self.bytes, Relaxed);
+        #[cfg(target_arch = "wasm32")]
+        self.raw.destroy();
     }
 }
 

@@ -86,10 +86,16 @@ impl Gpu {
         buffer
     }
 
+    #[cfg_attr(
+        target_arch = "wasm32",
+        expect(clippy::arc_with_non_send_sync, reason = "a browser's handles stay on their thread")
+    )]
     pub(crate) fn create(&self, label: &str, bytes: u64, usage: BufferUsages) -> Buffer {
         let size = bytes.next_multiple_of(16).max(16);
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        Buffer { raw: self.device.create_buffer(&descriptor), _held: Arc::new(Allocation::new(&self.counters, size)) }
+        let raw = self.device.create_buffer(&descriptor);
+        let held = Arc::new(Allocation::new(&self.counters, &raw));
+        Buffer { raw, _held: held }
     }
 
     /// Copies words into a buffer, in order with submissions.
@@ -113,8 +119,9 @@ impl Gpu {
             usage: BufferUsages::COPY_DST | BufferUsages::MAP_READ,
             mapped_at_creation: false,
         };
-        let held = Allocation::new(&self.counters, descriptor.size);
-        Readback { raw: self.device.create_buffer(&descriptor), _held: held }
+        let raw = self.device.create_buffer(&descriptor);
+        let held = Allocation::new(&self.counters, &raw);
+        Readback { raw, _held: held }
     }
 
     /// Encodes a copy of the start of `source` into a readback buffer.
@@ -250,6 +257,8 @@ pub async fn give_way() {
         Poll::Pending
     })
     .await;
+    #[cfg(target_arch = "wasm32")]
+    crate::browser::turn().await;
 }
 
 fn dense(padded: &[u32], desc: &BufferDesc) -> Vec<u32> {

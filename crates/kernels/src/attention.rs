@@ -16,6 +16,9 @@ pub struct Attention {
 }
 
 impl Attention {
+    /// A window that no text fills: every earlier position is seen, and a position is its own slot.
+    pub const EVERYTHING: u32 = 1 << 31;
+
     /// Columns of a row of keys and values.
     #[must_use]
     pub const fn kv_cols(&self) -> u32 {

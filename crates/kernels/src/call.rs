@@ -1,6 +1,6 @@
 //! The one enum of everything an executor can be asked to do.
 
-use crate::{Decl, Kernel, Launch, Matrix, Piece};
+use crate::{Decl, Kernel, Launch, Matrix, Piece, Tuning};
 
 macro_rules! calls {
     ($($name:ident),* $(,)?) => {
@@ -34,7 +34,8 @@ macro_rules! calls {
 
 calls! {
     Embed, RmsNorm, RmsNormGated, Matvec, Matmul, CausalConv1d, ConvAppend, MixerUpdate, ChunkCumsum, BmmChunk,
-    ChunkState, StatePassing, ChunkScan, TokenGate, TokenGateKv, Compact, Rotary, WindowAttention, KvAppend, Sample,
+    ChunkState, StatePassing, ChunkScan, TokenGate, TokenGateKv, Compact, Rotary, WindowAttention, KvAppend, Route, Experts,
+    Sample,
 }
 
 impl Kernel for Call {
@@ -48,5 +49,9 @@ impl Kernel for Call {
 
     fn launch(&self, piece: Piece) -> Launch {
         self.kernel().launch(piece)
+    }
+
+    fn launch_tuned(&self, piece: Piece, tuning: &Tuning) -> Launch {
+        self.kernel().launch_tuned(piece, tuning)
     }
 }

@@ -99,6 +99,7 @@ impl Kernel for Matmul {
                 ("x_first", first.into()),
                 ("most", most.into()),
                 ("capacity", self.selected.map_or(0, |s| s.capacity).into()),
+                ("scale", self.epilogue.scale().into()),
             ],
             vectors: vec![self.bias],
             buffers: vec![

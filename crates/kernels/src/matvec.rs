@@ -3,29 +3,39 @@
 use taipan_shaders::{MATVEC, Shared};
 
 use crate::{
-    BufferId, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Vector, read, row_stride, spread, weight, write,
+    BufferId, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Tuning, Vector, read, row_stride, spread, weight, write,
 };
 
 /// What happens to the result of a matrix product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Epilogue {
     /// `y = v`.
     Store,
-    /// `y += v`: the residual.
-    Add,
+    /// `y += scale·v`: the residual.
+    Add(f32),
     /// `y = (1 − α)·y + α·v`, α of the token's gate (arXiv 2410.18572 eq. 5).
     Mix,
-    /// `y[j] = silu(v[2j]) · v[2j + 1]`: rows of gate and up projection interleaved.
-    Swiglu,
+    /// `y[j] = silu(scale·v[2j]) · v[2j + 1]`: rows of gate and up projection interleaved.
+    Swiglu(f32),
+    /// `y = max(v, 0)²`.
+    Relu2,
 }
 
 impl Epilogue {
     pub(crate) fn switch(self) -> f64 {
         match self {
             Self::Store => 0.0,
-            Self::Add => 1.0,
+            Self::Add(_) => 1.0,
             Self::Mix => 2.0,
-            Self::Swiglu => 3.0,
+            Self::Swiglu(_) => 3.0,
+            Self::Relu2 => 4.0,
+        }
+    }
+
+    pub(crate) fn scale(self) -> f32 {
+        match self {
+            Self::Add(scale) | Self::Swiglu(scale) => scale,
+            Self::Store | Self::Mix | Self::Relu2 => 1.0,
         }
     }
 }
@@ -76,9 +86,6 @@ static DECL: Decl = Decl {
 /// Invocations of a workgroup.
 const WIDTH: u32 = 64;
 
-/// From this many rows on a slot takes eight of them: before, that would leave too few workgroups.
-const MANY_ROWS: u32 = 512;
-
 impl Kernel for Matvec {
     fn decl(&self) -> &'static Decl {
         &DECL
@@ -89,10 +96,14 @@ impl Kernel for Matvec {
     }
 
     fn launch(&self, piece: Piece) -> Launch {
+        self.launch_tuned(piece, &Tuning::default())
+    }
+
+    fn launch_tuned(&self, piece: Piece, tuning: &Tuning) -> Launch {
         // As many lanes as have at least two loads each, so that short rows do not leave lanes idle.
         let eights = row_stride(self.weight.cols as usize) as u32 / 8;
         let lanes = (eights / 2).next_power_of_two().clamp(4, WIDTH);
-        let eight = piece.rows >= MANY_ROWS;
+        let eight = piece.rows >= tuning.matvec_eight_from;
         let rows_per_group = WIDTH / lanes * if eight { 8 } else { 4 };
         let groups = self.norm.map_or(0, |n| n.groups);
         Launch {
@@ -110,6 +121,7 @@ impl Kernel for Matvec {
                 ("rows", piece.rows.into()),
                 ("first_row", piece.first_row.into()),
                 ("eps", self.norm.map_or(0.0, |n| n.eps).into()),
+                ("scale", self.epilogue.scale().into()),
             ],
             vectors: vec![self.bias, self.norm.map(|n| n.weight)],
             buffers: vec![Some(self.x.buffer), Some(self.y.buffer), Some(self.control), self.selection],

@@ -4,14 +4,14 @@ use taipan_shaders::{MIXER_UPDATE, Shared};
 
 use crate::{BufferId, Decl, Grid, Kernel, Launch, Mixer, Piece, Rows, read, row_stride, weight, write};
 
-/// Convolution, state update and gate of one token, fused: `causal_conv1d`, `conv_append`, `selective_state_update`, `· silu(z)`.
+/// Convolution, state update and gate of one token, fused: `causal_conv1d`, `conv_append`, `selective_state_update`, `· silu(z_scale·z)`.
 ///
 /// Shapes: projected `[1, projected]`, conv_state `[taps, channels]`, ssm `[H·P, N]`, y `[1, H·P]`.
 #[derive(Clone, Copy, Debug)]
 pub struct MixerUpdate {
     /// Shapes and weights.
     pub mixer: Mixer,
-    /// Multiply the output by silu(z).
+    /// Multiply the output by silu(z_scale·z).
     pub gate: bool,
     /// The in_proj output: z, x, B, C, dt.
     pub projected: Rows,
@@ -55,6 +55,7 @@ impl Kernel for MixerUpdate {
             ("groups", m.groups.into()),
             ("d_state", m.d_state.into()),
             ("cols", self.projected.cols.into()),
+            ("z_scale", m.z_scale.into()),
         ];
         params.extend(m.dt_words());
         Launch {

@@ -7,7 +7,7 @@ use crate::{Decl, Grid, Kernel, Launch, Piece, Rows, Vector, read, weight, write
 
 /// `norm(y · silu(z))`, `norm(y) · silu(z)` or `y · silu(z)`, over groups of channels.
 ///
-/// Shapes: y and out `[tokens, cols]`; z is columns `z_at..z_at + cols` of `[tokens, z.cols]`; norm `[cols]`.
+/// Shapes: y and out `[tokens, cols]`; z is `z_scale` times columns `z_at..z_at + cols` of `[tokens, z.cols]`; norm `[cols]`.
 #[derive(Clone, Copy, Debug)]
 pub struct RmsNormGated {
     /// Weight; unused by [`GateMode::GateOnly`].
@@ -24,6 +24,8 @@ pub struct RmsNormGated {
     pub z: Rows,
     /// Its first column there.
     pub z_at: u32,
+    /// Factor of the gate.
+    pub z_scale: f32,
     /// Output.
     pub out: Rows,
 }
@@ -56,6 +58,7 @@ impl Kernel for RmsNormGated {
                 ("z_cols", self.z.cols.into()),
                 ("z_at", self.z_at.into()),
                 ("eps", self.eps.into()),
+                ("z_scale", self.z_scale.into()),
             ],
             vectors: vec![self.norm],
             buffers: vec![Some(self.y.buffer), Some(self.z.buffer), Some(self.out.buffer)],

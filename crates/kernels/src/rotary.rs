@@ -4,10 +4,10 @@ use taipan_shaders::{ROTARY, Shared};
 
 use crate::{BufferId, Decl, Grid, Kernel, Launch, Piece, Rows, Vector, read, weight, write};
 
-/// Half-split rotary over the first `heads` heads of every row. Shapes: table `[head_dim / 2]` pairs of words, kv `[tokens, kv.cols]`.
+/// Half-split rotary over the first channels of the first `heads` heads of every row. Shapes: table `[channels / 2]` pairs of words, kv `[tokens, kv.cols]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotary {
-    /// Frequencies, as [`taipan_reference::rotary_table`] makes them.
+    /// Frequencies, as [`taipan_reference::rotary_table`] makes them: as many words as channels that rotate.
     pub table: Vector,
     /// Heads to rotate.
     pub heads: u32,
@@ -39,11 +39,12 @@ impl Kernel for Rotary {
             params: vec![
                 ("heads", self.heads.into()),
                 ("head_dim", self.head_dim.into()),
+                ("rotary", self.table.len.into()),
                 ("cols", self.kv.cols.into()),
             ],
             vectors: vec![Some(self.table)],
             buffers: vec![Some(self.control), Some(self.kv.buffer)],
-            grid: Grid::Tokens { x: (self.heads * self.head_dim / 2).div_ceil(64), per_group: 1, z: 1 },
+            grid: Grid::Tokens { x: (self.heads * self.table.len / 2).div_ceil(64), per_group: 1, z: 1 },
         }
     }
 }

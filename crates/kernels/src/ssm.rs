@@ -19,6 +19,10 @@ pub struct Mixer {
     pub taps: u32,
     /// Bounds of Δ.
     pub dt_limit: (f32, f32),
+    /// Factor of z.
+    pub z_scale: f32,
+    /// Factor of dt as projected.
+    pub dt_scale: f32,
     /// dt_bias `[H]`, A_log `[H]`, D `[H]` end to end.
     pub per_head: Vector,
     /// Convolution weight `[channels, taps]`, then bias `[channels]`.
@@ -68,9 +72,13 @@ impl Mixer {
         }
     }
 
-    /// Bounds of Δ as a shader takes them: its arithmetic may not know infinity.
-    pub(crate) fn dt_words(&self) -> [(&'static str, Word); 2] {
-        [("dt_min", self.dt_limit.0.into()), ("dt_max", self.dt_limit.1.min(f32::MAX).into())]
+    /// Factor and bounds of Δ as a shader takes them: its arithmetic may not know infinity.
+    pub(crate) fn dt_words(&self) -> [(&'static str, Word); 3] {
+        [
+            ("dt_scale", self.dt_scale.into()),
+            ("dt_min", self.dt_limit.0.into()),
+            ("dt_max", self.dt_limit.1.min(f32::MAX).into()),
+        ]
     }
 
     pub(crate) fn conv_words(&self, raw: Rows) -> Vec<(&'static str, Word)> {

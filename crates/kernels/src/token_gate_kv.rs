@@ -3,7 +3,8 @@
 use taipan_shaders::{Shared, TOKEN_GATE_KV};
 
 use crate::{
-    Attention, BufferId, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Vector, read, spread, weight, write,
+    Attention, BufferId, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Vector, read, row_stride, spread, weight,
+    write,
 };
 
 /// `rms_norm`, `token_gate`, bucket, `W_k x`, `W_v x`, `rotary` and `kv_append` of one token, fused.
@@ -53,6 +54,9 @@ static DECL: Decl = Decl {
     workgroup: [64, 1, 1],
 };
 
+/// Invocations of a workgroup.
+const WIDTH: u32 = 64;
+
 impl Kernel for TokenGateKv {
     fn decl(&self) -> &'static Decl {
         &DECL
@@ -63,10 +67,12 @@ impl Kernel for TokenGateKv {
     }
 
     fn launch(&self, piece: Piece) -> Launch {
-        // Four slots of a workgroup own two rows each; the first workgroup computes the gate.
-        let groups = 1 + piece.rows.div_ceil(8);
+        // A slot owns two rows, and as many lanes as have at least two loads each; the first workgroup computes the gate.
+        let eights = row_stride(self.weight.cols as usize) as u32 / 8;
+        let lanes = (eights / 2).next_power_of_two().clamp(4, WIDTH);
+        let groups = 1 + piece.rows.div_ceil(2 * (WIDTH / lanes));
         Launch {
-            overrides: vec![("ROTARY", u8::from(self.table.is_some()).into())],
+            overrides: vec![("ROTARY", u8::from(self.table.is_some()).into()), ("LANES", lanes.into())],
             params: vec![
                 ("cols", self.weight.cols.into()),
                 ("rows", self.weight.rows.into()),

@@ -1,4 +1,4 @@
-//! Attention of the selected tokens in a causal sliding window.
+//! Attention of the selected tokens, or of all, in a causal sliding window.
 
 use taipan_shaders::{Shared, WINDOW_ATTENTION};
 
@@ -11,7 +11,7 @@ use crate::{Attention, BufferId, Decl, Grid, Kernel, Launch, Piece, Rows, Select
 pub struct WindowAttention {
     /// Shapes.
     pub attention: Attention,
-    /// Rotary frequencies; rotates the queries.
+    /// Rotary frequencies, a word per channel that rotates; rotates the queries.
     pub table: Option<Vector>,
     /// Queries.
     pub q: Rows,
@@ -21,8 +21,8 @@ pub struct WindowAttention {
     pub ring: BufferId,
     /// The session's counters.
     pub control: BufferId,
-    /// The selection.
-    pub selected: Selected,
+    /// The selection; none is all tokens.
+    pub selected: Option<Selected>,
     /// Output.
     pub out: Rows,
 }
@@ -54,6 +54,7 @@ impl Kernel for WindowAttention {
         Launch {
             overrides: vec![
                 ("ROTARY", u8::from(self.table.is_some()).into()),
+                ("ALL", u8::from(self.selected.is_none()).into()),
                 ("SEGMENT", u8::from(self.kv.is_some()).into()),
                 ("HEAD_DIM", a.head_dim.into()),
             ],
@@ -62,7 +63,8 @@ impl Kernel for WindowAttention {
                 ("kv_heads", a.kv_heads.into()),
                 ("head_dim", a.head_dim.into()),
                 ("window", a.window.into()),
-                ("capacity", self.selected.capacity.into()),
+                ("capacity", self.selected.map_or(0, |s| s.capacity).into()),
+                ("rotary", self.table.map_or(0, |table| table.len).into()),
                 ("scale", a.scale.into()),
             ],
             vectors: vec![self.table],
@@ -71,13 +73,13 @@ impl Kernel for WindowAttention {
                 self.kv.map(|kv| kv.buffer),
                 Some(self.ring),
                 Some(self.control),
-                Some(self.selected.selection),
+                self.selected.map(|s| s.selection),
                 Some(self.out.buffer),
             ],
-            grid: if self.kv.is_some() {
-                Grid::Indirect { args: self.selected.args, row: self.selected.row }
-            } else {
-                Grid::Fixed([1, a.heads, 1])
+            grid: match self.selected {
+                None => Grid::Tokens { x: a.heads, per_group: 1, z: 1 },
+                Some(s) if self.kv.is_some() => Grid::Indirect { args: s.args, row: s.row },
+                Some(_) => Grid::Fixed([1, a.heads, 1]),
             },
         }
     }

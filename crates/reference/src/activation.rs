@@ -14,6 +14,12 @@ pub fn silu(x: f64) -> f64 {
     x / (1.0 + (-x).exp())
 }
 
+/// `max(x, 0)²`.
+#[must_use]
+pub fn relu2(x: f64) -> f64 {
+    x.max(0.0) * x.max(0.0)
+}
+
 /// `ln(1 + exp(x))`. Above 20 the result is `x` itself: exp would overflow long before the difference is visible.
 #[must_use]
 pub fn softplus(x: f64) -> f64 {
@@ -35,6 +41,7 @@ mod tests {
         near(sigmoid(3f64.ln()), 0.75);
         near(silu(3f64.ln()), 0.75 * 3f64.ln());
         near(silu(-(3f64.ln())), -0.25 * 3f64.ln());
+        assert_eq!((relu2(3.0), relu2(-3.0), relu2(0.0)), (9.0, 0.0, 0.0));
         near(softplus(0.0), std::f64::consts::LN_2);
         // ln(1 + e^ln(3)) = ln 4
         near(softplus(3f64.ln()), 4f64.ln());

@@ -1,12 +1,13 @@
 //! Keeps the newest keys and values of a selective-attention layer.
 //!
 //! `window[position mod w] = kv[position]` for the last min(n, w) tokens of a segment; kv `[n, cols]` with rows
-//! `[k | v]`, k after rotary, window `[w, cols]`. In prefill it runs after the segment's attention, which still reads
+//! `[k | v]`, k after rotary, window `[w, cols]` or as much of it as the text fills. In prefill it runs after the segment's attention, which still reads
 //! the older entries. Source: spec 1.2 steps 4 and 5.
 
 /// Stores the newest rows of the `n` tokens whose first stands at position `first`.
 pub fn kv_append(kv: &[f32], cols: usize, w: usize, first: usize, n: usize, window: &mut [f32]) {
-    assert_eq!(window.len(), w * cols, "kv_append: window is [w, cols]");
+    let slots = (first + n).min(w);
+    assert!(window.len() >= slots * cols, "kv_append: window has a slot for each of the newest w positions");
     for t in n.saturating_sub(w)..n {
         let slot = (first + t) % w;
         window[slot * cols..][..cols].copy_from_slice(&kv[t * cols..][..cols]);

@@ -1,6 +1,6 @@
 //! Rotary position embedding, half-split ("rotate half") form, with the angle reduced in integers.
 //!
-//! Pair (i, i + head_dim/2) of a head turns by `position·theta^(−2i/head_dim)`. The table holds each frequency as
+//! Pair (i, i + n/2) of the first n channels of a head turns by `position·theta^(−2i/n)`, the others stay. The table holds each frequency as
 //! turns per position, a 64-bit fraction of a turn in two words: `freq/(2π) = (hi·2³² + lo)/2⁶⁴`. Then
 //! `t = position·hi + mulhi(position, lo)` (wrapping u32) is the angle as a fraction of a turn: whole turns vanish by
 //! the wrap, so a position of a million is as exact as position 1, on any device and without wide integers. Source:
@@ -21,14 +21,14 @@ pub fn rotary_table(theta: f64, head_dim: usize) -> Vec<u32> {
         .collect()
 }
 
-/// Turns the first `heads` heads of `row` in place.
+/// Turns the first `heads` heads of `row` in place: of each, as many channels as the table has words.
 pub fn rotary(row: &mut [f32], heads: usize, head_dim: usize, table: &[u32], position: u32) {
-    assert_eq!(table.len(), head_dim, "rotary: the table is two words per pair");
-    let half = head_dim / 2;
+    assert!(table.len() <= head_dim, "rotary: the table is two words per pair of channels");
+    let half = table.len() / 2;
     let rotations: Vec<(f64, f64)> =
         table.chunks_exact(2).map(|words| angle(position, words[0], words[1]).sin_cos()).collect();
     for head in row[..heads * head_dim].chunks_exact_mut(head_dim) {
-        let (low, high) = head.split_at_mut(half);
+        let (low, high) = head[..2 * half].split_at_mut(half);
         for ((a, b), &(sin, cos)) in low.iter_mut().zip(high).zip(&rotations) {
             let (x, y) = (f64::from(*a), f64::from(*b));
             *a = (x * cos - y * sin) as f32;

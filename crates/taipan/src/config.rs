@@ -3,18 +3,35 @@
 //! After [`Config::from_json`] all sizes are positive, divide where they must, and are small enough that no product of
 //! them overflows `usize`, also where that has 32 bits. Unknown keys are ignored. Weights are not looked at here.
 
+mod bamba;
+mod canonical;
+mod falcon;
+#[cfg(test)]
+mod family_tests;
+mod granite;
+mod hybrid;
+mod mamba2;
+mod names;
+mod nemotron;
 mod parse;
+mod section;
+mod state_spaces;
+mod taipan;
 mod tensors;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use taipan_reference::{GateMode, Routing};
 
-use serde_json::{Value, json};
+pub use names::Family;
+pub(crate) use names::{ExpertNames, HEAD, Names};
+pub(crate) use parse::token_ids;
 
 /// A model's configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// Where it comes from: how its tensors are named.
+    pub family: Family,
     /// Rows of the embedding; valid token ids are below it.
     pub vocab_size: usize,
     /// Width d of the residual stream.
@@ -29,6 +46,14 @@ pub struct Config {
     pub mamba2: Option<Mamba2Config>,
     /// Parameters of the selective-attention layers; present whenever there is such a layer.
     pub selective_attention: Option<SalConfig>,
+    /// Parameters of the layers of full attention; present whenever there is such a layer.
+    pub attention: Option<AttentionConfig>,
+    /// The MLP that follows every layer, or is a layer of its own; that of selective attention is described there.
+    pub mlp: Option<MlpConfig>,
+    /// Experts: beside the MLP that follows every layer, or in layers of their own.
+    pub experts: Option<ExpertsConfig>,
+    /// Constant factors.
+    pub scales: Scales,
     /// The token that starts a text, for tools that ask; it is never added by this crate.
     pub bos_token_id: Option<u32>,
     /// Tokens that end a text, in ascending order.
@@ -44,14 +69,36 @@ pub enum LayerType {
     Mamba2,
     /// A selective attention layer (SAL).
     SelectiveAttention,
+    /// Causal attention over the whole text.
+    Attention,
+    /// A Mamba-2 block and attention over the whole text, side by side.
+    Parallel,
+    /// An MLP that is a layer of its own.
+    Mlp,
+    /// Experts that are a layer of their own.
+    Experts,
 }
 
 impl LayerType {
+    /// All of them.
+    pub const ALL: [LayerType; 6] = [
+        LayerType::Mamba2,
+        LayerType::SelectiveAttention,
+        LayerType::Attention,
+        LayerType::Parallel,
+        LayerType::Mlp,
+        LayerType::Experts,
+    ];
+
     /// The spelling in `layer_types`.
     pub fn name(self) -> &'static str {
         match self {
             LayerType::Mamba2 => "mamba2",
             LayerType::SelectiveAttention => "selective_attention",
+            LayerType::Attention => "attention",
+            LayerType::Parallel => "parallel",
+            LayerType::Mlp => "mlp",
+            LayerType::Experts => "experts",
         }
     }
 }
@@ -63,8 +110,8 @@ pub struct Mamba2Config {
     pub d_state: usize,
     /// Width of the causal convolution.
     pub d_conv: usize,
-    /// Inner width as a multiple of the hidden size.
-    pub expand: usize,
+    /// Heads H.
+    pub num_heads: usize,
     /// Channels P of a head.
     pub head_dim: usize,
     /// Groups G that share B and C.
@@ -73,33 +120,51 @@ pub struct Mamba2Config {
     pub chunk_size: usize,
     /// Whether the convolution has a bias.
     pub conv_bias: bool,
-    /// Whether `in_proj` and `out_proj` have biases.
-    pub proj_bias: bool,
+    /// Whether `in_proj` has a bias.
+    pub in_bias: bool,
+    /// Whether `out_proj` has a bias.
+    pub out_bias: bool,
+    /// Order of gate and norm, and whether there is a norm.
+    pub gate: GateMode,
     /// Bounds of the step size; the upper one may be infinite.
     pub time_step_limit: (f32, f32),
     /// Epsilon of the gated norm.
     pub norm_eps: f32,
+    /// Constant factors.
+    pub scales: MixerScales,
+}
+
+/// Constant factors in a mixer; 1 unless a checkpoint was trained with others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MixerScales {
+    /// Of the input.
+    pub input: f32,
+    /// Of z, x, B, C and dt as projected.
+    pub projected: [f32; 5],
+    /// Of the output.
+    pub output: f32,
+}
+
+impl Default for MixerScales {
+    fn default() -> Self {
+        Self { input: 1.0, projected: [1.0; 5], output: 1.0 }
+    }
 }
 
 impl Mamba2Config {
     /// Inner width H·P.
-    pub fn d_inner(&self, hidden: usize) -> usize {
-        self.expand * hidden
-    }
-
-    /// Number of heads H.
-    pub fn heads(&self, hidden: usize) -> usize {
-        self.d_inner(hidden) / self.head_dim
+    pub fn d_inner(&self) -> usize {
+        self.num_heads * self.head_dim
     }
 
     /// Channels of the convolution: x, B and C.
-    pub fn conv_channels(&self, hidden: usize) -> usize {
-        self.d_inner(hidden) + 2 * self.n_groups * self.d_state
+    pub fn conv_channels(&self) -> usize {
+        self.d_inner() + 2 * self.n_groups * self.d_state
     }
 
     /// Rows of `in_proj`: z, x, B, C and dt.
-    pub fn in_proj_rows(&self, hidden: usize) -> usize {
-        self.d_inner(hidden) + self.conv_channels(hidden) + self.heads(hidden)
+    pub fn in_proj_rows(&self) -> usize {
+        self.d_inner() + self.conv_channels() + self.num_heads
     }
 }
 
@@ -134,6 +199,114 @@ impl SalConfig {
     }
 }
 
+/// Parameters of the layers of full attention.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionConfig {
+    /// Query heads.
+    pub num_heads: usize,
+    /// Key and value heads; each serves `num_heads / num_key_value_heads` query heads.
+    pub num_key_value_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Rotary positions, if there are any.
+    pub rope: Option<Rope>,
+    /// Whether the projections have biases.
+    pub bias: bool,
+    /// Factor of the input.
+    pub in_scale: f32,
+    /// Factor of the output.
+    pub out_scale: f32,
+}
+
+/// Rotary positions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rope {
+    /// Their base.
+    pub theta: f64,
+    /// Channels of a head that rotate, from the first on.
+    pub channels: usize,
+}
+
+impl AttentionConfig {
+    /// Width of all query heads together.
+    pub fn q_width(&self) -> usize {
+        self.num_heads * self.head_dim
+    }
+
+    /// Width of all key (or value) heads together.
+    pub fn kv_width(&self) -> usize {
+        self.num_key_value_heads * self.head_dim
+    }
+}
+
+/// Parameters of an MLP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MlpConfig {
+    /// Inner width.
+    pub intermediate_size: usize,
+    /// What is between its projections.
+    pub activation: Activation,
+    /// Whether they have biases.
+    pub bias: bool,
+    /// Factor of the gate.
+    pub gate_scale: f32,
+    /// Factor of the output.
+    pub out_scale: f32,
+}
+
+/// The inside of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `silu(gate) · up`.
+    SiluGated,
+    /// `max(up, 0)²`, without a gate.
+    Relu2,
+}
+
+impl MlpConfig {
+    /// The usual one: gated, without biases.
+    pub fn gated(intermediate_size: usize) -> Self {
+        Self { intermediate_size, activation: Activation::SiluGated, bias: false, gate_scale: 1.0, out_scale: 1.0 }
+    }
+
+    /// Rows of the projections up.
+    pub fn up_rows(&self) -> usize {
+        self.intermediate_size * if self.activation == Activation::SiluGated { 2 } else { 1 }
+    }
+}
+
+/// Parameters of layers of experts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpertsConfig {
+    /// Which experts a token goes to.
+    pub routing: Routing,
+    /// One expert.
+    pub expert: MlpConfig,
+    /// Width in which experts compute, where it is not the hidden size.
+    pub latent: Option<usize>,
+    /// The MLP that every token goes through as well.
+    pub shared: Option<MlpConfig>,
+}
+
+/// Constant factors that some checkpoints were trained with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scales {
+    /// Of embedded tokens.
+    pub embedding: f32,
+    /// Of what a sub-layer adds to the residual stream.
+    pub residual: f32,
+    /// Of the logits.
+    pub logits: f32,
+}
+
+impl Default for Scales {
+    fn default() -> Self {
+        Self { embedding: 1.0, residual: 1.0, logits: 1.0 }
+    }
+}
+
 impl Config {
     /// Parses the bytes of config.json.
     ///
@@ -143,67 +316,44 @@ impl Config {
         parse::config(bytes)
     }
 
-    /// The same config in one fixed spelling: every key, sorted, floats exact. Equal configs give equal text, and
-    /// [`Config::from_json`] of it gives this config back, so it serves as input of a fingerprint.
-    pub fn to_canonical_json(&self) -> String {
-        let layers: Vec<&str> = self.layer_types.iter().map(|l| l.name()).collect();
-        let keys = sorted([
-            ("model_type", json!("taipan")),
-            ("vocab_size", json!(self.vocab_size)),
-            ("hidden_size", json!(self.hidden_size)),
-            ("tie_word_embeddings", json!(self.tie_word_embeddings)),
-            ("rms_norm_eps", json!(f64::from(self.rms_norm_eps))),
-            ("layer_types", json!(layers)),
-            ("mamba2", json!(self.mamba2.as_ref().map(Mamba2Config::keys))),
-            ("selective_attention", json!(self.selective_attention.as_ref().map(SalConfig::keys))),
-            ("bos_token_id", json!(self.bos_token_id)),
-            ("eos_token_id", json!(self.eos_token_ids)),
-            ("max_trained_length", json!(self.max_trained_length)),
-        ]);
-        json!(keys).to_string()
+    /// No layer parameters and no tokens yet; what a family's parser fills in.
+    fn bare(family: Family, vocab_size: usize, hidden_size: usize, layer_types: Vec<LayerType>) -> Config {
+        Config {
+            family,
+            vocab_size,
+            hidden_size,
+            tie_word_embeddings: false,
+            rms_norm_eps: 1e-5,
+            layer_types,
+            mamba2: None,
+            selective_attention: None,
+            attention: None,
+            mlp: None,
+            experts: None,
+            scales: Scales::default(),
+            bos_token_id: None,
+            eos_token_ids: Vec::new(),
+            max_trained_length: None,
+        }
+    }
+
+    /// Name of the tensor that embeds tokens.
+    pub fn embedding_tensor(&self) -> &'static str {
+        self.family.names().embedding
+    }
+
+    /// The MLP that follows every layer, where it is none of its own.
+    pub fn following_mlp(&self) -> Option<&MlpConfig> {
+        self.mlp.as_ref().filter(|_| self.count(LayerType::Mlp) == 0 && self.following_experts().is_none())
+    }
+
+    /// The experts that follow every layer, where they are no layers of their own.
+    pub fn following_experts(&self) -> Option<&ExpertsConfig> {
+        self.experts.as_ref().filter(|_| self.count(LayerType::Experts) == 0)
     }
 
     /// Number of layers of a type.
     pub fn count(&self, kind: LayerType) -> usize {
         self.layer_types.iter().filter(|&&l| l == kind).count()
-    }
-}
-
-/// Sorted here, because the order of serde_json's own map depends on a feature that any other crate can switch.
-fn sorted<const N: usize>(keys: [(&'static str, Value); N]) -> BTreeMap<&'static str, Value> {
-    BTreeMap::from(keys)
-}
-
-impl Mamba2Config {
-    fn keys(&self) -> BTreeMap<&'static str, Value> {
-        let (lo, hi) = self.time_step_limit;
-        // An infinite limit is null in config.json.
-        let hi = hi.is_finite().then_some(f64::from(hi));
-        sorted([
-            ("d_state", json!(self.d_state)),
-            ("d_conv", json!(self.d_conv)),
-            ("expand", json!(self.expand)),
-            ("head_dim", json!(self.head_dim)),
-            ("n_groups", json!(self.n_groups)),
-            ("chunk_size", json!(self.chunk_size)),
-            ("conv_bias", json!(self.conv_bias)),
-            ("proj_bias", json!(self.proj_bias)),
-            ("time_step_limit", json!([Some(f64::from(lo)), hi])),
-            ("norm_eps", json!(f64::from(self.norm_eps))),
-        ])
-    }
-}
-
-impl SalConfig {
-    fn keys(&self) -> BTreeMap<&'static str, Value> {
-        sorted([
-            ("num_heads", json!(self.num_heads)),
-            ("num_key_value_heads", json!(self.num_key_value_heads)),
-            ("head_dim", json!(self.head_dim)),
-            ("window", json!(self.window)),
-            ("intermediate_size", json!(self.intermediate_size)),
-            ("rope_theta", json!(self.rope_theta)),
-            ("attention_budget", json!(self.attention_budget)),
-        ])
     }
 }

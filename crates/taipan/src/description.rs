@@ -3,18 +3,25 @@
 //! Everything here follows from the config alone. An executor turns [`Recipes`] into memory; [`crate::layers`] turns the
 //! description into lists of calls.
 
-use taipan_kernels::{
-    Attention, BufferDesc, BufferId, Element, Matrix, Mixer, Rows, Vector, control, sampler, selection,
-};
-use taipan_reference::{GateMode, RECENT, sal};
+mod builder;
+mod scratch;
 
-use crate::config::{Config, LayerType, Mamba2Config, SalConfig};
+use taipan_kernels::{Attention, BufferDesc, BufferId, Element, Epilogue, Matrix, Mixer, Rows, Vector};
+use taipan_reference::{GateMode, Projection, Routing};
+
+use crate::config::{Config, HEAD};
+use builder::Builder;
+pub(crate) use builder::PAGE;
 
 /// Where the elements of a weight come from, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Part {
     /// A tensor of the checkpoint.
     Tensor(String),
+    /// A tensor times factors: each for so many elements, in order.
+    Scaled(String, Vec<(usize, f32)>),
+    /// Elements of two tensors in turn, as [`MatrixRecipe::interleave`] takes rows.
+    InTurn(String, String),
     /// So many zeros: a bias that the checkpoint does not have.
     Zeros(usize),
     /// Words computed from the config (rotary frequencies).
@@ -26,8 +33,11 @@ pub enum Part {
 pub struct MatrixRecipe {
     /// Tensors `[rows, cols]`, stacked by rows.
     pub tensors: Vec<String>,
-    /// Take rows of the two tensors in turn instead: gate and up projection, so that a pair of rows is one output.
+    /// Take rows of the two tensors, or of the two halves of one, in turn instead: gate and up projection, so that a pair
+    /// of rows is one output.
     pub interleave: bool,
+    /// So many such pairs of halves lie one upon the other in one tensor: one for each expert.
+    pub blocks: usize,
     /// Rows in all.
     pub rows: usize,
     /// Columns.
@@ -45,7 +55,7 @@ pub struct Recipes {
 
 impl Recipes {
     fn matrix(&mut self, tensors: &[String], interleave: bool, rows: usize, cols: usize) -> Matrix {
-        self.matrices.push(MatrixRecipe { tensors: tensors.to_vec(), interleave, rows, cols });
+        self.matrices.push(MatrixRecipe { tensors: tensors.to_vec(), interleave, blocks: 1, rows, cols });
         Matrix { id: self.matrices.len() as u32 - 1, rows: rows as u32, cols: cols as u32 }
     }
 
@@ -92,21 +102,23 @@ pub struct Mamba2Layer {
     pub mixer: Mixer,
     /// Order of norm and gate.
     pub gate_mode: GateMode,
-    /// Weight of the gated norm.
-    pub gated_norm: Vector,
+    /// Weight of the gated norm, where there is one.
+    pub gated_norm: Option<Vector>,
     /// Its epsilon.
     pub gated_eps: f32,
     /// Back to the residual stream.
     pub out_proj: Matrix,
     /// Its bias.
     pub out_bias: Option<Vector>,
+    /// Factor of what is added.
+    pub out_scale: f32,
     /// Ring of raw convolution rows.
     pub conv_state: BufferId,
     /// Recurrent state.
     pub ssm: BufferId,
 }
 
-/// A selective attention layer with its weights and state.
+/// A selective attention layer with its weights and state; its MLP is a layer of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct SalLayer {
     /// Pre-norm, gate weight, gate bias.
@@ -121,12 +133,6 @@ pub struct SalLayer {
     pub q_proj: Matrix,
     /// Output projection.
     pub o_proj: Matrix,
-    /// Norm in front of the MLP.
-    pub mlp_norm: Vector,
-    /// Gate and up projection, rows interleaved.
-    pub gate_up: Matrix,
-    /// Down projection.
-    pub down: Matrix,
     /// Ring of keys and values.
     pub ring: BufferId,
     /// Token bucket and counters.
@@ -135,13 +141,90 @@ pub struct SalLayer {
     pub selection: BufferId,
 }
 
-/// One layer.
+/// A causal attention layer over the whole text.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionLayer {
+    /// Pre-norm.
+    pub norm: Vector,
+    /// Shapes.
+    pub attention: Attention,
+    /// Rotary frequencies.
+    pub table: Option<Vector>,
+    /// Key projection, then value projection.
+    pub kv_proj: Matrix,
+    /// Its bias.
+    pub kv_bias: Option<Vector>,
+    /// Query projection.
+    pub q_proj: Matrix,
+    /// Its bias.
+    pub q_bias: Option<Vector>,
+    /// Output projection.
+    pub o_proj: Matrix,
+    /// Its bias.
+    pub o_bias: Option<Vector>,
+    /// Factor of what is added.
+    pub out_scale: f32,
+    /// Keys and values of every position so far; grows with the text.
+    pub cache: BufferId,
+}
+
+/// An MLP.
+#[derive(Clone, Copy, Debug)]
+pub struct MlpLayer {
+    /// Pre-norm.
+    pub norm: Vector,
+    /// Gate and up projection, rows interleaved, or up projection alone.
+    pub up: Matrix,
+    /// Its bias.
+    pub up_bias: Option<Vector>,
+    /// What happens to its outputs.
+    pub activation: Epilogue,
+    /// Down projection.
+    pub down: Matrix,
+    /// Its bias.
+    pub down_bias: Option<Vector>,
+    /// Factor of what is added.
+    pub out_scale: f32,
+}
+
+/// Experts, and the MLP beside them.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpertsLayer {
+    /// Pre-norm.
+    pub norm: Vector,
+    /// Scores the experts.
+    pub router: Matrix,
+    /// Which of them a token goes to.
+    pub routing: Routing,
+    /// Added to the scores for choosing.
+    pub correction: Option<Vector>,
+    /// Into and out of the width in which the experts compute, where it is not that of the stream.
+    pub latent: Option<[Matrix; 2]>,
+    /// Up projections of all experts, one upon the other.
+    pub up: Matrix,
+    /// What happens to their outputs.
+    pub activation: Projection,
+    /// Down projections.
+    pub down: Matrix,
+    /// What every token goes through.
+    pub shared: Option<MlpLayer>,
+}
+
+/// One sub-layer: it reads the residual stream through its norm, and adds to it.
 #[derive(Clone, Copy, Debug)]
 pub enum Layer {
     /// A Mamba-2 block.
     Mamba2(Mamba2Layer),
-    /// Selective attention and its MLP.
+    /// Selective attention.
     SelectiveAttention(SalLayer),
+    /// Attention over the whole text.
+    Attention(AttentionLayer),
+    /// An MLP.
+    Mlp(MlpLayer),
+    /// Experts.
+    Experts(ExpertsLayer),
+    /// A Mamba-2 block and attention over the whole text side by side: both read the same norm.
+    Parallel(Mamba2Layer, AttentionLayer),
 }
 
 /// Session buffers that every model has.
@@ -190,6 +273,16 @@ pub struct Scratch {
     pub args: BufferId,
     /// Activated MLP.
     pub mlp: Rows,
+    /// Scores of experts.
+    pub scores: Rows,
+    /// Which experts a token goes to, and their weights.
+    pub routes: BufferId,
+    /// Input of the experts in a width of their own.
+    pub latent: Rows,
+    /// Activated experts.
+    pub expanded: Rows,
+    /// Output of the experts in a width of their own.
+    pub combined: Rows,
     /// Logits of a tile of tokens.
     pub logits: Rows,
     /// Sampler's list.
@@ -216,7 +309,9 @@ pub struct Description {
     pub shape: Shape,
     /// Token embedding.
     pub embedding: Matrix,
-    /// Layers in order.
+    /// Factor of every embedded token.
+    pub embedding_scale: f32,
+    /// Sub-layers in order.
     pub layers: Vec<Layer>,
     /// Final norm.
     pub norm: Vector,
@@ -237,185 +332,59 @@ pub struct Description {
 }
 
 impl Description {
-    /// Describes a Taipan (or pure Mamba-2) model.
+    /// Describes a model.
     #[must_use]
     pub fn new(config: &Config, shape: Shape) -> Self {
-        let (vocab, d) = (config.vocab_size, config.hidden_size);
+        let (vocab, d, names) = (config.vocab_size, config.hidden_size, config.family.names());
         let mut recipes = Recipes::default();
         let mut state = Buffers::default();
         let mut scratch_buffers = Buffers::default();
         let common = Common::new(&mut state, vocab, shape.segment);
         let scratch = Scratch::new(&mut scratch_buffers, config, shape);
-        let embedding = recipes.matrix(&["embedding.weight".to_owned()], false, vocab, d);
-        let mut layers = Vec::with_capacity(config.layer_types.len());
+        let embedding = recipes.matrix(&[names.embedding.to_owned()], false, vocab, d);
+        let mut builder = Builder::new(config, shape, &mut recipes, &mut state, &mut scratch_buffers);
         for (i, kind) in config.layer_types.iter().enumerate() {
-            let mut b = LayerBuilder {
-                prefix: format!("layers.{i}."),
-                hidden: d,
-                recipes: &mut recipes,
-                state: &mut state,
-                scratch: &mut scratch_buffers,
-            };
-            layers.push(match (kind, &config.mamba2, &config.selective_attention) {
-                (LayerType::Mamba2, Some(m), _) => Layer::Mamba2(b.mamba2(m)),
-                (LayerType::SelectiveAttention, _, Some(s)) => Layer::SelectiveAttention(b.sal(s, shape.segment)),
-                _ => unreachable!("a parsed config has the section of each of its layers"),
-            });
+            builder.layer(i, *kind);
         }
-        let norm = recipes.vector(d, vec![Part::Tensor("norm.weight".to_owned())]);
-        let head = if config.tie_word_embeddings {
-            embedding
-        } else {
-            recipes.matrix(&["lm_head.weight".to_owned()], false, vocab, d)
-        };
-        let eps = config.rms_norm_eps;
-        Self { shape, embedding, layers, norm, eps, head, common, scratch, recipes, state, scratch_buffers }
+        let layers = builder.layers;
+        let scales = &config.scales;
+        let norm = recipes.vector(d, vec![Part::Scaled(names.final_norm.to_owned(), vec![(d, scales.logits)])]);
+        let head =
+            if config.tie_word_embeddings { embedding } else { recipes.matrix(&[HEAD.to_owned()], false, vocab, d) };
+        // Layers add r·f(norm(h)). The stream kept here is h / r: layers then add f as it is, and a norm gives the same for
+        // h / r as for h if its epsilon is divided by r².
+        let r = f64::from(scales.residual);
+        let eps = (f64::from(config.rms_norm_eps) / (r * r)) as f32;
+        let embedding_scale = (f64::from(scales.embedding) / r) as f32;
+        Self {
+            shape,
+            embedding,
+            embedding_scale,
+            layers,
+            norm,
+            eps,
+            head,
+            common,
+            scratch,
+            recipes,
+            state,
+            scratch_buffers,
+        }
     }
 
     /// The selective attention layers, in order.
     pub fn sals(&self) -> impl Iterator<Item = &SalLayer> {
         self.layers.iter().filter_map(|l| match l {
             Layer::SelectiveAttention(s) => Some(s),
-            Layer::Mamba2(_) => None,
+            _ => None,
         })
     }
-}
 
-impl Common {
-    fn new(state: &mut Buffers, vocab: usize, segment: usize) -> Self {
-        let mut word = |name, n| BufferId::State(state.add(name, 1, n, Element::U32));
-        let (control, ids) = (word("control", control::LEN), word("ids", segment));
-        let (recent, options) = (word("recent", RECENT), word("options", sampler::LEN));
-        let logits = state.add("logits", 1, vocab, Element::F32);
-        let logits = Rows { buffer: BufferId::State(logits), cols: vocab as u32 };
-        Self { control, ids, recent, options, logits }
-    }
-}
-
-impl Scratch {
-    fn new(buffers: &mut Buffers, config: &Config, shape: Shape) -> Self {
-        let (d, t, q) = (config.hidden_size, shape.segment, shape.chunk);
-        let chunks = t.div_ceil(q);
-        let mut rows = |name: &str, rows: usize, cols: usize| {
-            let id = buffers.add(name, rows, cols, Element::F32);
-            Rows { buffer: BufferId::Scratch(id), cols: cols as u32 }
-        };
-        // A model without layers of a kind keeps empty buffers of that kind: nothing refers to them.
-        let m = config.mamba2.as_ref().filter(|_| config.count(LayerType::Mamba2) > 0);
-        let with = |f: &dyn Fn(&Mamba2Config) -> usize| m.map_or(0, f);
-        let (inner, heads) = (with(&|m| m.d_inner(d)), with(&|m| m.heads(d)));
-        let (groups, n) = (with(&|m| m.n_groups), with(&|m| m.d_state));
-        let s = config.selective_attention.as_ref().filter(|_| config.count(LayerType::SelectiveAttention) > 0);
-        Self {
-            hidden: rows("hidden", t, d),
-            normed: rows("normed", t, d),
-            projected: rows("projected", t, with(&|m| m.in_proj_rows(d))),
-            xbc: rows("xbc", t, with(&|m| m.conv_channels(d))),
-            da: rows("da", t, 4 * heads),
-            cb: rows("cb", chunks * groups * q, q),
-            states: rows("states", chunks * inner, n),
-            y: rows("y", t, inner),
-            gated: rows("gated", t, inner),
-            kv: rows("kv", t, s.map_or(0, |s| 2 * s.kv_width())),
-            q: rows("q", t, s.map_or(0, SalConfig::q_width)),
-            attended: rows("attended", t, s.map_or(0, SalConfig::q_width)),
-            mlp: rows("mlp", t, s.map_or(0, |s| s.intermediate_size)),
-            logits: rows("logit tile", shape.logit_rows, config.vocab_size),
-            adjusted: rows("adjusted logits", 1, config.vocab_size).buffer,
-            args: BufferId::Scratch(buffers.add("indirect arguments", 3, 4, Element::U32)),
-            candidates: BufferId::Scratch(buffers.add("candidates", 1, config.vocab_size, Element::U32)),
-        }
-    }
-}
-
-struct LayerBuilder<'a> {
-    prefix: String,
-    hidden: usize,
-    recipes: &'a mut Recipes,
-    state: &'a mut Buffers,
-    scratch: &'a mut Buffers,
-}
-
-impl LayerBuilder<'_> {
-    fn name(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
-    }
-
-    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Matrix {
-        let tensor = self.name(name);
-        self.recipes.matrix(&[tensor], false, rows, cols)
-    }
-
-    fn vector(&mut self, len: usize, names: &[&str]) -> Vector {
-        let parts = names.iter().map(|n| Part::Tensor(self.name(n))).collect();
-        self.recipes.vector(len, parts)
-    }
-
-    fn state(&mut self, name: &str, rows: usize, cols: usize, element: Element) -> BufferId {
-        let name = self.name(name);
-        BufferId::State(self.state.add(name, rows, cols, element))
-    }
-
-    fn mamba2(&mut self, m: &Mamba2Config) -> Mamba2Layer {
-        let d = self.hidden;
-        let (inner, channels, heads) = (m.d_inner(d), m.conv_channels(d), m.heads(d));
-        let bias = if m.conv_bias { Part::Tensor(self.name("mixer.conv1d.bias")) } else { Part::Zeros(channels) };
-        let conv_parts = vec![Part::Tensor(self.name("mixer.conv1d.weight")), bias];
-        let mixer = Mixer {
-            heads: heads as u32,
-            head_dim: m.head_dim as u32,
-            groups: m.n_groups as u32,
-            d_state: m.d_state as u32,
-            taps: m.d_conv as u32,
-            dt_limit: m.time_step_limit,
-            per_head: self.vector(3 * heads, &["mixer.dt_bias", "mixer.A_log", "mixer.D"]),
-            conv: self.recipes.vector(channels * (m.d_conv + 1), conv_parts),
-        };
-        Mamba2Layer {
-            norm: self.vector(d, &["norm.weight"]),
-            in_proj: self.matrix("mixer.in_proj.weight", m.in_proj_rows(d), d),
-            in_bias: m.proj_bias.then(|| self.vector(m.in_proj_rows(d), &["mixer.in_proj.bias"])),
-            mixer,
-            gate_mode: GateMode::NormAfterGate,
-            gated_norm: self.vector(inner, &["mixer.norm.weight"]),
-            gated_eps: m.norm_eps,
-            out_proj: self.matrix("mixer.out_proj.weight", d, inner),
-            out_bias: m.proj_bias.then(|| self.vector(d, &["mixer.out_proj.bias"])),
-            conv_state: self.state("conv", m.d_conv, channels, Element::F32),
-            ssm: self.state("ssm", inner, m.d_state, Element::F32),
-        }
-    }
-
-    fn sal(&mut self, s: &SalConfig, segment: usize) -> SalLayer {
-        let (d, f) = (self.hidden, s.intermediate_size);
-        let attention = Attention {
-            heads: s.num_heads as u32,
-            kv_heads: s.num_key_value_heads as u32,
-            head_dim: s.head_dim as u32,
-            window: s.window as u32,
-            scale: (s.head_dim as f32).sqrt().recip(),
-        };
-        let table = s.rope_theta.map(|theta| {
-            let words = taipan_reference::rotary_table(theta, s.head_dim);
-            self.recipes.vector(words.len(), vec![Part::Words(words)])
-        });
-        let kv = ["attn.k_proj.weight", "attn.v_proj.weight"].map(|n| self.name(n));
-        let gate_up = ["mlp.gate_proj.weight", "mlp.up_proj.weight"].map(|n| self.name(n));
-        let name = self.name("selection");
-        let selection = self.scratch.add(name, 1, selection::len(segment), Element::U32);
-        SalLayer {
-            gate: self.vector(3 * d + 2, &["norm.weight", "gate.weight", "gate.bias"]),
-            attention,
-            table,
-            kv_proj: self.recipes.matrix(&kv, false, 2 * s.kv_width(), d),
-            q_proj: self.matrix("attn.q_proj.weight", s.q_width(), d),
-            o_proj: self.matrix("attn.o_proj.weight", d, s.q_width()),
-            mlp_norm: self.vector(d, &["mlp_norm.weight"]),
-            gate_up: self.recipes.matrix(&gate_up, true, 2 * f, d),
-            down: self.matrix("mlp.down_proj.weight", d, f),
-            ring: self.state("window", s.window, 2 * s.kv_width(), Element::F32),
-            sal: self.state("sal", 1, sal::LEN, Element::U32),
-            selection: BufferId::Scratch(selection),
-        }
+    /// Buffers of a session that have a row for every token of the text; what they are described with is the least.
+    pub fn caches(&self) -> impl Iterator<Item = BufferId> + '_ {
+        self.layers.iter().filter_map(|l| match l {
+            Layer::Attention(a) | Layer::Parallel(_, a) => Some(a.cache),
+            _ => None,
+        })
     }
 }

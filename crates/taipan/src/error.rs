@@ -67,7 +67,7 @@ pub enum Error {
         model_type: String,
     },
     /// A folder holds no weight file.
-    #[error("{}: neither model.safetensors nor model.safetensors.index.json is there", dir.display())]
+    #[error("{}: there is no model.safetensors, no model.safetensors.index.json and no pytorch_model.bin", dir.display())]
     NoWeights {
         /// The folder.
         dir: PathBuf,
@@ -190,6 +190,14 @@ pub enum Error {
     /// Nothing was given to continue from.
     #[error("the prompt is empty: there is no token to continue from")]
     EmptyPrompt,
+    /// A text has no more room in a session's context.
+    #[error("the text would have {tokens} tokens, the session has room for {context}")]
+    ContextFull {
+        /// Tokens of the text.
+        tokens: usize,
+        /// Tokens that there is room for.
+        context: usize,
+    },
     /// An option has a value outside its range.
     #[error("option {name}: {} is not allowed; allowed: {allowed}", Name(value))]
     InvalidOption {
@@ -238,6 +246,12 @@ pub enum Error {
     #[error("GPU error: {message}")]
     Gpu {
         /// The report.
+        message: String,
+    },
+    /// The driver or browser does not accept a kernel.
+    #[error("a kernel does not compile: {message}")]
+    ShaderCompile {
+        /// The compiler's words.
         message: String,
     },
     /// Something this build or device does not do.
@@ -332,12 +346,14 @@ impl Error {
             Error::NoTokenizer => "no-tokenizer",
             Error::TokenOutOfRange { .. } => "token-out-of-range",
             Error::EmptyPrompt => "empty-prompt",
+            Error::ContextFull { .. } => "context-full",
             Error::InvalidOption { .. } => "invalid-option",
             Error::NoAdapter { .. } => "no-adapter",
             Error::LimitTooSmall { .. } => "limit-too-small",
             Error::DeviceLost { .. } => "device-lost",
             Error::OutOfMemory { .. } => "out-of-memory",
             Error::Gpu { .. } => "gpu",
+            Error::ShaderCompile { .. } => "shader-compile",
             Error::Unsupported { .. } => "unsupported",
             Error::SavedState { .. } => "saved-state",
         }
@@ -351,7 +367,9 @@ impl Error {
             Error::ConfigMissing { .. } | Error::ConfigValue { .. } => {
                 "correct config.json, or take the one published with the weights"
             }
-            Error::UnsupportedModel { .. } => "this build runs model_type \"taipan\" only",
+            Error::UnsupportedModel { .. } => {
+                "this build runs taipan, mamba2, granitemoehybrid, bamba, falcon_h1, nemotron_h and the original layout of Mamba-2"
+            }
             Error::NoWeights { .. } => {
                 "name a folder that holds config.json and safetensors weights; other formats must be converted first"
             }
@@ -374,6 +392,7 @@ impl Error {
             Error::NoTokenizer => "give token ids, or put tokenizer.json beside config.json",
             Error::TokenOutOfRange { .. } => "were these ids made by another model's tokenizer?",
             Error::EmptyPrompt => "give at least one token; no BOS is added for you",
+            Error::ContextFull { .. } => "give the session a larger context (--ctx), or the model a shorter text",
             Error::InvalidOption { .. } | Error::Gpu { .. } => return None,
             Error::NoAdapter { .. } => "`taipan devices` lists what is there; the CPU device always works",
             Error::LimitTooSmall { .. } => "try another adapter, or the CPU device",
@@ -385,6 +404,7 @@ impl Error {
             Error::OutOfMemory { bytes: None, .. } => {
                 "close other programs, load with dtype f16, or use the CPU device"
             }
+            Error::ShaderCompile { .. } => "update the graphics driver or the browser, or use the CPU device",
             Error::Unsupported { .. } => return None,
             Error::SavedState { problem } => return saved_state_hint(problem),
         };
@@ -419,6 +439,14 @@ impl Error {
         | Error::Overflow { file, .. } = &mut self
         {
             *file = dir.join(&*file).display().to_string();
+        }
+        self
+    }
+
+    /// The same about another file than config.json.
+    pub(crate) fn of_file(mut self, name: &str) -> Error {
+        if let Error::ConfigValue { file, .. } = &mut self {
+            *file = name.to_owned();
         }
         self
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use taipan_kernels::{BufferDesc, Call, Kernel, WeightFormat, row_stride};
+use taipan_kernels::{BufferDesc, BufferId, Call, Kernel, WeightFormat, row_stride};
 
 use crate::description::{Buffers, Description, MatrixRecipe, Part};
 use crate::layers::Programs;
@@ -18,8 +18,10 @@ pub struct Footprint {
     pub parameters: u64,
     /// Bytes of the weights, with the padding that the device adds to matrices.
     pub weight_bytes: u64,
-    /// Bytes of a session's state, whatever the length of its text.
+    /// Bytes of a session's state at its start; of a model without full attention, whatever the length of its text.
     pub state_bytes: u64,
+    /// Bytes by which the state grows for each token of a text beyond the first page: keys and values of full attention.
+    pub state_bytes_per_token: u64,
     /// Bytes of scratch space: on a GPU shared by sessions, on the CPU of one session.
     pub scratch_bytes: u64,
     /// The largest buffer that cannot be split, and its bytes.
@@ -32,12 +34,23 @@ impl Footprint {
     /// Computes the footprint with matrices of one type and default options: what [`crate::Stats`] will say.
     #[must_use]
     pub fn of(config: &Config, device: &Device, dtype: Dtype) -> Self {
-        let shape = shape(config, &LoadOptions::default(), device.is_cpu()).expect("the default shape is valid");
+        Self::within(config, device.as_gpu().map(|gpu| gpu.max_binding()), dtype)
+    }
+
+    /// The footprint on a GPU whose storage bindings hold so many bytes, or without a limit on the CPU: the same as
+    /// [`Footprint::of`] without opening a device.
+    #[must_use]
+    pub fn within(config: &Config, limit: Option<u64>, dtype: Dtype) -> Self {
+        let shape = shape(config, &LoadOptions::default(), limit.is_none()).expect("the default shape is valid");
         let d = Description::new(config, shape);
         let format = dtype.format();
-        let limit = device.as_gpu().map(|gpu| gpu.max_binding());
         let bytes = |buffers: &Buffers| if limit.is_some() { buffers.bytes() } else { dense_bytes(buffers) };
         let one = |b: &BufferDesc| if limit.is_some() { b.gpu_bytes() } else { 4 * b.len() as u64 };
+        let row = |id| {
+            let BufferId::State(index) = id else { return 0 };
+            let cache = &d.state.list()[index as usize];
+            4 * if limit.is_some() { cache.stride() } else { cache.cols }
+        };
         let buffers = d.state.list().iter().chain(d.scratch_buffers.list());
         let largest = buffers.max_by_key(|b| one(b)).expect("every model has buffers");
         let matrices = d.recipes.matrices.iter().map(|m| match limit {
@@ -49,6 +62,7 @@ impl Footprint {
             parameters: config.parameters(),
             weight_bytes: matrices.sum::<u64>() + vectors.sum::<u64>(),
             state_bytes: bytes(&d.state),
+            state_bytes_per_token: d.caches().map(|id| row(id) as u64).sum(),
             scratch_bytes: bytes(&d.scratch_buffers),
             largest_buffer: (largest.name.clone(), one(largest)),
             decode_dispatches: limit.map_or(0, |limit| dispatches(&d, format, limit)),
@@ -70,7 +84,8 @@ fn vector_lengths<'a>(config: &Config, d: &'a Description) -> impl Iterator<Item
     let tensors: HashMap<_, _> = config.expected_tensors().into_iter().map(elements).collect();
     d.recipes.vectors.iter().map(move |parts| {
         let len = |part: &Part| match part {
-            Part::Tensor(name) => tensors[name],
+            Part::Tensor(name) | Part::Scaled(name, _) => tensors[name],
+            Part::InTurn(a, b) => tensors[a] + tensors[b],
             Part::Zeros(n) => *n,
             Part::Words(words) => words.len(),
         };

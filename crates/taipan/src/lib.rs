@@ -48,6 +48,7 @@ mod device;
 pub mod error;
 mod footprint;
 pub mod fsutil;
+mod generation;
 pub mod layers;
 mod load;
 mod memory;
@@ -56,13 +57,21 @@ pub mod quant;
 mod quantize;
 pub mod run;
 mod session;
+#[cfg(feature = "tokenizer")]
+pub mod tokenizer;
+#[cfg(not(feature = "tokenizer"))]
+#[path = "tokenizer/absent.rs"]
 pub mod tokenizer;
 pub mod weights;
 
-pub use config::{Config, LayerType, Mamba2Config, SalConfig};
+pub use config::{
+    Activation, AttentionConfig, Config, ExpertsConfig, Family, LayerType, Mamba2Config, MixerScales, MlpConfig, Rope,
+    SalConfig, Scales,
+};
 pub use device::Device;
 pub use error::{Error, Result, SavedStateProblem};
 pub use footprint::Footprint;
+pub use generation::GenerationDefaults;
 pub use load::{Progress, WeightDtype, matrix_pieces};
 pub use model::{DeviceWeights, LoadOptions, Model, ModelFiles};
 pub use quant::Quant;
@@ -73,6 +82,8 @@ pub use session::{
     AttentionBound, Bytes, Finish, GateTrace, GenerateOptions, Rows, SalStats, Session, SessionOptions, Stats, Token,
 };
 pub use taipan_gpu::{AdapterReport, Backends, GpuRequest, Select, list_adapters};
-pub use taipan_reference::Sampling;
+pub use taipan_reference::{Routing, Sampling};
 pub use tokenizer::{TextDecoder, Tokenizer};
-pub use weights::{Dtype, ElementType, Headers, Tensor, TensorInfo, Weights, WeightsProblem};
+pub use weights::{
+    Dtype, ElementType, FileStart, Headers, RangedWeights, Tensor, TensorInfo, WeightSource, Weights, WeightsProblem,
+};

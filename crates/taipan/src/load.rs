@@ -1,19 +1,24 @@
 //! From a checkpoint to memory: every weight of a description, checked, converted and (for a GPU) uploaded in pieces.
 
+mod batch;
 mod source;
+
+use std::collections::HashMap;
 
 use taipan_gpu::{Gpu, give_way};
 use taipan_kernels::{Piece, WeightFormat, row_stride};
 
-use crate::description::{MatrixRecipe, Recipes};
+use crate::description::{MatrixRecipe, Part, Recipes};
 use crate::error::{Error, Result};
 use crate::memory::zeros;
 use crate::quant::Quant;
-use crate::run::cpu::{self, vector_data};
+use crate::run::cpu::{self, VectorData, vector_data};
 use crate::run::dense::PackedMatrix;
 use crate::run::gpu;
-use crate::weights::Weights;
+use crate::weights::{Fetched, WeightSource};
+use batch::Batch;
 pub(crate) use source::Source;
+use source::format_of;
 
 /// How matrices are stored on the device. Vectors, states and everything per head are f32 whatever this says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,15 +81,28 @@ impl<'a> Meter<'a> {
     }
 }
 
-fn read_vector(weights: &Weights, name: &str) -> Result<Vec<f32>> {
-    let tensor = weights.get(name)?;
-    tensor.check_finite()?;
-    Ok(tensor.to_vec_f32())
+/// A vector from the parts it is made of.
+async fn read_vector<S: WeightSource>(weights: &S, parts: &[Part]) -> Result<VectorData> {
+    let mut read = HashMap::new();
+    for part in parts {
+        let names = match part {
+            Part::Tensor(name) | Part::Scaled(name, _) => vec![name],
+            Part::InTurn(a, b) => vec![a, b],
+            Part::Zeros(_) | Part::Words(_) => Vec::new(),
+        };
+        for name in names {
+            let fetched = Fetched::whole(weights, name).await?;
+            let tensor = fetched.tensor()?;
+            tensor.check_finite()?;
+            read.insert(name.as_str(), tensor.to_vec_f32());
+        }
+    }
+    vector_data(parts, |name| Ok(read.get(name).cloned().expect("every tensor among the parts was read")))
 }
 
 /// Loads all weights for the CPU device.
-pub(crate) async fn load_cpu(
-    weights: &Weights,
+pub(crate) async fn load_cpu<S: WeightSource>(
+    weights: &S,
     recipes: &Recipes,
     dtype: WeightDtype,
     progress: Option<&Progress>,
@@ -92,19 +110,22 @@ pub(crate) async fn load_cpu(
     let mut meter = Meter::new(recipes, progress);
     let mut matrices = Vec::with_capacity(recipes.matrices.len());
     for recipe in &recipes.matrices {
-        let source = Source::open(weights, recipe, dtype)?;
+        let format = format_of(weights.headers(), recipe, dtype)?;
         let name = || recipe.tensors.join(" + ");
-        let mut data = PackedMatrix::reserve(recipe.rows, recipe.cols, source.format, name)?;
+        let mut data = PackedMatrix::reserve(recipe.rows, recipe.cols, format, name)?;
         let batch = (STAGE / recipe.cols).clamp(1, recipe.rows);
-        let quant = Quant::of(source.format);
+        let quant = Quant::of(format);
         let mut rows = zeros(if quant.is_some() { 0 } else { batch * recipe.cols }, name)?;
         for first in (0..recipe.rows).step_by(batch) {
             let count = batch.min(recipe.rows - first);
+            let held = Batch::bring(weights, recipe, first..first + count).await?;
+            let source = held.open(as_format(format))?;
             if let Some(quant) = quant {
-                data.set_quantised(first, &source.quantised(quant, first, count)?);
+                let rows = source.quantised(quant, held.first, count).map_err(|e| held.in_whole(e))?;
+                data.set_quantised(first, &rows);
             } else {
                 for (i, out) in rows.chunks_exact_mut(recipe.cols).take(count).enumerate() {
-                    source.row(first + i, out)?;
+                    source.row(held.first + i, out).map_err(|e| held.in_whole(e))?;
                 }
                 data.set_rows(first, &rows[..count * recipe.cols]);
             }
@@ -112,14 +133,17 @@ pub(crate) async fn load_cpu(
         }
         matrices.push(data);
     }
-    let vectors = recipes.vectors.iter().map(|parts| vector_data(parts, |name| read_vector(weights, name)));
-    Ok(cpu::Weights { matrices, vectors: vectors.collect::<Result<_>>()? })
+    let mut vectors = Vec::with_capacity(recipes.vectors.len());
+    for parts in &recipes.vectors {
+        vectors.push(read_vector(weights, parts).await?);
+    }
+    Ok(cpu::Weights { matrices, vectors })
 }
 
 /// Loads all weights to a GPU.
-pub(crate) async fn load_gpu(
+pub(crate) async fn load_gpu<S: WeightSource>(
     device: &Gpu,
-    weights: &Weights,
+    weights: &S,
     recipes: &Recipes,
     dtype: WeightDtype,
     progress: Option<&Progress>,
@@ -127,19 +151,20 @@ pub(crate) async fn load_gpu(
     let mut meter = Meter::new(recipes, progress);
     let mut matrices = Vec::with_capacity(recipes.matrices.len());
     for recipe in &recipes.matrices {
-        let source = Source::open(weights, recipe, dtype)?;
-        let stored = split(recipe, source.format, device.max_binding())?;
+        let format = format_of(weights.headers(), recipe, dtype)?;
+        let stored = split(recipe, format, device.max_binding())?;
         let mut pieces = Vec::with_capacity(stored.len());
         for piece in stored {
-            pieces.push((piece, upload(device, &source, piece, &mut meter).await?));
+            pieces.push((piece, upload(device, weights, recipe, format, piece, &mut meter).await?));
         }
-        matrices.push(gpu::MatrixBuffers { format: source.format, pieces });
+        matrices.push(gpu::MatrixBuffers { format, pieces });
     }
     let mut vectors = Vec::with_capacity(recipes.vectors.len());
     for parts in &recipes.vectors {
-        vectors.push(gpu::upload_vector(device, &vector_data(parts, |name| read_vector(weights, name))?));
+        vectors.push(gpu::upload_vector(device, &read_vector(weights, parts).await?));
     }
-    device.check()?;
+    // A browser reports late: what it has to say about uploads must not be blamed on what comes next.
+    device.settle().await?;
     Ok(gpu::Weights { matrices, vectors })
 }
 
@@ -172,24 +197,45 @@ pub(crate) fn split(recipe: &MatrixRecipe, format: WeightFormat, limit: u64) -> 
     Ok(starts.map(|r| Piece { first_row: r as u32, rows: most.min(recipe.rows - r) as u32 }).collect())
 }
 
-async fn upload(device: &Gpu, source: &Source<'_>, piece: Piece, meter: &mut Meter<'_>) -> Result<taipan_gpu::Buffer> {
-    let (cols, stride) = (source.recipe.cols, row_stride(source.recipe.cols));
-    let buffer = gpu::MatrixBuffers::piece(device, piece, cols, source.format);
+/// The wish for this very format.
+fn as_format(format: WeightFormat) -> WeightDtype {
+    match format {
+        WeightFormat::F32 => WeightDtype::F32,
+        WeightFormat::F16 => WeightDtype::F16,
+        WeightFormat::Bf16 => WeightDtype::Bf16,
+        WeightFormat::Q8 => WeightDtype::Q8,
+        WeightFormat::Q4 => WeightDtype::Q4,
+    }
+}
+
+async fn upload<S: WeightSource>(
+    device: &Gpu,
+    weights: &S,
+    recipe: &MatrixRecipe,
+    format: WeightFormat,
+    piece: Piece,
+    meter: &mut Meter<'_>,
+) -> Result<taipan_gpu::Buffer> {
+    let (cols, stride) = (recipe.cols, row_stride(recipe.cols));
+    let buffer = gpu::MatrixBuffers::piece(device, piece, cols, format);
     // Pairs of rows: scales of a single one may end inside a word.
     let batch = (STAGE / stride).next_multiple_of(2).max(2);
-    let quant = Quant::of(source.format);
+    let quant = Quant::of(format);
     let mut rows = vec![0.0; if quant.is_some() { 0 } else { batch * stride }];
     for first in (0..piece.rows as usize).step_by(batch) {
         let count = batch.min(piece.rows as usize - first);
         let start = piece.first_row as usize + first;
+        let held = Batch::bring(weights, recipe, start..start + count).await?;
+        let source = held.open(as_format(format))?;
         if let Some(quant) = quant {
-            gpu::write_quantised(device, &buffer, piece, first, &source.quantised(quant, start, count)?);
+            let rows = source.quantised(quant, held.first, count).map_err(|e| held.in_whole(e))?;
+            gpu::write_quantised(device, &buffer, piece, first, &rows);
         } else {
             for (i, out) in rows.chunks_exact_mut(stride).take(count).enumerate() {
-                source.row(start + i, &mut out[..cols])?;
+                source.row(held.first + i, &mut out[..cols]).map_err(|e| held.in_whole(e))?;
             }
-            let offset = (first * source.format.row_bytes(cols)) as u64;
-            gpu::write_rows(device, &buffer, offset, &rows[..count * stride], source.format);
+            let offset = (first * format.row_bytes(cols)) as u64;
+            gpu::write_rows(device, &buffer, offset, &rows[..count * stride], format);
         }
         device.check()?;
         meter.add(count * cols).await;
@@ -200,9 +246,10 @@ async fn upload(device: &Gpu, source: &Source<'_>, piece: Piece, meter: &mut Met
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Weights;
 
     fn recipe(rows: usize, cols: usize) -> MatrixRecipe {
-        MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, rows, cols }
+        MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, blocks: 1, rows, cols }
     }
 
     fn rows(rows: usize, cols: usize, format: WeightFormat, limit: u64) -> Vec<(u32, u32)> {

@@ -6,17 +6,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use taipan_gpu::Gpu;
+use taipan_gpu::{Gpu, GpuError};
 use taipan_kernels::WeightFormat;
 
 use crate::description::{Buffers, Description, Shape};
 use crate::error::{Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::generation::GENERATION_FILE;
 use crate::layers::Programs;
 use crate::load::{Progress, WeightDtype, load_cpu, load_gpu};
 use crate::run::{cpu, gpu};
 use crate::session::{Session, SessionOptions};
-use crate::weights::serialize;
-use crate::{Config, Device, ElementType, TensorInfo, Tokenizer, Weights};
+use crate::weights::{resolve, serialize};
+use crate::{Config, Device, ElementType, Family, GenerationDefaults, TensorInfo, Tokenizer, WeightSource, Weights};
 
 /// How to load a model.
 #[derive(Default)]
@@ -92,6 +94,7 @@ pub struct Model(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) tokenizer: Option<Tokenizer>,
+    pub(crate) generation: GenerationDefaults,
     pub(crate) device: Device,
     pub(crate) description: Description,
     pub(crate) fingerprint: [u8; 32],
@@ -189,7 +192,13 @@ impl Model {
         let path = dir.join("tokenizer.json");
         let exists = path.try_exists().map_err(|e| Error::io("look for", &path, e))?;
         let tokenizer = exists.then(|| Tokenizer::from_file(&path)).transpose()?;
-        let build = async { Self::build(&Config::from_json(&config)?, &weights, tokenizer, device, &options).await };
+        let generation = read_if_there(&dir.join(GENERATION_FILE))?;
+        let build = async {
+            let config = Config::from_json(&config)?;
+            let generation = generation.map(|bytes| GenerationDefaults::from_json(&bytes, config.vocab_size));
+            let generation = generation.transpose()?.unwrap_or_default();
+            Self::build(&config, &weights, (tokenizer, generation), device, &options).await
+        };
         build.await.map_err(|e: Error| e.in_dir(dir))?.ready().await
     }
 
@@ -201,7 +210,25 @@ impl Model {
         let config = Config::from_json(&files.config)?;
         let weights = Weights::from_bytes(files.weights)?;
         let tokenizer = files.tokenizer.map(|bytes| Tokenizer::from_bytes(&bytes)).transpose()?;
-        Self::build(&config, &weights, tokenizer, device, &options).await?.ready().await
+        let extras = (tokenizer, GenerationDefaults::default());
+        Self::build(&config, &weights, extras, device, &options).await?.ready().await
+    }
+
+    /// Opens a model whose weights come in ranges as they are needed, so that no file is ever in memory as a whole.
+    ///
+    /// # Errors
+    /// As [`Model::open`], and what the source says.
+    pub async fn from_source<S: WeightSource>(
+        config: &[u8],
+        tokenizer: Option<&[u8]>,
+        weights: &S,
+        device: &Device,
+        options: LoadOptions,
+    ) -> Result<Self> {
+        let config = Config::from_json(config)?;
+        let tokenizer = tokenizer.map(Tokenizer::from_bytes).transpose()?;
+        let extras = (tokenizer, GenerationDefaults::default());
+        Self::build(&config, weights, extras, device, &options).await?.ready().await
     }
 
     /// Builds a model from weights that are in the device's memory already: drawn there, for instance. `make` gets the
@@ -247,6 +274,7 @@ impl Model {
         let inner = Inner {
             config: config.clone(),
             tokenizer: None,
+            generation: GenerationDefaults::default(),
             device: device.clone(),
             description,
             fingerprint,
@@ -264,7 +292,7 @@ impl Model {
     /// Waits until the device has compiled and uploaded everything: a browser does so behind our back, and reports late.
     async fn ready(self) -> Result<Self> {
         if let Some(gpu) = self.device().as_gpu() {
-            gpu.settle().await?;
+            gpu.settle().await.map_err(compiling)?;
         }
         Ok(self)
     }
@@ -273,14 +301,15 @@ impl Model {
         target_arch = "wasm32",
         expect(clippy::arc_with_non_send_sync, reason = "a browser's handles stay on their thread")
     )]
-    async fn build(
+    async fn build<S: WeightSource>(
         config: &Config,
-        weights: &Weights,
-        tokenizer: Option<Tokenizer>,
+        weights: &S,
+        (tokenizer, generation): (Option<Tokenizer>, GenerationDefaults),
         device: &Device,
         options: &LoadOptions,
     ) -> Result<Self> {
-        weights.check(config)?;
+        weights.headers().check(config)?;
+        let config = &resolve(weights, config).await?;
         let description = Description::new(config, shape(config, options, device.is_cpu())?);
         let (recipes, progress) = (&description.recipes, options.progress.as_ref());
         let programs = Programs::new(&description);
@@ -292,11 +321,18 @@ impl Model {
                 Backend::Gpu(GpuModel::new(gpu, weights, &description, &programs)?)
             }
         };
+        // Of the files as they are: what ends a text is no part of what a session computes.
+        let fingerprint = fingerprint(config, &weights.headers().tensors);
+        let mut config = config.clone();
+        if let Some(ids) = &generation.eos_token_ids {
+            config.eos_token_ids.clone_from(ids);
+        }
         Ok(Self(Arc::new(Inner {
-            config: config.clone(),
+            config,
             tokenizer,
+            generation,
             device: device.clone(),
-            fingerprint: fingerprint(config, &weights.headers().tensors),
+            fingerprint,
             description,
             backend,
         })))
@@ -321,6 +357,21 @@ impl Model {
         match &self.0.backend {
             Backend::Cpu { weights, .. } => weights.matrices[embedding].format(),
             Backend::Gpu(model) => model.weights.matrices[embedding].format,
+        }
+    }
+
+    /// How its makers want it to be sampled: `generation_config.json`, where it was opened from a folder that has one.
+    #[must_use]
+    pub fn generation(&self) -> &GenerationDefaults {
+        &self.0.generation
+    }
+
+    /// Tokens in front of every text, where the tokenizer itself puts some there: a BOS, as a rule. A Taipan has none.
+    #[must_use]
+    pub fn prefix(&self) -> &[u32] {
+        match &self.0.tokenizer {
+            Some(tokenizer) if self.0.config.family != Family::Taipan => tokenizer.prefix(),
+            _ => &[],
         }
     }
 
@@ -362,6 +413,20 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })
 }
 
+/// What goes wrong between uploading and the first use is a kernel that the driver refuses.
+fn compiling(error: GpuError) -> Error {
+    match error {
+        GpuError::Driver { message } => Error::ShaderCompile { message },
+        other => other.into(),
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    let exists = path.try_exists().map_err(|e| Error::io("look for", path, e))?;
+    exists.then(|| read(path)).transpose()
+}
+
 /// No buffer but a weight matrix can be split.
 fn check_buffers(gpu: &Gpu, sets: &[&Buffers]) -> Result<()> {
     let largest = sets.iter().flat_map(|b| b.list()).max_by_key(|desc| desc.gpu_bytes());
@@ -380,7 +445,7 @@ impl GpuModel {
     fn new(gpu: &Arc<Gpu>, weights: gpu::Weights, d: &Description, programs: &Programs) -> Result<Self> {
         let programs = programs.map(|calls| gpu::Program::new(gpu, calls, &weights));
         let scratch = gpu::Memory::new(gpu, &d.scratch_buffers);
-        gpu.check()?;
+        gpu.check().map_err(compiling)?;
         Ok(Self { gpu: Arc::clone(gpu), weight_bytes: weights.bytes(), scratch, programs, weights })
     }
 }

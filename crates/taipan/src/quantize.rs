@@ -164,7 +164,7 @@ fn matrices(config: &Config) -> Vec<MatrixRecipe> {
         let shape = |name: &String| config.expected_tensors().into_iter().find(|(n, _)| n == name);
         let one = |name: &String| {
             let (name, shape) = shape(name).expect("a recipe names tensors of its config");
-            MatrixRecipe { tensors: vec![name], interleave: false, rows: shape[0], cols: m.cols }
+            MatrixRecipe { tensors: vec![name], interleave: false, blocks: 1, rows: shape[0], cols: m.cols }
         };
         m.tensors.iter().map(one).collect::<Vec<_>>()
     };

@@ -18,6 +18,8 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// Whether a token stands for bytes, whatever its neighbours are.
     byte_level: bool,
+    /// What its post-processor puts in front of a text.
+    prefix: Vec<u32>,
 }
 
 impl Tokenizer {
@@ -50,7 +52,8 @@ impl Tokenizer {
             inner.with_model(bpe);
         }
         let byte_level = matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
-        Ok(Tokenizer { inner, byte_level })
+        let prefix = prefix(&inner)?;
+        Ok(Tokenizer { inner, byte_level, prefix })
     }
 
     /// The ids of a text. Special tokens written in it are recognised; nothing is added.
@@ -60,6 +63,11 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(error)?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The ids that its post-processor puts in front of a text, which [`Tokenizer::encode`] does not add.
+    pub fn prefix(&self) -> &[u32] {
+        &self.prefix
     }
 
     /// The text of the ids, without special tokens. Bytes that are not UTF-8 become U+FFFD; unknown ids are skipped.
@@ -99,6 +107,17 @@ impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tokenizer").field("vocab_size", &self.vocab_size()).finish_non_exhaustive()
     }
+}
+
+/// What comes before a text is what comes before one of a single letter. What comes after is not wanted: a text goes on.
+fn prefix(tokenizer: &tokenizers::Tokenizer) -> Result<Vec<u32>> {
+    let ids = |specials| tokenizer.encode_fast("a", specials).map(|e| e.get_ids().to_vec());
+    // A vocabulary without that letter, as tests have, has no post-processor either.
+    let Ok(bare) = ids(false) else { return Ok(Vec::new()) };
+    let mut whole = ids(true).map_err(error)?;
+    let start = whole.windows(bare.len().max(1)).position(|part| part == bare);
+    whole.truncate(start.unwrap_or(0));
+    Ok(whole)
 }
 
 /// The byte that a character of a byte-level vocabulary stands for. Printable bytes of Latin-1 stand for themselves; the

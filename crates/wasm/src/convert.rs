@@ -7,13 +7,19 @@ use wasm_bindgen::{JsCast, JsValue};
 use crate::Result;
 
 /// Plain data as a JavaScript object. JSON is smaller than a serialiser of its own, and nothing large passes here.
-pub(crate) fn to_js<T: Serialize + ?Sized>(value: &T) -> Result<JsValue> {
+///
+/// # Errors
+/// Data that JSON cannot hold.
+pub fn to_js<T: Serialize + ?Sized>(value: &T) -> Result<JsValue> {
     let text = serde_json::to_string(value).map_err(|e| error("internal", &e.to_string(), None))?;
     JSON::parse(&text)
 }
 
 /// Options from a JavaScript object; nothing given is no option given.
-pub(crate) fn from_js<T: DeserializeOwned + Default>(value: &JsValue) -> Result<T> {
+///
+/// # Errors
+/// `invalid-option`.
+pub fn from_js<T: DeserializeOwned + Default>(value: &JsValue) -> Result<T> {
     if value.is_undefined() || value.is_null() {
         return Ok(T::default());
     }
@@ -23,12 +29,14 @@ pub(crate) fn from_js<T: DeserializeOwned + Default>(value: &JsValue) -> Result<
 }
 
 /// An error of the library.
-pub(crate) fn to_js_error(e: &taipan::Error) -> JsValue {
+#[must_use]
+pub fn to_js_error(e: &taipan::Error) -> JsValue {
     error(e.code(), &e.to_string(), e.hint())
 }
 
 /// Something given to this module that it cannot use.
-pub(crate) fn invalid(message: &str) -> JsValue {
+#[must_use]
+pub fn invalid(message: &str) -> JsValue {
     error("invalid-option", message, None)
 }
 

@@ -1,7 +1,7 @@
 //! The options of a generation as JavaScript spells them.
 
 use serde::Deserialize;
-use taipan::{GenerateOptions, Sampling};
+use taipan::{AttentionBound, GenerateOptions, Sampling};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(typescript_custom_section)]
@@ -26,12 +26,64 @@ export interface GenerateOptions {
     stop?: string[];
     /** Go on past an end-of-text token. */
     ignoreEos?: boolean;
+    /** Hand out with every token what the gates decided about the one before it. */
+    traceGates?: boolean;
+}
+
+/** What a session is made with. */
+export interface SessionSettings {
+    /** Of any L consecutive tokens at most this times L, and `burst`, attend in a layer. No bound if left out. */
+    attentionBudget?: number;
+    burst?: number;
+}
+
+/** A model's files: small ones whole, weight files by their beginnings, up to the end of the header at least. */
+export interface ModelFiles {
+    config: Uint8Array;
+    tokenizer?: Uint8Array | undefined;
+    index?: Uint8Array | undefined;
+    weights: { name: string; start: Uint8Array; size: number }[];
+}
+
+/** What a model takes. */
+export interface Footprint {
+    parameters: number;
+    weightBytes: number;
+    stateBytes: number;
+    scratchBytes: number;
+    largestBuffer: string;
+    largestBufferBytes: number;
+    storedBytes: number;
+    window: number;
+    attentionLayers: number;
+    attentionBudget: number | null;
+}
+
+/** A token of a text, with the text it adds. */
+export interface Piece {
+    id: number;
+    text: string;
+}
+
+/** What the gates decided about consecutive tokens, the first of them at position `first`: `[layer][token]`. */
+export interface Gates {
+    first: number;
+    alpha: number[][];
+    selected: number[][];
+}
+
+/** What became of a prompt. */
+export interface Fed {
+    tokens: number;
+    cancelled: boolean;
+    gates?: Gates;
 }
 
 /** One generated token; its text may be empty while a character is incomplete. */
 export interface Token {
     id: number;
     text: string;
+    gates?: Gates;
 }
 
 /** Why a generation ended, and the stop string where it was one. */
@@ -83,6 +135,22 @@ pub(crate) struct Options {
     stop: Vec<String>,
     #[serde(default)]
     ignore_eos: bool,
+    #[serde(default)]
+    pub(crate) trace_gates: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SessionSettings {
+    attention_budget: Option<f64>,
+    burst: Option<f64>,
+}
+
+impl SessionSettings {
+    pub(crate) fn bound(&self) -> taipan::Result<Option<AttentionBound>> {
+        let burst = self.burst.unwrap_or(AttentionBound::BURST);
+        self.attention_budget.map(|c| AttentionBound::new(c, burst)).transpose()
+    }
 }
 
 impl From<Options> for GenerateOptions {

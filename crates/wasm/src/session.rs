@@ -3,13 +3,14 @@
 use std::pin::pin;
 
 use futures::StreamExt;
-use js_sys::{Function, Promise};
+use js_sys::{Function, Promise, Uint8Array};
 use serde::Serialize;
-use taipan::GenerateOptions;
+use taipan::{GateTrace, GenerateOptions};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
 use crate::Result;
+use crate::cancel::Cancel;
 use crate::convert::{from_js, to_js, to_js_error};
 use crate::options::Options;
 
@@ -21,6 +22,34 @@ pub struct Session(taipan::Session);
 struct Token<'a> {
     id: u32,
     text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gates: Option<Gates>,
+}
+
+/// What the gates decided about consecutive tokens, layer by layer.
+#[derive(Serialize)]
+struct Gates {
+    /// Position of the first of them in the text.
+    first: usize,
+    alpha: Vec<Vec<f32>>,
+    selected: Vec<Vec<u8>>,
+}
+
+impl Gates {
+    /// Of the tokens that end before `end`; nothing where there are none.
+    fn of(trace: GateTrace, end: usize) -> Option<Self> {
+        let count = trace.alpha.first().map_or(0, Vec::len);
+        (count > 0).then(|| Self { first: end - count, alpha: trace.alpha, selected: trace.mask })
+    }
+}
+
+#[derive(Serialize)]
+struct Fed {
+    tokens: usize,
+    /// Given up before all of it was read.
+    cancelled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gates: Option<Gates>,
 }
 
 #[derive(Serialize)]
@@ -44,7 +73,50 @@ impl Session {
     pub(crate) fn new(session: taipan::Session) -> Self {
         Self(session)
     }
+
+    /// One token after another: without a trace from one stream; with one from a stream per token, because what was
+    /// traced can be fetched only in between.
+    async fn next(&mut self, options: &GenerateOptions) -> Option<taipan::Result<taipan::Token>> {
+        pin!(self.0.generate(options.clone())).next().await
+    }
+
+    async fn traced(&mut self, options: &GenerateOptions, on_token: &Function, cancel: &mut Cancel) -> Result<Finish> {
+        let one = GenerateOptions { max_tokens: Some(1), ..options.clone() };
+        let mut made = 0;
+        loop {
+            let Some(token) = cancel.or(self.next(&one)).await.flatten() else { return Ok(CANCELLED) };
+            let token = token.map_err(|e| to_js_error(&e))?;
+            made += 1;
+            // The token just made has not gone through the layers.
+            let end = self.0.position() - 1;
+            let gates = Gates::of(self.0.take_gates(), end);
+            let wanted = deliver(on_token, &Token { id: token.id, text: &token.text, gates }).await?;
+            match token.finish {
+                Some(taipan::Finish::Limit) if options.max_tokens != Some(made) && wanted => {}
+                Some(taipan::Finish::Limit) if options.max_tokens != Some(made) => return Ok(CANCELLED),
+                Some(finish) => return Ok(finish.into()),
+                None if !wanted => return Ok(CANCELLED),
+                None => {}
+            }
+        }
+    }
+
+    async fn plain(&mut self, options: GenerateOptions, on_token: &Function, cancel: &mut Cancel) -> Result<Finish> {
+        let mut tokens = pin!(self.0.generate(options));
+        while let Some(token) = cancel.or(tokens.next()).await.flatten() {
+            let token = token.map_err(|e| to_js_error(&e))?;
+            let wanted = deliver(on_token, &Token { id: token.id, text: &token.text, gates: None }).await?;
+            match token.finish {
+                Some(finish) => return Ok(finish.into()),
+                None if !wanted => break,
+                None => {}
+            }
+        }
+        Ok(CANCELLED)
+    }
 }
+
+const CANCELLED: Finish = Finish { reason: "cancelled", stop: None };
 
 #[wasm_bindgen]
 impl Session {
@@ -55,19 +127,25 @@ impl Session {
         self.0.position()
     }
 
-    /// Feeds a text: special tokens recognised, nothing added. Returns the number of its tokens.
+    /// Feeds a text: special tokens recognised, nothing added. When `cancel` settles, what was read so far stays read.
     ///
     /// # Errors
     /// `empty-prompt`, `no-tokenizer`, or what the device says.
-    pub async fn prefill(&mut self, text: String) -> Result<usize> {
+    #[wasm_bindgen(unchecked_return_type = "Fed")]
+    pub async fn prefill(&mut self, text: String, trace: bool, cancel: Option<Promise>) -> Result<JsValue> {
         let ids = self.0.model().encode(&text).map_err(|e| to_js_error(&e))?;
-        self.0.prefill(&ids).await.map_err(|e| to_js_error(&e))?;
-        Ok(ids.len())
+        self.0.trace_gates(trace);
+        let begin = self.0.position();
+        let fed = Cancel::new(cancel).or(self.0.prefill(&ids)).await;
+        let cancelled = fed.is_none();
+        fed.unwrap_or(Ok(())).map_err(|e| to_js_error(&e))?;
+        let gates = Gates::of(self.0.take_gates(), self.0.position());
+        to_js(&Fed { tokens: self.0.position() - begin, cancelled, gates })
     }
 
     /// Continues the text and calls `onToken` with every token. Where that returns a promise, it is awaited before the
-    /// next token is made; where it returns or resolves to `false`, generation ends, and the session is at exactly the
-    /// tokens delivered. Returns why it ended.
+    /// next token is made; where it returns or resolves to `false`, or when `cancel` settles, generation ends, and the
+    /// session is at exactly the tokens delivered. Returns why it ended.
     ///
     /// # Errors
     /// `invalid-option`, `empty-prompt`, what the device says, or what `onToken` throws.
@@ -80,19 +158,51 @@ impl Session {
             unchecked_param_type = "(token: Token) => boolean | void | Promise<boolean | void>"
         )]
         on_token: Function,
+        cancel: Option<Promise>,
     ) -> Result<JsValue> {
         let options: Options = from_js(&options)?;
-        let mut tokens = pin!(self.0.generate(GenerateOptions::from(options)));
-        while let Some(token) = tokens.next().await {
-            let token = token.map_err(|e| to_js_error(&e))?;
-            let wanted = deliver(&on_token, &Token { id: token.id, text: &token.text }).await?;
-            match token.finish {
-                Some(finish) => return to_js(&Finish::from(finish)),
-                None if !wanted => break,
-                None => {}
-            }
-        }
-        to_js(&Finish { reason: "cancelled", stop: None })
+        let trace = options.trace_gates;
+        let options = GenerateOptions::from(options);
+        let mut cancel = Cancel::new(cancel);
+        self.0.trace_gates(trace);
+        let finish = match trace {
+            true => self.traced(&options, &on_token, &mut cancel).await?,
+            false => self.plain(options, &on_token, &mut cancel).await?,
+        };
+        to_js(&finish)
+    }
+
+    /// Text that was held back because it could have become part of a character or of a stop text.
+    ///
+    /// # Errors
+    /// `tokenizer`.
+    #[wasm_bindgen(js_name = finishText)]
+    pub fn finish_text(&mut self) -> Result<String> {
+        self.0.finish_text().map_err(|e| to_js_error(&e))
+    }
+
+    /// Another session with the same state.
+    ///
+    /// # Errors
+    /// The device cannot hold another session's state.
+    pub async fn fork(&mut self) -> Result<Session> {
+        Ok(Session(self.0.fork().await.map_err(|e| to_js_error(&e))?))
+    }
+
+    /// The whole state as bytes.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub async fn save(&mut self) -> Result<Uint8Array> {
+        Ok(Uint8Array::from(&self.0.save().await.map_err(|e| to_js_error(&e))?[..]))
+    }
+
+    /// Replaces the state by a saved one.
+    ///
+    /// # Errors
+    /// `saved-state`.
+    pub async fn restore(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.0.restore(&bytes).await.map_err(|e| to_js_error(&e))
     }
 
     /// What the session holds and has done.

@@ -1,5 +1,6 @@
-//! The web build: `crates/wasm` compiled to wasm32, its JavaScript made by wasm-bindgen (`web/dist/wasm`), the npm package
-//! (`web/dist`), and the page with the embedded model (`web/site`). The page can then be served as static files.
+//! The web build: `crates/wasm` and `crates/wasm-lab` compiled to wasm32, their JavaScript made by wasm-bindgen
+//! (`web/dist/wasm`, `web/dist/lab`), the npm package (`web/dist`), and the page with the embedded model (`web/site`). The
+//! page can then be served as static files.
 
 use std::{
     fs,
@@ -9,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
+use sha2::{Digest, Sha256};
 use wasm_bindgen_cli_support::Bindgen;
 
 use crate::{
@@ -17,28 +19,41 @@ use crate::{
     setup,
 };
 
-/// What the page downloads of `crates/cli/model`.
-const MODEL_FILES: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.json"];
+/// What the page downloads of `crates/cli/model`: the model, and texts that another implementation made with it.
+const MODEL_FILES: [&str; 4] = ["config.json", "model.safetensors", "tokenizer.json", "greedy.json"];
 
-/// Name of what wasm-bindgen makes: `taipan.js`, `taipan.d.ts`, `taipan_bg.wasm`.
-const NAME: &str = "taipan";
+/// A crate that becomes a module.
+struct Module {
+    package: &'static str,
+    /// Name of what wasm-bindgen makes: `taipan.js`, `taipan.d.ts`, `taipan_bg.wasm`.
+    name: &'static str,
+    folder: &'static str,
+}
+
+const MODULES: [Module; 2] = [
+    Module { package: "taipan-wasm", name: "taipan", folder: "web/dist/wasm" },
+    Module { package: "taipan-wasm-lab", name: "lab", folder: "web/dist/lab" },
+];
 
 /// Builds the package and the page.
 pub(crate) fn build_web(project: &Project) -> Result<()> {
     setup::npm_packages(project, "web")?;
-    let module = compile(project)?;
-    bind(&module)?;
+    for module in &MODULES {
+        bind(&compile(project, module)?, module)?;
+    }
     run(setup::npm().args(["run", "--silent", "build"]).current_dir("web"))?;
     copy_model()?;
     println!("web/site is ready: npm --prefix web start serves it");
     Ok(())
 }
 
-/// Compiles `crates/wasm` with the profile that is made for size.
-fn compile(project: &Project) -> Result<PathBuf> {
+/// Compiles a crate with the profile that is made for size; by itself, because together they would share features.
+fn compile(project: &Project, module: &Module) -> Result<PathBuf> {
     ensure!(setup::has_target(setup::WASM), "missing: the target {0}\n\nhint: rustup target add {0}", setup::WASM);
-    run(cargo(&["build", "--package=taipan-wasm", "--profile=wasm", "--target", setup::WASM, "--config"]).arg(flags()))?;
-    Ok(project.target.join(setup::WASM).join("wasm").join("taipan_wasm.wasm"))
+    let mut build = cargo(&["build", "--package", module.package, "--profile=wasm", "--target", setup::WASM]);
+    run(build.arg("--config").arg(flags()))?;
+    let file = format!("{}.wasm", module.package.replace('-', "_"));
+    Ok(project.target.join(setup::WASM).join("wasm").join(file))
 }
 
 /// Every browser that has WebGPU has the vector instructions, for which the CPU device is written.
@@ -54,22 +69,22 @@ fn flags() -> String {
 }
 
 /// Makes the JavaScript and its types, and optimises the module, unless that was done already.
-fn bind(module: &Path) -> Result<()> {
-    let dir = Path::new("web/dist/wasm"); // the root is the current folder
-    let result = dir.join(format!("{NAME}_bg.wasm"));
+fn bind(compiled: &Path, module: &Module) -> Result<()> {
+    let dir = Path::new(module.folder); // the root is the current folder
+    let result = dir.join(format!("{}_bg.wasm", module.name));
     // This program knows how to do it, so a new one does it again.
-    if is_newer(&result, module) && is_newer(&result, &std::env::current_exe()?) {
+    if is_newer(&result, compiled) && is_newer(&result, &std::env::current_exe()?) {
         println!("{} is up to date", result.display());
         return Ok(());
     }
-    println!("wasm-bindgen: {} -> {}", module.display(), dir.display());
+    println!("wasm-bindgen: {} -> {}", compiled.display(), dir.display());
     if dir.exists() {
         fs::remove_dir_all(dir)?;
     }
     fs::create_dir_all(dir)?;
     let mut bindgen = Bindgen::new();
     // The script finds the module beside itself unless it is told otherwise.
-    bindgen.input_path(module).out_name(NAME).typescript(true).omit_default_module_path(false);
+    bindgen.input_path(compiled).out_name(module.name).typescript(true).omit_default_module_path(false);
     bindgen.web(true).map_err(reason)?;
     bindgen.generate(dir).map_err(reason).context("wasm-bindgen failed")?;
     optimise(&result)
@@ -100,14 +115,18 @@ fn is_newer(made: &Path, source: &Path) -> bool {
     matches!((time(made), time(source)), (Some(made), Some(source)) if made >= source)
 }
 
-/// Puts the model that the program embeds beside the page.
+/// Puts the model that the program embeds beside the page, with sizes and hashes to check downloads by.
 fn copy_model() -> Result<()> {
     let (from, to) = (Path::new("crates/cli/model"), Path::new("web/site/model"));
     fs::create_dir_all(to)?;
+    let mut list = serde_json::Map::new();
     for file in MODEL_FILES {
-        fs::copy(from.join(file), to.join(file))
-            .with_context(|| format!("cannot copy {file} of the embedded model"))?;
+        let bytes = fs::read(from.join(file)).with_context(|| format!("cannot read {file} of the embedded model"))?;
+        let sha256: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        list.insert(file.to_owned(), serde_json::json!({ "size": bytes.len(), "sha256": sha256 }));
+        fs::write(to.join(file), bytes)?;
     }
+    fs::write(to.join("model-manifest.json"), serde_json::json!({ "files": list }).to_string())?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Golden files: checkpoints with their expected results, computed by a numpy script that shares nothing with our code.
+//! Golden files: checkpoints with their expected results, computed by scripts that share nothing with our code.
 
 use std::{path::PathBuf, process::Command};
 
@@ -12,14 +12,25 @@ pub(crate) const TEST_SEEDS: [u64; 3] = [1, 2, 3];
 
 const SCRIPT: &str = "tests/golden/make_taipan_fixtures.py"; // the root is the current folder
 
+const FAMILY_SCRIPT: &str = "tests/golden/family/make.py";
+const FAMILY_REQUIREMENTS: &str = "tests/golden/family/requirements.txt";
+
 /// Writes one folder per case, by default where the tests look for this seed.
 pub(crate) fn golden(project: &Project, seed: u64, out: Option<PathBuf>) -> Result<()> {
-    setup::python(project)?;
+    let python = setup::python(project)?;
     let out = match out {
         Some(out) => out,
         None => folder(project).join(version(&std::fs::read(SCRIPT)?)).join(format!("seed-{seed}")),
     };
-    run(Command::new(setup::venv_python(project)).arg(SCRIPT).arg(out).arg("--seed").arg(seed.to_string()))
+    run(Command::new(python).arg(SCRIPT).arg(out).arg("--seed").arg(seed.to_string()))
+}
+
+/// Writes one folder per case of the Mamba-2 family: tiny checkpoints as others publish them, with what transformers makes of
+/// them. Those of one seed are part of the repository.
+pub(crate) fn family(project: &Project, seed: u64, out: Option<PathBuf>) -> Result<()> {
+    let python = setup::environment(project, "family-venv", FAMILY_REQUIREMENTS, "torch, transformers")?;
+    let out = out.unwrap_or_else(|| project.made().join(format!("golden-family/seed-{seed}")));
+    run(Command::new(python).arg(FAMILY_SCRIPT).arg(out).arg("--seed").arg(seed.to_string()))
 }
 
 /// Makes the files of all test seeds afresh, so that none of an older script is left.

@@ -40,8 +40,11 @@ enum Task {
     Setup,
     /// Checks what compilers do not: file lengths, left-overs, one name per kernel, README commands
     Tidy,
-    /// Computes golden files with numpy, for `taipan validate` and the tests
+    /// Computes golden files with numpy or transformers, for `taipan validate` and the tests
     Golden {
+        /// Those of the published Mamba-2 family, by transformers
+        #[arg(long)]
+        family: bool,
         /// Seed of the weights and prompts
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -72,7 +75,10 @@ fn run(task: Task) -> Result<()> {
         Task::Ci { steps } => ci::ci(&project, &steps),
         Task::Setup => setup::setup(&project).map(drop),
         Task::Tidy => tidy::tidy(&project),
-        Task::Golden { seed, out } => golden::golden(&project, seed, out.map(|out| from.join(out))),
+        Task::Golden { family, seed, out } => {
+            let make = if family { golden::family } else { golden::golden };
+            make(&project, seed, out.map(|out| from.join(out)))
+        }
         Task::Shaders => shaders::shaders(&project).map(drop),
         Task::BuildWeb => build_web::build_web(&project),
     }

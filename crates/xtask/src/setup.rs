@@ -138,29 +138,27 @@ pub(crate) fn npm() -> Command {
 }
 
 /// Makes the Python environment of the golden files: `tests/golden/requirements.txt`, pinned, under target/.
-pub(crate) fn python(project: &Project) -> Result<()> {
-    let requirements = "tests/golden/requirements.txt";
-    let stamp = Stamp { wanted: requirements.into(), done: venv(project).join("requirements.txt") };
+pub(crate) fn python(project: &Project) -> Result<PathBuf> {
+    environment(project, "golden-venv", "tests/golden/requirements.txt", "numpy, safetensors")
+}
+
+/// Makes a Python environment under target/ from a pinned list, unless it is there; its Python.
+pub(crate) fn environment(project: &Project, name: &str, requirements: &str, imports: &str) -> Result<PathBuf> {
+    let venv = project.made().join(name);
+    let inside = venv.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let stamp = Stamp { wanted: requirements.into(), done: venv.join("requirements.txt") };
     // Virtual environments do not survive a move of the folder: look whether this one still works.
-    if stamp.holds() && succeeds(Command::new(venv_python(project)).args(["-c", "import numpy, safetensors"])) {
-        return Ok(());
+    if stamp.holds() && succeeds(Command::new(&inside).args(["-c", &format!("import {imports}")])) {
+        return Ok(inside);
     }
     let Some(python) = system_python() else {
         bail!("missing: Python 3.11 or later with venv\n\nhint: cargo xtask setup")
     };
-    run(Command::new(python).args(["-m", "venv", "--clear"]).arg(venv(project)))?;
-    let mut pip = Command::new(venv_python(project));
+    run(Command::new(python).args(["-m", "venv", "--clear"]).arg(&venv))?;
+    let mut pip = Command::new(&inside);
     run(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]))?;
-    stamp.write()
-}
-
-fn venv(project: &Project) -> PathBuf {
-    project.made().join("golden-venv")
-}
-
-/// The Python that has numpy and safetensors.
-pub(crate) fn venv_python(project: &Project) -> PathBuf {
-    venv(project).join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" })
+    stamp.write()?;
+    Ok(inside)
 }
 
 /// Installs the npm packages of a folder, as its lock file says. Install scripts are not run: none is needed.

@@ -146,7 +146,8 @@ fn base_state() -> (Model, Vec<u8>) {
     let files = ModelFiles { config: config.into(), weights, tokenizer: Some(tokenizer().into()) };
     let model = block_on(Model::from_bytes(files, &Device::cpu(), LoadOptions::default())).unwrap();
     let bound = AttentionBound::new(0.25, 2.0).unwrap();
-    let mut session = model.session(SessionOptions { attention_bound: Some(bound) }).unwrap();
+    let mut session =
+        model.session(SessionOptions { attention_bound: Some(bound), ..SessionOptions::default() }).unwrap();
     block_on(session.prefill(&[1, 2, 3, 4, 5, 6])).unwrap();
     let options = GenerateOptions { max_tokens: Some(3), ignore_eos: true, ..Default::default() };
     let _: Vec<_> = block_on(session.generate(options).collect());

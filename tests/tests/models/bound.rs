@@ -10,7 +10,7 @@ use taipan_tests::tiny::{Gate, Tiny, ids};
 use super::{Subject, selected};
 
 fn session(model: &Model, bound: AttentionBound) -> Session {
-    model.session(SessionOptions { attention_bound: Some(bound) }).unwrap()
+    model.session(SessionOptions { attention_bound: Some(bound), ..SessionOptions::default() }).unwrap()
 }
 
 /// Masks and counters by prefill.

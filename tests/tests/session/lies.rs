@@ -79,7 +79,8 @@ fn values_of_a_wrong_type_and_missing_ones_are_refused() {
 fn bounded(device: &Device) -> (Model, Vec<u8>) {
     let model = talker().gate(Gate::Always).open(device);
     let bound = AttentionBound::new(0.25, 4.0).unwrap();
-    let mut session = model.session(SessionOptions { attention_bound: Some(bound) }).unwrap();
+    let mut session =
+        model.session(SessionOptions { attention_bound: Some(bound), ..SessionOptions::default() }).unwrap();
     block_on(session.prefill(&[1, 2, 3])).unwrap();
     (model, save(&mut session).0)
 }

@@ -8,6 +8,7 @@ mod restore;
 mod stops;
 mod text;
 mod together;
+mod traced;
 
 use taipan::Device;
 use taipan_tests::device;

@@ -90,7 +90,8 @@ fn the_bound_and_its_credit_are_part_of_the_state() {
     let bound = AttentionBound::new(0.1, 2.0).unwrap();
     for (name, device) in devices() {
         let model = Tiny::new("sm").gate(taipan_tests::tiny::Gate::Always).open(&device);
-        let mut session = model.session(SessionOptions { attention_bound: Some(bound) }).unwrap();
+        let mut session =
+            model.session(SessionOptions { attention_bound: Some(bound), ..SessionOptions::default() }).unwrap();
         block_on(session.prefill(&ids(7, 48, 1))).unwrap();
         let bytes = save(&mut session);
         let mut other = restored(&model, &bytes);

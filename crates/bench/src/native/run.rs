@@ -13,13 +13,12 @@ use crate::describe::{self, Subject};
 use crate::draw::{self, Storage};
 use crate::measure::{Samples, row};
 use crate::presets::{PRESETS, Preset};
-use crate::quality::{self, Logits};
 use crate::random::Drawn;
 use crate::record::{Entry, Load, Versus};
 use crate::stats::Ratio;
 use crate::work::element_bytes;
 use crate::workload::{Test, repeat};
-use crate::{compare, kernels, output, probes, report};
+use crate::{compare, kernels, output, probes, report, subject};
 
 /// Runs what the arguments say. `device` is a list as `--device` takes it.
 ///
@@ -120,15 +119,14 @@ async fn open(options: &Options) -> Result<Device> {
     Ok(Device::gpu(&GpuRequest { backends: options.backends, select, base_tier: false }).await?)
 }
 
-fn preset(options: &Options) -> Result<Drawn> {
-    let found = Preset::find(&options.random).ok_or_else(|| {
+fn preset(options: &Options) -> Result<&'static Preset> {
+    Preset::find(&options.random).ok_or_else(|| {
         let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
         Error::usage(
             format!("--random: there is no preset `{}`", options.random),
             format!("one of {}", names.join(", ")),
         )
-    })?;
-    Ok(Drawn::new(found.name, found.config(), options.seed))
+    })
 }
 
 /// What a model is made from.
@@ -194,11 +192,9 @@ async fn subject(options: &Options, notes: &Notes) -> Result<Subject> {
     let source = match &options.model {
         Some(dir) => Source::Folder(dir.clone()),
         None => {
-            let mut drawn = preset(options)?;
-            notes.say(format!("setting the gates of {}", drawn.id));
-            let slow = device.is_cpu() || device.adapter().is_some_and(|a| a.software);
-            draw::calibrate(&mut drawn, &device, options.storage, if slow { 64 } else { 256 }).await?;
-            Source::Drawn(Box::new(drawn))
+            let preset = preset(options)?;
+            notes.say(format!("setting the gates of {}", preset.name));
+            Source::Drawn(Box::new(subject::drawn(preset, options.seed, &device, options.storage).await?))
         }
     };
     notes.say(format!("loading {} on {}", source.id(), device.description()));
@@ -212,7 +208,12 @@ async fn subject(options: &Options, notes: &Notes) -> Result<Subject> {
     let mut info = describe::model_info(&model, &source.id(), source.sha256()?, None);
     info.seed = matches!(source, Source::Drawn(_)).then_some(options.seed);
     notes.say(format!("comparing {} with the CPU", device.description()));
-    let (quality, share) = agreement(&model, &source, options.storage).await?;
+    let on_cpu = async |config: &Config| -> Result<Model> {
+        check_memory(config)?;
+        let storage = Storage { segment: None, chunk: None, ..options.storage };
+        source.load(&Device::cpu(), storage).await
+    };
+    let (quality, share) = subject::agreement(&model, on_cpu).await?;
     info.selected_share = share;
     notes.say(format!("measuring what {} can do", device.description()));
     let host = host::host();
@@ -229,20 +230,6 @@ async fn subject(options: &Options, notes: &Notes) -> Result<Subject> {
         model,
         info,
     })
-}
-
-async fn agreement(model: &Model, source: &Source, storage: Storage) -> Result<(crate::record::Quality, Option<f64>)> {
-    let n = quality::tokens(model.config().parameters());
-    let (found, share) = quality::mixed(model, n).await?;
-    let (expected, reference): (Logits, _) = if model.device().is_cpu() {
-        (quality::decoded(model, n).await?, "the CPU device's recurrent form")
-    } else {
-        check_memory(model.config())?;
-        let storage = Storage { segment: None, chunk: None, ..storage };
-        let cpu = source.load(&Device::cpu(), storage).await?;
-        (quality::decoded(&cpu, n).await?, "the CPU device's recurrent form, same weights")
-    };
-    Ok((quality::compare(&found, &expected, reference), share))
 }
 
 /// The CPU holds weights as f32.
@@ -306,7 +293,7 @@ async fn kernel_entries(options: &Options, args: &BenchArgs, notes: &Notes) -> R
         ));
     };
     let (config, id) = match &options.model {
-        None => (preset(options)?.config, options.random.clone()),
+        None => (preset(options)?.config(), options.random.clone()),
         Some(dir) => {
             let path = dir.join("config.json");
             let bytes = std::fs::read(&path).map_err(|source| Error::Io { action: "read", path, source })?;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use serde::Serialize;
 use taipan::{Finish, GenerateOptions, Model, Session, Stats};
+use taipan_chat::{ChatTemplate, Message};
 
 use super::piece;
 use crate::failure::{Failure, Result};
@@ -20,13 +21,16 @@ pub(super) async fn run(target: &Target, task: Generate) -> Result<()> {
     interrupt::install();
     let opened = open_model(target, &task.model).await?;
     let model = &opened.model;
-    let ids = text::encode(model, &prompt)?;
+    let ids = match &task.chat {
+        Some(system) => text::encode(model, &chat_prompt(&task, system.as_deref(), &prompt)?)?,
+        None => text::encode_start(model, &prompt)?,
+    };
     let mut session = model.session(opened.options.clone())?;
     let mut shown = Shown { json: task.json, text: String::new(), ids: Vec::new() };
     let mut clock = Clock { load: opened.load_time, ..Clock::default() };
     let was_read = prefill(&mut session, &ids, &mut clock).await?;
     // Not before: a bar of progress takes a line of its own, and would take that of the prompt with it.
-    if was_read && task.display_prompt && !task.json {
+    if was_read && task.display_prompt && !task.json && task.chat.is_none() {
         output::text(&prompt)?;
     }
     let ending = match was_read {
@@ -47,6 +51,23 @@ pub(super) async fn run(target: &Target, task: Generate) -> Result<()> {
         output::json(&Report::new(&task, prompt, shown, ending, timings, model))?;
     }
     if interrupted { Err(Failure::Interrupted) } else { Ok(()) }
+}
+
+/// What the model's template makes of a question.
+fn chat_prompt(task: &Generate, system: Option<&str>, question: &str) -> Result<String> {
+    let refuse = |e: taipan_chat::ChatError| Failure::Input {
+        message: e.to_string(),
+        hint: "leave out --chat to give the model a text to continue".to_owned(),
+    };
+    let template = task.model.dir.as_deref().map_or(Ok(None), ChatTemplate::from_dir).map_err(refuse)?;
+    let template = template.ok_or_else(|| Failure::Input {
+        message: "--chat: the model has no chat template".to_owned(),
+        hint: "a chat model has a chat_template.jinja, or one in tokenizer_config.json; others continue a text"
+            .to_owned(),
+    })?;
+    let system = system.map(|text| Message::new("system", text));
+    let messages: Vec<Message> = system.into_iter().chain([Message::new("user", question)]).collect();
+    template.render(&messages, taipan_chat::Clock::Now).map_err(refuse)
 }
 
 /// A prompt of no token is refused before a model is loaded for it.
@@ -81,7 +102,7 @@ async fn prefill(session: &mut Session, ids: &[u32], clock: &mut Clock) -> Resul
 async fn stream(session: &mut Session, task: &Generate, shown: &mut Shown, clock: &mut Clock) -> Result<Ending> {
     let options = GenerateOptions {
         max_tokens: task.max_tokens,
-        sampling: task.sampling.clone(),
+        sampling: task.sampling.resolve(session.model().generation()),
         stop: task.stop.clone(),
         ignore_eos: task.ignore_eos,
     };

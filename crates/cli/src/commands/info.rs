@@ -50,6 +50,7 @@ struct Report {
     /// Bytes of the tensors in the files, by the type they are stored in.
     stored_bytes: BTreeMap<&'static str, u64>,
     state_bytes: u64,
+    state_bytes_per_token: u64,
     scratch_bytes: u64,
     largest_buffer: Largest,
     decode_dispatches: usize,
@@ -80,23 +81,23 @@ struct Size {
 impl Report {
     fn new(model: String, config: &Config, headers: &Headers, device: &Device) -> Report {
         // Only weights and dispatches depend on the type of the matrices; the embedding's is as good as any.
-        let stored = headers.get("embedding.weight").ok().and_then(|t| t.dtype().ok()).unwrap_or(Dtype::F32);
+        let stored = headers.get(config.embedding_tensor()).ok().and_then(|t| t.dtype().ok()).unwrap_or(Dtype::F32);
         let footprint = Footprint::of(config, device, stored);
         let place = Place::of(device);
         let canonical = serde_json::from_str(&config.to_canonical_json());
-        let kinds = [LayerType::Mamba2, LayerType::SelectiveAttention];
         let mut stored_bytes = BTreeMap::new();
         for tensor in &headers.tensors {
             *stored_bytes.entry(tensor.stored_as()).or_default() += tensor.stored_bytes();
         }
         Report {
             model,
-            architecture: "taipan",
-            layers: kinds.iter().map(|kind| (kind.name(), config.count(*kind))).collect(),
+            architecture: config.family.name(),
+            layers: LayerType::ALL.iter().map(|kind| (kind.name(), config.count(*kind))).collect(),
             config: canonical.expect("the library writes valid JSON"),
             parameters: footprint.parameters,
             stored_bytes,
             state_bytes: footprint.state_bytes,
+            state_bytes_per_token: footprint.state_bytes_per_token,
             scratch_bytes: footprint.scratch_bytes,
             largest_buffer: Largest { name: footprint.largest_buffer.0.clone(), bytes: footprint.largest_buffer.1 },
             decode_dispatches: footprint.decode_dispatches,
@@ -110,6 +111,10 @@ impl Report {
             self.layers.iter().filter(|(_, n)| **n > 0).map(|(k, n)| format!("{n} {k}")).collect();
         let stored: Vec<String> = self.stored_bytes.iter().map(|(t, n)| format!("{t} {}", output::bytes(*n))).collect();
         let head = if config.tie_word_embeddings { "tied to the embedding" } else { "a matrix of its own" };
+        let growth = match self.state_bytes_per_token {
+            0 => "whatever the length of the text".to_owned(),
+            n => format!("and {} for each token of a longer text", output::bytes(n)),
+        };
         let mut rows = vec![
             ("model", self.model.clone()),
             ("architecture", format!("{}: {}", self.architecture, layers.join(" + "))),
@@ -117,11 +122,12 @@ impl Report {
         ];
         rows.extend(mamba2_row(config));
         rows.extend(attention_row(config));
+        rows.extend(full_attention_row(config));
         rows.extend(config.max_trained_length.map(|n| ("trained length", format!("{n} tokens"))));
         rows.extend([
             ("parameters", output::grouped(self.parameters)),
             ("stored", stored.join(" + ")),
-            ("state per session", format!("{}, whatever the length of the text", output::bytes(self.state_bytes))),
+            ("state per session", format!("{}, {}", output::bytes(self.state_bytes), growth)),
             ("scratch", output::bytes(self.scratch_bytes)),
             ("largest buffer", format!("{} ({})", output::bytes(self.largest_buffer.bytes), self.largest_buffer.name)),
         ]);
@@ -151,8 +157,9 @@ impl Size {
 }
 
 fn mamba2_row(config: &Config) -> Option<(&'static str, String)> {
-    let m = config.mamba2.as_ref().filter(|_| config.count(LayerType::Mamba2) > 0)?;
-    let heads = m.heads(config.hidden_size);
+    let mixers = config.count(LayerType::Mamba2) + config.count(LayerType::Parallel);
+    let m = config.mamba2.as_ref().filter(|_| mixers > 0)?;
+    let heads = m.num_heads;
     let text = format!(
         "{heads} heads of {}, state {}, {} groups, convolution {}",
         m.head_dim, m.d_state, m.n_groups, m.d_conv
@@ -166,6 +173,14 @@ fn attention_row(config: &Config) -> Option<(&'static str, String)> {
     let rotary = s.rope_theta.map_or_else(|| "no positions".to_owned(), |theta| format!("rotary, base {theta}"));
     let text = format!("{heads}, window {}, {rotary}, MLP {}", s.window, s.intermediate_size);
     Some(("selective_attention", text))
+}
+
+fn full_attention_row(config: &Config) -> Option<(&'static str, String)> {
+    let layers = config.count(LayerType::Attention) + config.count(LayerType::Parallel);
+    let a = config.attention.as_ref().filter(|_| layers > 0)?;
+    let heads = format!("{} heads of {} ({} for keys and values)", a.num_heads, a.head_dim, a.num_key_value_heads);
+    let rotary = a.rope.map_or_else(|| "no positions".to_owned(), |rope| format!("rotary, base {}", rope.theta));
+    Some(("attention", format!("{heads}, over the whole text, {rotary}")))
 }
 
 /// The ways to hold the matrices.

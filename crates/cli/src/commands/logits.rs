@@ -23,7 +23,7 @@ pub(super) async fn run(target: &Target, task: Logits) -> Result<()> {
     let mut file = AtomicFile::create(&task.output)?;
     let opened = open_model(target, &task.model).await?;
     let ids = match (text, task.input) {
-        (Some(text), _) => text::encode(&opened.model, &text)?,
+        (Some(text), _) => text::encode_start(&opened.model, &text)?,
         (None, LogitsInput::Ids(ids)) => ids,
         (None, LogitsInput::Text(_)) => unreachable!("the text was read above"),
     };

@@ -122,7 +122,7 @@ async fn run_case(
     let Some(model) = interrupt::unless(Model::open(folder, device, options())).await else { return Ok(false) };
     let model = model.map_err(within)?;
     case.check(&model)?;
-    let session = SessionOptions { attention_bound: case.bound };
+    let session = SessionOptions { attention_bound: case.bound, ..SessionOptions::default() };
     let oracle = match against {
         Against::Golden => None,
         Against::Cpu => {

@@ -126,7 +126,7 @@ fn a_model_that_is_not_there_is_an_error() {
     }
     assert!(folder.list().is_empty(), "{:?}", folder.list());
     let run = taipan(["info", folder.path().to_str().expect("UTF-8")]);
-    run.fails(1, &["neither model.safetensors nor model.safetensors.index.json", "hint: "]);
+    run.fails(1, &["no model.safetensors, no model.safetensors.index.json and no pytorch_model.bin", "hint: "]);
 }
 
 #[test]

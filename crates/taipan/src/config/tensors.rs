@@ -1,27 +1,55 @@
 //! Which tensors a config calls for, and how many numbers they hold.
 
-use super::{Config, LayerType, Mamba2Config, SalConfig};
+use taipan_reference::GateMode;
+
+use super::{Config, ExpertNames, ExpertsConfig, HEAD, LayerType, Mamba2Config, MlpConfig};
 
 type Named = (String, Vec<usize>);
 
 impl Config {
     /// Names and shapes of all tensors of the checkpoint, in layer order.
     pub fn expected_tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let d = self.hidden_size;
-        let mut out = vec![("embedding.weight".to_owned(), vec![self.vocab_size, d])];
+        let (d, names) = (self.hidden_size, self.family.names());
+        let mut out = vec![(names.embedding.to_owned(), vec![self.vocab_size, d])];
         for (i, layer) in self.layer_types.iter().enumerate() {
-            let prefix = format!("layers.{i}.");
-            out.push((format!("{prefix}norm.weight"), vec![d]));
-            match (layer, &self.mamba2, &self.selective_attention) {
-                (LayerType::Mamba2, Some(m), _) => mamba2(&mut out, &prefix, m, d),
-                (LayerType::SelectiveAttention, _, Some(s)) => attention(&mut out, &prefix, s, d),
+            let prefix = format!("{}{i}.", names.layer);
+            let attention_prefix = format!("{prefix}{}", names.attention);
+            out.push((format!("{prefix}{}", names.norm), vec![d]));
+            match (layer, &self.mamba2, &self.selective_attention, &self.attention) {
+                (LayerType::Mamba2, Some(m), ..) => mamba2(&mut out, &format!("{prefix}{}", names.mixer), m, d),
+                (LayerType::SelectiveAttention, _, Some(s), _) => {
+                    out.push((format!("{prefix}gate.weight"), vec![2, d]));
+                    out.push((format!("{prefix}gate.bias"), vec![2]));
+                    attention(&mut out, &attention_prefix, [s.q_width(), s.kv_width()], false, d);
+                    out.push((format!("{prefix}{}", names.mlp_norm), vec![d]));
+                    mlp(&mut out, &prefix, (names.gate_up, names.down), &MlpConfig::gated(s.intermediate_size), d);
+                }
+                (LayerType::Attention, .., Some(a)) => {
+                    attention(&mut out, &attention_prefix, [a.q_width(), a.kv_width()], a.bias, d);
+                }
+                (LayerType::Parallel, Some(m), _, Some(a)) => {
+                    mamba2(&mut out, &format!("{prefix}{}", names.mixer), m, d);
+                    attention(&mut out, &attention_prefix, [a.q_width(), a.kv_width()], a.bias, d);
+                }
                 // A parsed config has the section of each of its layers; one built by hand may lack it.
                 _ => {}
             }
+            if let Some(m) = self.following_mlp() {
+                out.push((format!("{prefix}{}", names.mlp_norm), vec![d]));
+                mlp(&mut out, &prefix, (names.gate_up, names.down), m, d);
+            } else if let Some(e) = self.following_experts() {
+                out.push((format!("{prefix}{}", names.mlp_norm), vec![d]));
+                experts(&mut out, &prefix, &names.experts, e, d);
+            }
+            match (layer, &self.mlp, &self.experts) {
+                (LayerType::Mlp, Some(m), _) => mlp(&mut out, &prefix, (names.gate_up, names.down), m, d),
+                (LayerType::Experts, _, Some(e)) => experts(&mut out, &prefix, &names.experts, e, d),
+                _ => {}
+            }
         }
-        out.push(("norm.weight".to_owned(), vec![d]));
+        out.push((names.final_norm.to_owned(), vec![d]));
         if !self.tie_word_embeddings {
-            out.push(("lm_head.weight".to_owned(), vec![self.vocab_size, d]));
+            out.push((HEAD.to_owned(), vec![self.vocab_size, d]));
         }
         out
     }
@@ -34,37 +62,68 @@ impl Config {
 }
 
 fn mamba2(out: &mut Vec<Named>, prefix: &str, m: &Mamba2Config, d: usize) {
-    let (inner, channels, heads) = (m.d_inner(d), m.conv_channels(d), m.heads(d));
-    let mut add = |name: &str, shape: &[usize]| out.push((format!("{prefix}mixer.{name}"), shape.to_vec()));
-    add("in_proj.weight", &[m.in_proj_rows(d), d]);
-    if m.proj_bias {
-        add("in_proj.bias", &[m.in_proj_rows(d)]);
+    let (inner, channels) = (m.d_inner(), m.conv_channels());
+    let mut add = |name: &str, shape: &[usize]| out.push((format!("{prefix}{name}"), shape.to_vec()));
+    add("in_proj.weight", &[m.in_proj_rows(), d]);
+    if m.in_bias {
+        add("in_proj.bias", &[m.in_proj_rows()]);
     }
     add("conv1d.weight", &[channels, 1, m.d_conv]);
     if m.conv_bias {
         add("conv1d.bias", &[channels]);
     }
     for name in ["dt_bias", "A_log", "D"] {
-        add(name, &[heads]);
+        add(name, &[m.num_heads]);
     }
-    add("norm.weight", &[inner]);
+    if m.gate != GateMode::GateOnly {
+        add("norm.weight", &[inner]);
+    }
     add("out_proj.weight", &[d, inner]);
-    if m.proj_bias {
+    if m.out_bias {
         add("out_proj.bias", &[d]);
     }
 }
 
-fn attention(out: &mut Vec<Named>, prefix: &str, s: &SalConfig, d: usize) {
-    let (q, kv, f) = (s.q_width(), s.kv_width(), s.intermediate_size);
+fn attention(out: &mut Vec<Named>, prefix: &str, [q, kv]: [usize; 2], bias: bool, d: usize) {
+    for (name, rows, cols) in [("q", q, d), ("k", kv, d), ("v", kv, d), ("o", d, q)] {
+        out.push((format!("{prefix}{name}_proj.weight"), vec![rows, cols]));
+        if bias {
+            out.push((format!("{prefix}{name}_proj.bias"), vec![rows]));
+        }
+    }
+}
+
+fn mlp(out: &mut Vec<Named>, prefix: &str, (up, down): (&[&str], &str), m: &MlpConfig, d: usize) {
+    // Gate and up lie in one tensor, or in one each.
+    let rows = m.up_rows() / up.len();
+    let up = up.iter().map(|name| (*name, rows, d));
+    for (name, rows, cols) in up.chain([(down, d, m.intermediate_size)]) {
+        out.push((format!("{prefix}{name}"), vec![rows, cols]));
+        if m.bias {
+            out.push((format!("{prefix}{}", name.replace(".weight", ".bias")), vec![rows]));
+        }
+    }
+}
+
+fn experts(out: &mut Vec<Named>, prefix: &str, names: &ExpertNames, e: &ExpertsConfig, d: usize) {
+    let (count, width) = (e.routing.experts, e.latent.unwrap_or(d));
     let mut add = |name: &str, shape: &[usize]| out.push((format!("{prefix}{name}"), shape.to_vec()));
-    add("gate.weight", &[2, d]);
-    add("gate.bias", &[2]);
-    add("attn.q_proj.weight", &[q, d]);
-    add("attn.k_proj.weight", &[kv, d]);
-    add("attn.v_proj.weight", &[kv, d]);
-    add("attn.o_proj.weight", &[d, q]);
-    add("mlp_norm.weight", &[d]);
-    add("mlp.gate_proj.weight", &[f, d]);
-    add("mlp.up_proj.weight", &[f, d]);
-    add("mlp.down_proj.weight", &[d, f]);
+    add(names.router, &[count, d]);
+    if e.routing.sigmoid {
+        add(names.correction, &[count]);
+    }
+    for (name, rows, cols) in [(names.up, e.expert.up_rows(), width), (names.down, width, e.expert.intermediate_size)] {
+        if name.contains('#') {
+            (0..count).for_each(|i| add(&name.replace('#', &i.to_string()), &[rows, cols]));
+        } else {
+            add(name, &[count, rows, cols]);
+        }
+    }
+    if e.latent.is_some() {
+        add(names.latent[0], &[width, d]);
+        add(names.latent[1], &[d, width]);
+    }
+    if let Some(shared) = &e.shared {
+        mlp(out, prefix, (names.shared_up, names.shared_down), shared, d);
+    }
 }

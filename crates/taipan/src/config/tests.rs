@@ -45,8 +45,8 @@ fn reads_every_key() {
     assert_eq!((c.vocab_size, c.hidden_size, c.tie_word_embeddings), (64, 32, false));
     assert_eq!(c.layer_types, [LayerType::Mamba2, LayerType::SelectiveAttention]);
     let m = c.mamba2.as_ref().unwrap();
-    assert_eq!((m.heads(32), m.d_inner(32), m.conv_channels(32), m.in_proj_rows(32)), (8, 64, 128, 200));
-    assert_eq!((m.time_step_limit, m.norm_eps, m.proj_bias), ((0.001, 0.2), 1e-4, true));
+    assert_eq!((m.num_heads, m.d_inner(), m.conv_channels(), m.in_proj_rows()), (8, 64, 128, 200));
+    assert_eq!((m.time_step_limit, m.norm_eps, m.in_bias && m.out_bias), ((0.001, 0.2), 1e-4, true));
     let s = c.selective_attention.as_ref().unwrap();
     assert_eq!((s.q_width(), s.kv_width(), s.rope_theta), (32, 16, Some(10000.0)));
     assert_eq!((c.bos_token_id, c.eos_token_ids, c.max_trained_length), (Some(1), vec![2, 3], Some(4096)));
@@ -77,7 +77,7 @@ fn optional_keys_have_the_documented_defaults() {
     assert_eq!((c.tie_word_embeddings, c.rms_norm_eps), (true, 1e-5));
     assert_eq!((c.bos_token_id, c.eos_token_ids.len(), c.max_trained_length), (None, 0, None));
     let m = c.mamba2.unwrap();
-    assert_eq!((m.chunk_size, m.conv_bias, m.proj_bias, m.norm_eps), (256, true, false, 1e-5));
+    assert_eq!((m.chunk_size, m.conv_bias, m.in_bias || m.out_bias, m.norm_eps), (256, true, false, 1e-5));
     assert_eq!(m.time_step_limit, (0.0, f32::INFINITY));
     let s = c.selective_attention.unwrap();
     assert_eq!((s.num_key_value_heads, s.rope_theta, s.attention_budget), (4, None, None));
@@ -229,7 +229,7 @@ fn messages() {
     );
     assert_eq!(
         message(&with("/model_type", json!("llama"))),
-        "config.json: model_type \"llama\" is not supported | model-unsupported | this build runs model_type \"taipan\" only"
+        "config.json: model_type \"llama\" is not supported | model-unsupported | this build runs taipan, mamba2, granitemoehybrid, bamba, falcon_h1, nemotron_h and the original layout of Mamba-2"
     );
     let cut = Config::from_json(b"{\"vocab_size\": 1").unwrap_err();
     assert_eq!(cut.to_string(), "config.json: not valid JSON: EOF while parsing an object at line 1 column 16");

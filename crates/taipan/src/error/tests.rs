@@ -16,7 +16,7 @@ fn samples() -> Vec<(Error, &'static str, &'static str, &'static str)> {
         (
             Error::NoWeights { dir: "model".into() },
             "weights-missing",
-            "model: neither model.safetensors nor model.safetensors.index.json is there",
+            "model: there is no model.safetensors, no model.safetensors.index.json and no pytorch_model.bin",
             "name a folder that holds config.json and safetensors weights; other formats must be converted first",
         ),
         (

@@ -1,20 +1,26 @@
 //! `h ← h + out_proj(gated_norm(mixer(in_proj(RMSNorm(h)))))` (arXiv 2405.21060; spec §1.1).
 
 use taipan_kernels::{
-    BmmChunk, Call, CausalConv1d, ChunkCumsum, ChunkScan, ChunkState, ConvAppend, Epilogue, Matvec, MixerUpdate, Norm,
-    RmsNorm, RmsNormGated, Rows, StatePassing,
+    BmmChunk, Call, CausalConv1d, ChunkCumsum, ChunkScan, ChunkState, ConvAppend, Epilogue, MixerUpdate, Norm, RmsNorm,
+    RmsNormGated, Rows, StatePassing,
 };
 use taipan_reference::GateMode;
 
-use super::{Context, matmul};
+use super::{Context, matmul, matvec};
 use crate::description::Mamba2Layer;
 
 impl Mamba2Layer {
     /// A segment of tokens, in the chunked form.
     pub(super) fn prefill(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+        let s = cx.scratch;
+        calls.push(RmsNorm { norm: self.norm, eps: cx.eps, x: s.hidden, out: s.normed }.into());
+        self.prefill_normed(cx, calls);
+    }
+
+    /// A segment of tokens whose norm is there already.
+    pub(super) fn prefill_normed(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
         let (s, control, chunk, mixer) = (cx.scratch, cx.common.control, cx.chunk(), self.mixer);
         let raw = s.projected;
-        calls.push(RmsNorm { norm: self.norm, eps: cx.eps, x: s.hidden, out: s.normed }.into());
         calls.push(matmul(cx, self.in_proj, self.in_bias, s.normed, raw, Epilogue::Store));
         calls.push(CausalConv1d { mixer, raw, conv_state: self.conv_state, control, out: s.xbc }.into());
         calls.push(ConvAppend { mixer, raw, control, conv_state: self.conv_state }.into());
@@ -25,28 +31,21 @@ impl Mamba2Layer {
         calls
             .push(ChunkScan { mixer, chunk, xbc: s.xbc, da: s.da, cb: s.cb, states: s.states, control, y: s.y }.into());
         calls.push(self.gated_norm(s.y, raw, s.gated));
-        calls.push(matmul(cx, self.out_proj, self.out_bias, s.gated, s.hidden, Epilogue::Add));
+        calls.push(matmul(cx, self.out_proj, self.out_bias, s.gated, s.hidden, Epilogue::Add(self.out_scale)));
     }
 
-    /// One token, in the recurrent form: three dispatches, and a fourth where the gate comes after the norm.
-    pub(super) fn decode(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+    /// One token, first part: it reads the residual stream.
+    pub(super) fn read(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+        let (s, norm) = (cx.scratch, Some(cx.norm(self.norm)));
+        calls.push(matvec(cx, self.in_proj, self.in_bias, norm, s.hidden, s.projected, Epilogue::Store));
+    }
+
+    /// One token, the rest, in the recurrent form: it adds to the residual stream. Two dispatches, and a third where the
+    /// gate comes after the norm.
+    pub(super) fn add(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
         let (s, control) = (cx.scratch, cx.common.control);
         // The norm goes in front of out_proj, so what comes before it can only be the gate, or nothing.
         let gate = self.gate_mode != GateMode::NormBeforeGate;
-        calls.push(
-            Matvec {
-                weight: self.in_proj,
-                bias: self.in_bias,
-                norm: Some(Norm { weight: self.norm, eps: cx.eps, groups: 1 }),
-                x: s.hidden,
-                y: s.projected,
-                epilogue: Epilogue::Store,
-                control,
-                selection: None,
-                only_selected: false,
-            }
-            .into(),
-        );
         calls.push(
             MixerUpdate {
                 mixer: self.mixer,
@@ -62,40 +61,34 @@ impl Mamba2Layer {
         if !gate {
             calls.push(self.gated_norm(s.y, s.projected, s.gated));
         }
-        calls.push(
-            Matvec {
-                weight: self.out_proj,
-                bias: self.out_bias,
-                norm: self.fused_norm(),
-                x: if gate { s.y } else { s.gated },
-                y: s.hidden,
-                epilogue: Epilogue::Add,
-                control,
-                selection: None,
-                only_selected: false,
-            }
-            .into(),
-        );
+        let x = if gate { s.y } else { s.gated };
+        calls.push(matvec(
+            cx,
+            self.out_proj,
+            self.out_bias,
+            self.fused_norm(),
+            x,
+            s.hidden,
+            Epilogue::Add(self.out_scale),
+        ));
     }
 
     /// The gated norm as a prologue of out_proj.
     fn fused_norm(&self) -> Option<Norm> {
-        (self.gate_mode == GateMode::NormAfterGate).then_some(Norm {
-            weight: self.gated_norm,
-            eps: self.gated_eps,
-            groups: self.mixer.groups,
-        })
+        let weight = self.gated_norm.filter(|_| self.gate_mode == GateMode::NormAfterGate)?;
+        Some(Norm { weight, eps: self.gated_eps, groups: self.mixer.groups })
     }
 
     fn gated_norm(&self, y: Rows, z: Rows, out: Rows) -> Call {
         RmsNormGated {
-            norm: Some(self.gated_norm),
+            norm: self.gated_norm,
             eps: self.gated_eps,
             groups: self.mixer.groups,
             mode: self.gate_mode,
             y,
             z,
             z_at: 0,
+            z_scale: self.mixer.z_scale,
             out,
         }
         .into()

@@ -1,6 +1,9 @@
 //! From a description to lists of calls, one list per thing a session does.
 
+mod attention;
+mod experts;
 mod mamba2;
+mod mlp;
 mod selective_attention;
 
 use taipan_kernels::{Call, Embed, Epilogue, Matmul, Matrix, Matvec, Norm, Over, RmsNorm, Rows, Sample, Vector};
@@ -23,12 +26,31 @@ impl Context<'_> {
     fn segment(&self) -> u32 {
         self.shape.segment as u32
     }
+
+    /// A norm of the residual stream.
+    fn norm(&self, weight: Vector) -> Norm {
+        Norm { weight, eps: self.eps, groups: 1 }
+    }
 }
 
 /// A product over all tokens of the segment.
 fn matmul(cx: &Context<'_>, weight: Matrix, bias: Option<Vector>, x: Rows, y: Rows, epilogue: Epilogue) -> Call {
     let over = Over::Tokens { first: 0, most: cx.segment() };
     Matmul { weight, bias, x, y, epilogue, over, control: cx.common.control, selected: None }.into()
+}
+
+/// A product of the segment's last token.
+fn matvec(
+    cx: &Context<'_>,
+    weight: Matrix,
+    bias: Option<Vector>,
+    norm: Option<Norm>,
+    x: Rows,
+    y: Rows,
+    epilogue: Epilogue,
+) -> Call {
+    let control = cx.common.control;
+    Matvec { weight, bias, norm, x, y, epilogue, control, selection: None, only_selected: false }.into()
 }
 
 /// The programs of a model: flat data, the same for every device, or what a device makes of each.
@@ -67,16 +89,8 @@ impl Programs {
         let cx = Context { common: &d.common, scratch: &d.scratch, shape: d.shape, eps: d.eps };
         let (mut prefill, mut decode) = (vec![embed(&cx, d)], vec![embed(&cx, d)]);
         for layer in &d.layers {
-            match layer {
-                Layer::Mamba2(layer) => {
-                    layer.prefill(&cx, &mut prefill);
-                    layer.decode(&cx, &mut decode);
-                }
-                Layer::SelectiveAttention(layer) => {
-                    layer.prefill(&cx, &mut prefill);
-                    layer.decode(&cx, &mut decode);
-                }
-            }
+            layer.prefill(&cx, &mut prefill);
+            layer.decode(&cx, &mut decode);
         }
         prefill.push(head(&cx, d));
         decode.push(head(&cx, d));
@@ -91,24 +105,53 @@ impl Programs {
     }
 }
 
+impl Layer {
+    fn prefill(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+        match self {
+            Layer::Mamba2(layer) => layer.prefill(cx, calls),
+            Layer::SelectiveAttention(layer) => layer.prefill(cx, calls),
+            Layer::Attention(layer) => layer.prefill(cx, calls),
+            Layer::Mlp(layer) => layer.prefill(cx, calls),
+            Layer::Experts(layer) => layer.prefill(cx, calls),
+            Layer::Parallel(mixer, attention) => {
+                mixer.prefill(cx, calls);
+                // The same norm: what it made of the stream before the mixer added to it is still there.
+                attention.prefill_normed(cx, calls);
+            }
+        }
+    }
+
+    fn decode(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+        match self {
+            Layer::Mamba2(layer) => {
+                layer.read(cx, calls);
+                layer.add(cx, calls);
+            }
+            Layer::SelectiveAttention(layer) => layer.decode(cx, calls),
+            Layer::Attention(layer) => {
+                layer.read(cx, calls);
+                layer.add(cx, calls);
+            }
+            Layer::Mlp(layer) => layer.decode(cx, calls),
+            Layer::Experts(layer) => layer.decode(cx, calls),
+            Layer::Parallel(mixer, attention) => {
+                // Both read the stream before either adds to it.
+                mixer.read(cx, calls);
+                attention.read(cx, calls);
+                mixer.add(cx, calls);
+                attention.add(cx, calls);
+            }
+        }
+    }
+}
+
 fn embed(cx: &Context<'_>, d: &Description) -> Call {
     let Common { control, ids, recent, .. } = *cx.common;
-    Embed { table: d.embedding, scale: 1.0, ids, control, recent, hidden: cx.scratch.hidden }.into()
+    Embed { table: d.embedding, scale: d.embedding_scale, ids, control, recent, hidden: cx.scratch.hidden }.into()
 }
 
 fn head(cx: &Context<'_>, d: &Description) -> Call {
-    Matvec {
-        weight: d.head,
-        bias: None,
-        norm: Some(Norm { weight: d.norm, eps: d.eps, groups: 1 }),
-        x: cx.scratch.hidden,
-        y: cx.common.logits,
-        epilogue: Epilogue::Store,
-        control: cx.common.control,
-        selection: None,
-        only_selected: false,
-    }
-    .into()
+    matvec(cx, d.head, None, Some(cx.norm(d.norm)), cx.scratch.hidden, cx.common.logits, Epilogue::Store)
 }
 
 fn logit_tile(cx: &Context<'_>, d: &Description, first: usize) -> Call {

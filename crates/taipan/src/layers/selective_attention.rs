@@ -1,4 +1,4 @@
-//! The gate picks the tokens that attend; a selected one becomes `(1 − α)·h + α·o`; then an MLP for all (spec §1.2).
+//! The gate picks the tokens that attend; a selected one becomes `(1 − α)·h + α·o` (spec §1.2).
 
 use taipan_kernels::{
     Call, Compact, Epilogue, KvAppend, Matmul, Matvec, Norm, Over, RmsNorm, Rotary, Rows, Selected, TokenGate,
@@ -26,7 +26,7 @@ impl SalLayer {
             kv,
             ring: self.ring,
             control: cx.common.control,
-            selected: self.selected(cx, ATTENTION),
+            selected: Some(self.selected(cx, ATTENTION)),
             out: cx.scratch.attended,
         }
         .into()
@@ -79,12 +79,9 @@ impl SalLayer {
             ..q
         };
         calls.push(o.into());
-        calls.push(RmsNorm { norm: self.mlp_norm, eps: cx.eps, x: s.hidden, out: s.normed }.into());
-        calls.push(matmul(cx, self.gate_up, None, s.normed, s.mlp, Epilogue::Swiglu));
-        calls.push(matmul(cx, self.down, None, s.mlp, s.hidden, Epilogue::Add));
     }
 
-    /// One token, six dispatches; unselected, three of them return at once.
+    /// One token, four dispatches; unselected, three of them return at once.
     pub(super) fn decode(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
         let (s, control) = (cx.scratch, cx.common.control);
         calls.push(
@@ -118,18 +115,5 @@ impl SalLayer {
         calls.push(self.attention(cx, None));
         let o = Matvec { weight: self.o_proj, norm: None, x: s.attended, y: s.hidden, epilogue: Epilogue::Mix, ..q };
         calls.push(o.into());
-        let up = Matvec {
-            weight: self.gate_up,
-            norm: Some(Norm { weight: self.mlp_norm, eps: cx.eps, groups: 1 }),
-            x: s.hidden,
-            y: s.mlp,
-            epilogue: Epilogue::Swiglu,
-            selection: None,
-            only_selected: false,
-            ..q
-        };
-        calls.push(up.into());
-        let down = Matvec { weight: self.down, norm: None, x: s.mlp, y: s.hidden, epilogue: Epilogue::Add, ..up };
-        calls.push(down.into());
     }
 }

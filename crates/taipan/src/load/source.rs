@@ -7,7 +7,7 @@ use super::WeightDtype;
 use crate::description::MatrixRecipe;
 use crate::error::{Error, Result};
 use crate::quant::{Quant, QuantRows, RowMut};
-use crate::weights::{Tensor, Weights};
+use crate::weights::{Dtype, Headers, Tensor, Weights};
 
 /// Reads matrices row by row from the tensors they are made of.
 pub(crate) struct Source<'a> {
@@ -20,19 +20,25 @@ impl<'a> Source<'a> {
     /// Opens the tensors of a matrix.
     pub(crate) fn open(weights: &'a Weights, recipe: &'a MatrixRecipe, dtype: WeightDtype) -> Result<Self> {
         let tensors = recipe.tensors.iter().map(|name| weights.get(name)).collect::<Result<Vec<_>>>()?;
-        let format = dtype.format().unwrap_or_else(|| stored_format(&tensors));
+        let format = dtype.format().unwrap_or_else(|| common(tensors.iter().map(|t| t.dtype)));
         Ok(Self { tensors, recipe, format })
     }
 
     /// The tensor that a row of the matrix comes from, and which of its rows it is.
     fn place(&self, row: usize) -> (&Tensor<'a>, usize) {
-        let count = self.tensors.len();
         if self.recipe.interleave {
-            return (&self.tensors[row % count], row / count);
+            return match &self.tensors[..] {
+                [halves] => {
+                    let block = self.recipe.rows / self.recipe.blocks;
+                    let (first, row) = (row / block * block, row % block);
+                    (halves, first + row % 2 * (block / 2) + row / 2)
+                }
+                tensors => (&tensors[row % 2], row / 2),
+            };
         }
         let mut at = row;
         let holds = |t: &&Tensor<'_>| {
-            let rows = t.info.shape[0];
+            let rows = t.info.elements() / self.recipe.cols;
             let here = at < rows;
             at -= if here { 0 } else { rows };
             here
@@ -80,7 +86,7 @@ impl<'a> Source<'a> {
 
 /// Reads a row of a tensor; every number is finite.
 fn read(tensor: &Tensor<'_>, row: usize, out: &mut [f32]) -> Result<()> {
-    tensor.read_f32(row * (tensor.info.elements() / tensor.info.shape[0]), out);
+    tensor.read_f32(row * out.len(), out);
     // Here and not over whole tensors in front, so that a large one is read once and loading can be given up soon.
     if out.iter().fold(false, |any, x| any | !x.is_finite()) {
         tensor.check_finite()?;
@@ -117,9 +123,15 @@ fn round_row(row: &mut [f32], round: impl Fn(f32) -> f32) -> Option<(usize, f32)
     None
 }
 
+/// The format in which a matrix is stored on a device.
+pub(crate) fn format_of(headers: &Headers, recipe: &MatrixRecipe, dtype: WeightDtype) -> Result<WeightFormat> {
+    let stored = recipe.tensors.iter().map(|name| headers.get(name)?.dtype()).collect::<Result<Vec<_>>>()?;
+    Ok(dtype.format().unwrap_or_else(|| common(stored.into_iter())))
+}
+
 /// The format that holds all tensors of a matrix exactly.
-fn stored_format(tensors: &[Tensor<'_>]) -> WeightFormat {
-    let mut formats = tensors.iter().map(|t| t.dtype.format());
+fn common(stored: impl Iterator<Item = Dtype>) -> WeightFormat {
+    let mut formats = stored.map(Dtype::format);
     let first = formats.next().unwrap_or(WeightFormat::F32);
     if formats.all(|format| format == first) { first } else { WeightFormat::F32 }
 }

@@ -5,8 +5,10 @@ mod memory;
 mod prefill;
 mod weights;
 
+use std::borrow::Cow;
+
 use taipan_gpu::give_way;
-use taipan_kernels::{BufferId, Call, Embed, Epilogue, Matmul, Matvec, MixerUpdate, Over};
+use taipan_kernels::{BufferId, Call, Embed, Epilogue, Experts, Matmul, Matvec, MixerUpdate, Over};
 use taipan_kernels::{Rows, Sample, TokenGateKv, Vector, control, sampler, selection};
 use taipan_reference as reference;
 use taipan_reference::{Conv, Heads, RECENT, Sampling};
@@ -60,6 +62,7 @@ fn step(dense: Dense, call: &Call, w: &Weights, m: &mut Memory, n: usize) {
                 let (y, z) = (&m.f32(c.y.buffer)[..n * cols], &m.f32(c.z.buffer)[..n * z_cols]);
                 let (norm, groups) = (c.norm.map_or(&[][..], |v| w.f32(v)), c.groups as usize);
                 let out = &mut out[..n * cols];
+                let z = &scaled(z, c.z_scale);
                 reference::rms_norm_gated(y, z, z_cols, z_at, norm, c.eps, cols, groups, c.mode, out);
             });
         }
@@ -67,6 +70,7 @@ fn step(dense: Dense, call: &Call, w: &Weights, m: &mut Memory, n: usize) {
         Call::Matmul(c) => matmul(dense, c, w, m),
         Call::MixerUpdate(c) => mixer_update(c, w, m),
         Call::TokenGateKv(c) => token_gate_kv(dense, c, w, m),
+        Call::Experts(c) => experts(c, w, m, n),
         Call::Sample(c) => sample(c, m),
         _ => prefill::step(call, w, m, n),
     }
@@ -101,10 +105,20 @@ fn embed(c: &Embed, w: &Weights, m: &mut Memory) {
 fn finish(epilogue: Epilogue, alpha: f32, v: &[f32], y: &mut [f32]) {
     match epilogue {
         Epilogue::Store => y.copy_from_slice(v),
-        Epilogue::Add => y.iter_mut().zip(v).for_each(|(y, v)| *y += v),
+        Epilogue::Add(scale) => y.iter_mut().zip(v).for_each(|(y, v)| *y += scale * v),
         Epilogue::Mix => reference::mix_back(v, v.len(), &[alpha], &[0], y),
-        Epilogue::Swiglu => reference::swiglu(v, y.len(), y),
+        Epilogue::Swiglu(1.0) => reference::swiglu(v, y.len(), y),
+        Epilogue::Swiglu(scale) => {
+            let scaled: Vec<f32> = v.chunks_exact(2).flat_map(|v| [scale * v[0], v[1]]).collect();
+            reference::swiglu(&scaled, y.len(), y);
+        }
+        Epilogue::Relu2 => y.iter_mut().zip(v).for_each(|(y, v)| *y = reference::relu2(f64::from(*v)) as f32),
     }
+}
+
+/// A factor of 1 costs no copy.
+fn scaled(x: &[f32], factor: f32) -> Cow<'_, [f32]> {
+    if factor == 1.0 { Cow::Borrowed(x) } else { x.iter().map(|x| factor * x).collect() }
 }
 
 fn add_bias(bias: Option<Vector>, w: &Weights, v: &mut [f32]) {
@@ -180,6 +194,20 @@ fn matmul(dense: Dense, c: &Matmul, w: &Weights, m: &mut Memory) {
     });
 }
 
+fn experts(c: &Experts, w: &Weights, m: &mut Memory, n: usize) {
+    let (rows, cols, top) = (c.rows as usize, c.weight.cols as usize, c.top as usize);
+    let packed = &w.matrices[c.weight.id as usize];
+    let matrix = |expert: usize| {
+        let mut dense = vec![0.0; rows * cols];
+        dense.chunks_exact_mut(cols).zip(expert * rows..).for_each(|(row, at)| packed.row(at, row));
+        dense
+    };
+    m.write(c.y.buffer, |m, y| {
+        let routes = &m.u32(c.routes)[..2 * n * top];
+        reference::experts(c.projection, cols, top, m.f32(c.x.buffer), routes, matrix, c.y.cols as usize, y);
+    });
+}
+
 fn mixer_update(c: &MixerUpdate, w: &Weights, m: &mut Memory) {
     let k = &c.mixer;
     let (inner, channels, heads) = (k.inner() as usize, k.channels() as usize, k.heads as usize);
@@ -195,13 +223,14 @@ fn mixer_update(c: &MixerUpdate, w: &Weights, m: &mut Memory) {
     });
     let mut y = vec![0.0; inner];
     let (x, bc) = xbc.split_at(inner);
-    let dt_raw = &raw[k.dt_at() as usize..];
+    let dt_raw = &scaled(&raw[k.dt_at() as usize..], k.dt_scale);
     m.write(c.ssm, |_, ssm| {
         let heads = per_head(w.f32(k.per_head), heads);
         wide::selective_state_update(&k.ssm(), &heads, x, &bc[..gn], &bc[gn..], dt_raw, ssm, &mut y);
     });
     if c.gate {
-        y.iter_mut().zip(&raw).for_each(|(y, z)| *y = (f64::from(*y) * reference::silu(f64::from(*z))) as f32);
+        let z = scaled(&raw[..inner], k.z_scale);
+        y.iter_mut().zip(&z[..]).for_each(|(y, z)| *y = (f64::from(*y) * reference::silu(f64::from(*z))) as f32);
     }
     m.write(c.y.buffer, |_, out| out[..inner].copy_from_slice(&y));
 }

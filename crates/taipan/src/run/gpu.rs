@@ -64,6 +64,11 @@ impl Memory {
         Self(buffers)
     }
 
+    /// Puts another buffer in the place of one.
+    pub(crate) fn replace(&mut self, index: u32, buffer: Buffer) {
+        self.0[index as usize] = buffer;
+    }
+
     /// The buffers in the order of their ids.
     #[must_use]
     pub fn list(&self) -> &[Buffer] {
@@ -186,7 +191,7 @@ impl Dispatch {
         piece: Piece,
         matrix: Option<(&Buffer, WeightFormat)>,
     ) -> Self {
-        let launch = call.launch(piece);
+        let launch = call.launch_tuned(piece, gpu.tuning());
         let vectors: Vec<_> = launch.vectors.iter().map(|v| v.map(|v| &weights.vectors[v.id as usize])).collect();
         let prepared = gpu.prepare(decl, &launch, matrix, &vectors);
         Self { prepared, buffers: launch.buffers }

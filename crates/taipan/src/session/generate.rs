@@ -179,7 +179,8 @@ impl Generation<'_> {
         }
         self.made += 1;
         let more = self.options.max_tokens.is_none_or(|most| self.made < most);
-        let id = self.session.next_id(more).await?;
+        let traced = self.session.tracing;
+        let id = if traced { self.session.next_id_traced().await? } else { self.session.next_id(more).await? };
         self.deliver(id)
     }
 

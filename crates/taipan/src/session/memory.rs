@@ -3,8 +3,8 @@
 use taipan_gpu::{Buffer, Readback, Reading};
 use taipan_kernels::{BufferDesc, BufferId};
 
-use crate::description::Description;
-use crate::error::Result;
+use crate::description::{Description, PAGE};
+use crate::error::{Error, Result};
 use crate::layers::Programs;
 use crate::model::{Backend, GpuModel, Inner};
 use crate::run::{cpu, gpu};
@@ -42,7 +42,8 @@ pub(super) struct GpuMemory {
     bound: Programs<gpu::BoundProgram>,
 }
 
-fn desc(d: &Description, id: BufferId) -> &BufferDesc {
+/// A buffer as the model describes it.
+fn described(d: &Description, id: BufferId) -> &BufferDesc {
     match id {
         BufferId::State(i) => &d.state.list()[i as usize],
         BufferId::Scratch(i) => &d.scratch_buffers.list()[i as usize],
@@ -63,6 +64,43 @@ impl Memory {
         })
     }
 
+    /// A buffer as it is: a cache has grown with its text.
+    fn desc(&self, model: &Inner, id: BufferId) -> BufferDesc {
+        let d = &model.description;
+        let mut desc = described(d, id).clone();
+        if d.caches().any(|cache| cache == id) {
+            desc.rows = self.capacity(model);
+        }
+        desc
+    }
+
+    /// Tokens that the caches of full attention have room for; without such layers a text has no end.
+    pub(super) fn capacity(&self, model: &Inner) -> usize {
+        let Some(id) = model.description.caches().next() else { return usize::MAX };
+        let desc = described(&model.description, id);
+        match (self, &model.backend) {
+            (Self::Gpu(g), Backend::Gpu(m)) => g.buffer(m, id).bytes() as usize / (4 * desc.stride()),
+            (Self::Cpu(c), _) => c.f32(id).len() / desc.cols,
+            _ => unreachable!("{MISMATCH}"),
+        }
+    }
+
+    /// Makes room for `tokens` tokens in the caches, in whole pages and by half of what there is, so that a long text is
+    /// not copied at every step.
+    pub(super) fn reserve(&mut self, model: &Inner, tokens: usize) -> Result<()> {
+        let capacity = self.capacity(model);
+        if tokens <= capacity {
+            return Ok(());
+        }
+        let rows = tokens.max(capacity + capacity / 2).next_multiple_of(PAGE);
+        let d = &model.description;
+        match (self, &model.backend) {
+            (Self::Gpu(g), Backend::Gpu(m)) => g.grow(d, m, tokens, rows),
+            (Self::Cpu(c), _) => d.caches().try_for_each(|id| c.grow(id, rows * described(d, id).cols)),
+            _ => unreachable!("{MISMATCH}"),
+        }
+    }
+
     /// Overwrites words of a state buffer of words, from word `at` on.
     pub(super) fn write(&mut self, model: &Inner, id: BufferId, at: usize, words: &[u32]) {
         match (self, &model.backend) {
@@ -74,10 +112,9 @@ impl Memory {
 
     /// Overwrites a whole buffer from its dense form.
     pub(super) fn write_dense(&mut self, model: &Inner, id: BufferId, words: &[u32]) {
+        let desc = self.desc(model, id);
         match (self, &model.backend) {
-            (Self::Gpu(g), Backend::Gpu(m)) => {
-                m.gpu.write_dense(g.buffer(m, id), desc(&model.description, id), words);
-            }
+            (Self::Gpu(g), Backend::Gpu(m)) => m.gpu.write_dense(g.buffer(m, id), &desc, words),
             (Self::Cpu(c), _) => c.set_words(id, words),
             _ => unreachable!("{MISMATCH}"),
         }
@@ -85,10 +122,9 @@ impl Memory {
 
     /// The dense form of a whole buffer.
     pub(super) async fn read_dense(&mut self, model: &Inner, id: BufferId) -> Result<Vec<u32>> {
+        let desc = self.desc(model, id);
         match (self, &model.backend) {
-            (Self::Gpu(g), Backend::Gpu(m)) => {
-                Ok(m.gpu.read_dense(g.buffer(m, id), desc(&model.description, id)).await?)
-            }
+            (Self::Gpu(g), Backend::Gpu(m)) => Ok(m.gpu.read_dense(g.buffer(m, id), &desc).await?),
             (Self::Cpu(c), _) => Ok(c.get(id).to_words()),
             _ => unreachable!("{MISMATCH}"),
         }
@@ -132,7 +168,7 @@ impl Memory {
                 for (run, ids) in steps {
                     m.programs.get(*run).encode(g.bound.get(*run), &mut encoder, tokens);
                     for id in ids {
-                        let desc = desc(&model.description, *id);
+                        let desc = described(&model.description, *id);
                         copies.push((m.gpu.copy_whole(&mut encoder, g.buffer(m, *id), desc), desc));
                     }
                 }
@@ -217,7 +253,11 @@ impl Memory {
     pub(super) fn fork(&self, model: &Inner) -> Result<Self> {
         match (self, &model.backend) {
             (Self::Gpu(g), Backend::Gpu(m)) => {
-                let copy = Self::new(model)?;
+                let mut copy = Self::new(model)?;
+                let capacity = self.capacity(model);
+                if capacity < usize::MAX {
+                    copy.reserve(model, capacity)?;
+                }
                 let Self::Gpu(to) = &copy else { unreachable!("{MISMATCH}") };
                 let mut encoder = m.gpu.encoder();
                 g.state.copy_to(&to.state, &m.gpu, &mut encoder);
@@ -238,6 +278,37 @@ impl Memory {
 const MISMATCH: &str = "a session's memory is of its model's device";
 
 impl GpuMemory {
+    /// Moves the caches to buffers of so many rows, or of as many as a binding holds and `tokens` need.
+    fn grow(&mut self, d: &Description, m: &GpuModel, tokens: usize, rows: usize) -> Result<()> {
+        let mut encoder = m.gpu.encoder();
+        let mut grown = Vec::new();
+        for id in d.caches() {
+            let BufferId::State(index) = id else { unreachable!("a cache is a session's") };
+            let mut desc = described(d, id).clone();
+            let row = 4 * desc.stride() as u64;
+            let most = (m.gpu.max_binding() / row) as usize;
+            if tokens > most {
+                return Err(Error::LimitTooSmall {
+                    limit: "maxStorageBufferBindingSize".to_owned(),
+                    needed: tokens as u64 * row,
+                    available: m.gpu.max_binding(),
+                    what: format!("a text of {tokens} tokens"),
+                });
+            }
+            desc.rows = rows.min(most);
+            let buffer = m.gpu.buffer_for(&desc);
+            m.gpu.copy(&mut encoder, self.buffer(m, id), &buffer);
+            grown.push((index, buffer));
+        }
+        m.gpu.submit(encoder);
+        m.gpu.check()?;
+        for (index, buffer) in grown {
+            self.state.replace(index, buffer);
+        }
+        self.bound = m.programs.map(|p| p.bind(&m.gpu, &self.state, &m.scratch));
+        Ok(m.gpu.check()?)
+    }
+
     /// Bytes of the state on the device.
     pub(super) fn bytes(&self) -> u64 {
         self.state.bytes()

@@ -7,12 +7,13 @@ mod generate;
 mod memory;
 mod save;
 mod segment;
+mod trace;
 
 pub use bound::AttentionBound;
 pub use generate::{Finish, GenerateOptions, Token};
 
 use serde::Serialize;
-use taipan_kernels::{control, selection};
+use taipan_kernels::{Attention, control, selection};
 use taipan_reference::sal;
 
 use crate::error::{Error, Result};
@@ -28,16 +29,21 @@ use memory::{Memory, Run};
 pub struct SessionOptions {
     /// Hard bound on the tokens that attend; none by default, so that a model computes what it was trained to compute.
     pub attention_bound: Option<AttentionBound>,
+    /// Most tokens of a text, for a model with full attention, whose memory grows with it; by default as many as the
+    /// device can hold. Other models have no use for it.
+    pub context: Option<usize>,
 }
 
 /// One text in progress.
 ///
-/// Its memory is the same at a thousand tokens and at a million. Methods take the session by `&mut`; sessions of one model
+/// Its memory is the same at a thousand tokens and at a million, but for keys and values of full attention, where a model
+/// has that. Methods take the session by `&mut`; sessions of one model
 /// may be used in any order, interleaved step by step.
 pub struct Session {
     model: Model,
     memory: Memory,
     bound: Option<AttentionBound>,
+    context: usize,
     /// Tokens that went through the layers.
     consumed: u32,
     /// The last delivered token, where it has not gone through the layers yet.
@@ -50,6 +56,7 @@ pub struct Session {
     decoder: TextDecoder,
     held: String,
     trace: GateTrace,
+    tracing: bool,
     /// What the tokens of `generate` cost.
     decoded: Decoded,
     /// Steps of `generate` that are not delivered.
@@ -117,6 +124,7 @@ impl Session {
             model,
             memory,
             bound: options.attention_bound,
+            context: options.context.unwrap_or(Attention::EVERYTHING as usize),
             consumed: 0,
             pending: None,
             pending_on_device: false,
@@ -124,6 +132,7 @@ impl Session {
             decoder: TextDecoder::default(),
             held: String::new(),
             trace: GateTrace::default(),
+            tracing: false,
             decoded: Decoded::default(),
             ahead: Ahead::default(),
         };
@@ -207,7 +216,7 @@ impl Session {
             total += new;
             // With segments of one token the pending one goes alone.
             for part in segment.chunks(size) {
-                self.run_segment(part, &[(Run::Prefill, Vec::new())]).await?;
+                self.feed(part).await?;
             }
             // Let the device keep up: its queue would otherwise grow with the prompt.
             if self.model.0.device.as_gpu().is_some() {
@@ -222,11 +231,23 @@ impl Session {
         self.held.clear();
     }
 
-    fn make_room(&self, n: usize) -> Result<u32> {
-        u32::try_from(n)
-            .ok()
-            .and_then(|n| self.consumed.checked_add(n))
-            .ok_or_else(|| Error::Unsupported { what: format!("a text of more than {} tokens", u32::MAX) })
+    /// Tokens there will be after `n` more, for which there is room.
+    fn make_room(&mut self, n: usize) -> Result<u32> {
+        let consumed = u32::try_from(n).ok().and_then(|n| self.consumed.checked_add(n));
+        let consumed =
+            consumed.ok_or_else(|| Error::Unsupported { what: format!("a text of more than {} tokens", u32::MAX) })?;
+        self.reserve(consumed)?;
+        Ok(consumed)
+    }
+
+    /// Room for so many tokens, where each takes some.
+    fn reserve(&mut self, tokens: u32) -> Result<()> {
+        let model = self.model.0.clone();
+        let tokens = tokens as usize;
+        if model.description.caches().next().is_some() && tokens > self.context {
+            return Err(Error::ContextFull { tokens, context: self.context });
+        }
+        self.memory.reserve(&model, tokens)
     }
 
     fn set_tokens(&mut self, n: usize) {
@@ -266,15 +287,14 @@ impl Session {
         let model = self.model.0.clone();
         let d = &model.description;
         let layers = d.sals().count();
-        self.trace = GateTrace { mask: vec![Vec::new(); layers], alpha: vec![Vec::new(); layers] };
+        self.trace = self.no_gates();
         let vocab = model.config.vocab_size;
         // All tiles of a segment are read back together: with a large vocabulary, no more of them than a matrix product
         // needs to be efficient.
         let size = d.shape.segment.min(d.shape.logit_rows.max(64));
         for (i, segment) in ids.chunks(size).enumerate() {
             let tiles = segment.len().div_ceil(d.shape.logit_rows);
-            let gates = d.sals().map(|layer| layer.selection).collect();
-            let mut steps = vec![(Run::Prefill, gates), (Run::FinalNorm, Vec::new())];
+            let mut steps = vec![(Run::Prefill, trace::selections(&model)), (Run::FinalNorm, Vec::new())];
             steps.extend((0..tiles).map(|tile| (Run::LogitTile(tile), vec![d.scratch.logits.buffer])));
             let read = self.run_segment(segment, &steps).await?;
             let (gates, logits) = read.split_at(layers);
@@ -296,7 +316,8 @@ impl Session {
         }
     }
 
-    /// What the gates decided about the tokens of the last [`Session::prefill_rows`].
+    /// What the gates decided about the tokens of the last [`Session::prefill_rows`], or since
+    /// [`Session::trace_gates`].
     #[must_use]
     pub fn gates(&self) -> &GateTrace {
         &self.trace
@@ -392,6 +413,7 @@ impl Session {
             model: self.model.clone(),
             memory,
             bound: self.bound,
+            context: self.context,
             consumed: self.consumed,
             pending: self.pending,
             pending_on_device: self.pending_on_device,
@@ -399,6 +421,7 @@ impl Session {
             decoder: self.decoder.clone(),
             held: self.held.clone(),
             trace: self.trace.clone(),
+            tracing: self.tracing,
             decoded: Decoded::default(),
             ahead: Ahead::default(),
         })

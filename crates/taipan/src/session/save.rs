@@ -44,26 +44,41 @@ struct Entry {
     cols: usize,
 }
 
-/// A buffer that is part of the saved form; a ring's slot is its position modulo its rows.
+/// A buffer that is part of the saved form; a ring's slot is its position modulo its rows, a cache has a row for every
+/// token.
 struct Part<'a> {
     id: BufferId,
     desc: &'a BufferDesc,
+    rows: usize,
     ring: bool,
+    cache: bool,
 }
 
-fn parts(d: &Description) -> Vec<Part<'_>> {
+fn parts(d: &Description, consumed: u32) -> Vec<Part<'_>> {
     let common = &d.common;
     let skipped = [common.control, common.ids, common.options];
     let mut rings = vec![common.recent];
-    rings.extend(d.layers.iter().map(|layer| match layer {
-        Layer::Mamba2(l) => l.conv_state,
-        Layer::SelectiveAttention(l) => l.ring,
+    rings.extend(d.layers.iter().filter_map(|layer| match layer {
+        Layer::Mamba2(l) | Layer::Parallel(l, _) => Some(l.conv_state),
+        Layer::SelectiveAttention(l) => Some(l.ring),
+        Layer::Attention(_) | Layer::Mlp(_) | Layer::Experts(_) => None,
     }));
+    let caches: Vec<BufferId> = d.caches().collect();
     let all = d.state.list().iter().zip(0..).map(|(desc, i)| (BufferId::State(i), desc));
-    all.filter(|(id, _)| !skipped.contains(id)).map(|(id, desc)| Part { id, desc, ring: rings.contains(&id) }).collect()
+    let part = |(id, desc): (BufferId, _)| {
+        let desc: &BufferDesc = desc;
+        let cache = caches.contains(&id);
+        let rows = if cache { consumed as usize } else { desc.rows };
+        Part { id, desc, rows, ring: rings.contains(&id), cache }
+    };
+    all.filter(|(id, _)| !skipped.contains(id)).map(part).collect()
 }
 
 impl Part<'_> {
+    fn words(&self) -> usize {
+        self.rows.saturating_mul(self.desc.cols)
+    }
+
     /// Entries of a ring and words of one entry.
     fn entries(&self) -> (usize, usize) {
         if self.desc.element == Element::U32 { (self.desc.cols, 1) } else { (self.desc.rows, self.desc.cols) }
@@ -79,7 +94,7 @@ impl Part<'_> {
     }
 
     fn entry(&self) -> Entry {
-        Entry { name: self.desc.name.clone(), rows: self.desc.rows, cols: self.desc.cols }
+        Entry { name: self.desc.name.clone(), rows: self.rows, cols: self.desc.cols }
     }
 }
 
@@ -120,7 +135,7 @@ impl Session {
     pub async fn save(&mut self) -> Result<Vec<u8>> {
         self.consume_pending()?;
         let model = self.model.0.clone();
-        let parts = parts(&model.description);
+        let parts = parts(&model.description, self.consumed);
         let header = Header {
             fingerprint: hex(&model.fingerprint),
             consumed: self.consumed,
@@ -141,6 +156,7 @@ impl Session {
         out.extend(header);
         for part in &parts {
             let mut words = self.memory.read_dense(&model, part.id).await?;
+            words.truncate(part.words());
             part.rotate(&mut words, self.consumed, false);
             out.extend(words.iter().flat_map(|w| w.to_le_bytes()));
         }
@@ -177,13 +193,17 @@ impl Session {
     pub async fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         self.come_back()?;
         let model = self.model.0.clone();
-        let parts = parts(&model.description);
-        let (header, data) = parse(bytes, &model, &parts)?;
+        let (header, parts, data) = parse(bytes, &model)?;
         let bound = check_bound(&header)?;
         let mut tensors = split(&parts, data);
         check_buckets(bound, &model, &parts, &tensors)?;
+        self.reserve(header.consumed)?;
+        let capacity = self.memory.capacity(&model);
         for (part, words) in parts.iter().zip(&mut tensors) {
             part.rotate(words, header.consumed, true);
+            if part.cache {
+                words.resize(capacity * part.desc.cols, 0);
+            }
             self.memory.write_dense(&model, part.id, words);
         }
         self.memory.write(&model, model.description.common.control, 0, &[header.consumed, 0]);
@@ -204,7 +224,7 @@ impl Session {
 /// The words of each part.
 fn split(parts: &[Part<'_>], mut data: &[u8]) -> Vec<Vec<u32>> {
     let words = |part: &Part<'_>| {
-        let (mine, rest) = data.split_at(4 * part.desc.len());
+        let (mine, rest) = data.split_at(4 * part.words());
         data = rest;
         mine.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect()
     };
@@ -215,8 +235,8 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// Checks everything before anything is touched; returns the header and the tensors' bytes.
-fn parse<'a>(bytes: &'a [u8], model: &Inner, parts: &[Part<'_>]) -> Result<(Header, &'a [u8])> {
+/// Checks everything before anything is touched; returns the header, what there is, and the bytes of that.
+fn parse<'a, 'm>(bytes: &'a [u8], model: &'m Inner) -> Result<(Header, Vec<Part<'m>>, &'a [u8])> {
     if !bytes.starts_with(MAGIC) {
         return Err(problem(SavedStateProblem::NotAState));
     }
@@ -231,14 +251,15 @@ fn parse<'a>(bytes: &'a [u8], model: &Inner, parts: &[Part<'_>]) -> Result<(Head
         return Err(problem(SavedStateProblem::Version { found: version, expected: VERSION }));
     }
     let header_len = word(bytes, 12) as usize;
-    let data_len: usize = parts.iter().map(|p| 4 * p.desc.len()).sum();
     if bytes.len() - PREFIX < header_len {
         return Err(truncated(PREFIX.saturating_add(header_len)));
     }
     let header: Header = serde_json::from_slice(&bytes[PREFIX..PREFIX + header_len])
         .map_err(|_| problem(SavedStateProblem::NotAState))?;
-    check_header(&header, model, parts)?;
-    let end = PREFIX + header_len + data_len + CHECKSUM;
+    let parts = parts(&model.description, header.consumed);
+    check_header(&header, model, &parts)?;
+    let data_len = parts.iter().fold(0usize, |sum, p| sum.saturating_add(p.words().saturating_mul(4)));
+    let end = data_len.saturating_add(PREFIX + header_len + CHECKSUM);
     if bytes.len() < end {
         return Err(truncated(end));
     }
@@ -250,7 +271,7 @@ fn parse<'a>(bytes: &'a [u8], model: &Inner, parts: &[Part<'_>]) -> Result<(Head
     if expected != found {
         return Err(problem(SavedStateProblem::Checksum { expected, found }));
     }
-    Ok((header, &body[PREFIX + header_len..]))
+    Ok((header, parts, &body[PREFIX + header_len..]))
 }
 
 fn check_header(header: &Header, model: &Inner, parts: &[Part<'_>]) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Weights: safetensors files, single or sharded, in memory or mapped from disk.
+//! Weights: safetensors files, single or sharded, or an archive of PyTorch; in memory or mapped from disk.
 //!
 //! A file is either exactly what the format allows or an error that says why; see [`WeightsProblem`]. This module knows
 //! names, shapes and stored numbers; it does not know layers, and it computes nothing.
@@ -7,9 +7,12 @@ mod dtype;
 mod header;
 mod map;
 mod open;
+mod pickle;
 mod problem;
+mod pytorch;
 pub(crate) mod quantised;
 mod shards;
+mod source;
 mod tensor;
 #[cfg(test)]
 mod tests;
@@ -20,10 +23,12 @@ use std::ops::Range;
 
 pub use dtype::{Dtype, ElementType};
 pub use problem::WeightsProblem;
+pub(crate) use source::{Fetched, resolve};
+pub use source::{FileStart, RangedWeights, WeightSource};
 pub use tensor::{Tensor, TensorInfo};
 pub use write::{TensorData, header, serialize};
 
-use crate::config::Config;
+use crate::config::{Config, HEAD};
 use crate::error::{Error, Result};
 use map::Bytes;
 
@@ -77,7 +82,10 @@ impl Headers {
     /// # Errors
     /// `TensorMissing`, `TensorShape`, `TensorDtype` or `TensorUnexpected`, in this order.
     pub fn check(&self, config: &Config) -> Result<()> {
-        let expected = config.expected_tensors();
+        let mut expected = config.expected_tensors();
+        if self.stores_tied_head(config) {
+            expected.push((HEAD.to_owned(), vec![config.vocab_size, config.hidden_size]));
+        }
         let mut missing = expected.iter().filter(|(name, _)| !self.by_name.contains_key(name));
         if let Some((name, _)) = missing.next() {
             let (name, file) = (name.clone(), self.file_names());
@@ -105,6 +113,12 @@ impl Headers {
                 Err(Error::TensorUnexpected { name, file, more: extra.count() })
             }
         }
+    }
+
+    /// Whether there is a head although the config ties it to the embedding.
+    fn stores_tied_head(&self, config: &Config) -> bool {
+        let allowed = config.tie_word_embeddings && config.family.may_store_tied_head();
+        allowed && self.by_name.contains_key(HEAD)
     }
 
     /// Bytes of all tensors as stored.
@@ -138,6 +152,20 @@ impl Weights {
     /// As there.
     pub fn check(&self, config: &Config) -> Result<()> {
         self.headers.check(config)
+    }
+
+    /// The config with its head untied where the files hold one that differs from the embedding: what is stored counts.
+    ///
+    /// # Errors
+    /// `TensorMissing`.
+    pub(crate) fn resolve(&self, config: &Config) -> Result<Config> {
+        let mut config = config.clone();
+        if self.headers.stores_tied_head(&config) {
+            let ((info, embedding), (other, head)) = (self.get_raw(config.embedding_tensor())?, self.get_raw(HEAD)?);
+            let same_place = info.file_index == other.file_index && info.range == other.range;
+            config.tie_word_embeddings = info.element == other.element && (same_place || embedding == head);
+        }
+        Ok(config)
     }
 
     /// The weight of this name.

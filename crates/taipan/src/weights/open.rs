@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use super::map::Bytes;
 use super::shards::{Index, MAX_INDEX};
-use super::{Headers, TensorInfo, Weights, WeightsProblem, header};
+use super::{Headers, TensorInfo, Weights, WeightsProblem, header, pytorch};
 use crate::error::{Error, Result};
 
 const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+const PYTORCH: &str = "pytorch_model.bin";
 
 impl Weights {
-    /// Opens the weights of a model folder: `model.safetensors`, or else the shards of `model.safetensors.index.json`.
+    /// Opens the weights of a model folder: `model.safetensors`, or else the shards of `model.safetensors.index.json`, or
+    /// else `pytorch_model.bin`.
     /// Files are mapped, not read, so this costs little whatever their size.
     ///
     /// # Errors
@@ -47,7 +49,7 @@ impl Weights {
     }
 
     /// Takes files that are already in memory, as pairs of name and contents. A file whose name ends in
-    /// `.safetensors.index.json` is the index that the others must agree with.
+    /// `.safetensors.index.json` is the index that the others must agree with; one in `.bin` is an archive of PyTorch.
     ///
     /// # Errors
     /// `Weights` or `ShardPath`.
@@ -58,15 +60,11 @@ impl Weights {
                 index = Some(Index::parse(&name, &bytes)?);
                 continue;
             }
-            let (json, data_len) = header::split(&bytes).map_err(|p| Error::weights(&name, p))?;
-            parts.add(&name, json, data_len, bytes.len() as u64)?;
+            parts.add_whole(&name, &bytes)?;
             data.push(Bytes::InMemory(bytes));
         }
         if let Some(index) = &index {
-            let names: Vec<&str> = parts.files.iter().map(|(name, _)| name.as_str()).collect();
-            if let Some(shard) = index.shards().iter().find(|shard| !names.contains(shard)) {
-                return Err(index.missing(shard));
-            }
+            index.all_in(parts.files.iter().map(|(name, _)| name.as_str()))?;
         }
         Ok(Weights { headers: parts.finish(index.as_ref())?, data })
     }
@@ -104,6 +102,9 @@ impl Found {
             return Ok(Found { paths: vec![single], index: None });
         }
         let path = dir.join(INDEX);
+        if !exists(&path)? && exists(&dir.join(PYTORCH))? {
+            return Ok(Found { paths: vec![dir.join(PYTORCH)], index: None });
+        }
         if !exists(&path)? {
             return Err(Error::NoWeights { dir: dir.to_owned() });
         }
@@ -148,18 +149,31 @@ fn open_regular(path: &Path) -> Result<(File, u64)> {
 
 /// Headers under construction.
 #[derive(Default)]
-struct Parts {
+pub(super) struct Parts {
     tensors: Vec<TensorInfo>,
     files: Vec<(String, u64)>,
 }
 
 impl Parts {
-    fn add(&mut self, name: &str, json: &[u8], data_len: u64, file_len: u64) -> Result<()> {
+    pub(super) fn add(&mut self, name: &str, json: &[u8], data_len: u64, file_len: u64) -> Result<()> {
         let file: Arc<str> = name.into();
         let mut tensors =
             header::parse(json, data_len, &file, self.files.len()).map_err(|problem| Error::weights(name, problem))?;
         self.tensors.append(&mut tensors);
         self.files.push((name.to_owned(), file_len));
+        Ok(())
+    }
+
+    /// Adds a file of which all bytes are at hand.
+    fn add_whole(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let fail = |p| Error::weights(name, p);
+        if !name.ends_with(".bin") {
+            let (json, data_len) = header::split(bytes).map_err(fail)?;
+            return self.add(name, json, data_len, bytes.len() as u64);
+        }
+        let mut tensors = pytorch::parse(bytes, &name.into(), self.files.len()).map_err(fail)?;
+        self.tensors.append(&mut tensors);
+        self.files.push((name.to_owned(), bytes.len() as u64));
         Ok(())
     }
 
@@ -173,14 +187,17 @@ impl Parts {
             return Err(Error::weights(&name, problem));
         }
         let bytes = Bytes::map(&file).map_err(|e| Error::io("map", path, e))?;
-        let (json, data_len) = header::split(&bytes).map_err(|p| Error::weights(&name, p))?;
-        self.add(&name, json, data_len, bytes.len() as u64)?;
+        self.add_whole(&name, &bytes)?;
         Ok(bytes)
     }
 
     /// Adds a file of which only the header is read.
     fn read(&mut self, path: &Path) -> Result<()> {
         let name = file_name(path);
+        if name.ends_with(".bin") {
+            // Its directory is at the end and its list of tensors in the middle.
+            return self.map(path).map(|_| ());
+        }
         let (mut file, len) = open_regular(path)?;
         if len < header::PREFIX {
             let problem = WeightsProblem::HeaderTruncated { needed: header::PREFIX, found: len };
@@ -195,7 +212,7 @@ impl Parts {
         self.add(&name, &json, len - header::PREFIX - json_len as u64, len)
     }
 
-    fn finish(self, index: Option<&Index>) -> Result<Headers> {
+    pub(super) fn finish(self, index: Option<&Index>) -> Result<Headers> {
         let headers = Headers::new(self.tensors, self.files)?;
         if let Some(index) = index {
             index.verify(&headers.tensors, &headers.by_name)?;

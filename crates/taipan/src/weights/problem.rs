@@ -145,6 +145,48 @@ pub enum WeightsProblem {
         /// How many.
         bytes: u64,
     },
+    /// Not the zip archive that a PyTorch checkpoint is.
+    #[error("not an archive of PyTorch: {}", Name(message))]
+    Archive {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The pickle in the archive is not the list of tensors that it must be.
+    #[error("its pickle is not a list of tensors: at byte {at}, {what}")]
+    Pickle {
+        /// Where in the pickle.
+        at: usize,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// The pickle does something that a list of tensors does not need.
+    #[error("its pickle uses opcode {opcode:#04x} at byte {at}, which a list of tensors does not need")]
+    PickleOpcode {
+        /// The opcode.
+        opcode: u8,
+        /// Where in the pickle.
+        at: usize,
+    },
+    /// The pickle asks for code.
+    #[error("its pickle asks for `{}`, which a list of tensors does not need; nothing of it was run", Name(name))]
+    PickleGlobal {
+        /// Module and name.
+        name: String,
+    },
+    /// A tensor lies in a file that the archive does not hold.
+    #[error("tensor `{}` lies in storage \"{}\", which is missing", Name(tensor), Name(storage))]
+    StorageMissing {
+        /// The tensor.
+        tensor: String,
+        /// The storage as written.
+        storage: String,
+    },
+    /// A tensor's elements are not stored row by row.
+    #[error("tensor `{}` is not stored row by row", Name(tensor))]
+    NotContiguous {
+        /// The tensor.
+        tensor: String,
+    },
     /// The index of shards is too large to be one.
     #[error("the index has {len} bytes, at most {max} are read")]
     IndexTooLong {
@@ -173,6 +215,16 @@ pub enum WeightsProblem {
         /// The shard that the index names.
         shard: String,
     },
+    /// A reader gave another number of bytes than it was asked for.
+    #[error("tensor `{}`: {found} bytes came where {expected} were asked for", Name(tensor))]
+    ShortRead {
+        /// The tensor.
+        tensor: String,
+        /// Bytes asked for.
+        expected: u64,
+        /// Bytes that came.
+        found: u64,
+    },
     /// Two files hold a tensor of the same name.
     #[error("tensor `{}` is in both {} and {}", Name(tensor), Name(a), Name(b))]
     InTwoShards {
@@ -192,12 +244,19 @@ impl WeightsProblem {
             P::HeaderTooLong { .. } | P::HeaderUtf8 { .. } | P::HeaderJson { .. } => {
                 "is this a safetensors file? A Git LFS pointer or an error page saved under that name looks like this"
             }
-            P::HeaderTruncated { .. } | P::OutOfBounds { .. } => {
+            P::HeaderTruncated { .. } | P::OutOfBounds { .. } | P::ShortRead { .. } => {
                 "the download may have been cut short; fetch the file again"
             }
             P::UnknownQuantisation { .. } => {
                 "a newer version may read it; or quantise the original again with `taipan quantize`"
             }
+            P::Archive { .. } => {
+                "is this a file of `torch.save`, from PyTorch 1.6 or later? A Git LFS pointer or an error page looks like this"
+            }
+            P::PickleOpcode { .. } | P::PickleGlobal { .. } => {
+                "do not trust this file; ask for the same weights as safetensors"
+            }
+            P::NotContiguous { .. } => "save it again with `tensor.contiguous()`, or as safetensors",
             P::ShardMissing { .. } => "fetch every shard that the index lists into the same folder",
             P::IndexTooLong { .. } | P::IndexJson { .. } | P::NotInShard { .. } | P::InTwoShards { .. } => {
                 "index and shards must come from the same checkpoint; fetch them again together"

@@ -50,6 +50,15 @@ impl Index {
         Error::weights(&self.file, Problem::ShardMissing { shard: shard.to_owned() })
     }
 
+    /// Every shard must be among the files that were given.
+    pub(super) fn all_in<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
+        let names: Vec<&str> = names.collect();
+        match self.shards().iter().find(|shard| !names.contains(shard)) {
+            None => Ok(()),
+            Some(shard) => Err(self.missing(shard)),
+        }
+    }
+
     /// Every tensor must be in the very shard that the index names.
     pub(super) fn verify(&self, tensors: &[TensorInfo], by_name: &HashMap<String, usize>) -> Result<()> {
         let holds = |(name, shard): &(String, String)| by_name.get(name).is_some_and(|&i| *tensors[i].file == **shard);

@@ -3,7 +3,7 @@
 use taipan_kernels::{BufferDesc, BufferId, Element, control};
 
 use crate::description::Buffers;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::{copy, zeros};
 
 /// A dense buffer.
@@ -99,6 +99,16 @@ impl Memory {
     pub fn try_clone(&self) -> Result<Self> {
         let scratch = self.scratch.iter().map(Data::try_clone).collect::<Result<_>>()?;
         Ok(Self { state: self.copy_state()?, scratch })
+    }
+
+    /// Appends zeros to a buffer of numbers until it has so many.
+    pub(crate) fn grow(&mut self, id: BufferId, len: usize) -> Result<()> {
+        let Data::F32(v) = self.slot(id) else { return Ok(()) };
+        let more = len.saturating_sub(v.len());
+        let what = || Error::out_of_memory("the keys and values of a longer text", 4 * len);
+        v.try_reserve_exact(more).map_err(|_| what())?;
+        v.resize(v.len() + more, 0.0);
+        Ok(())
     }
 
     /// A copy of the state.

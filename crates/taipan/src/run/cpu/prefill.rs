@@ -49,6 +49,13 @@ pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
             });
         }
         Call::WindowAttention(c) => window_attention(c, w, m),
+        Call::Route(c) => {
+            let (used, routes) = (n * c.logits.cols as usize, n * 2 * c.routing.top);
+            m.write_words(c.routes, |m, out| {
+                let correction = c.correction.map_or(&[][..], |v| w.f32(v));
+                reference::route(&c.routing, &m.f32(c.logits.buffer)[..used], correction, &mut out[..routes]);
+            });
+        }
         Call::KvAppend(c) => {
             let (first, n) = span(m, c.control);
             let cols = c.kv.cols as usize;
@@ -68,7 +75,8 @@ fn ssd(call: &Call, w: &Weights, m: &mut Memory) {
             let (stride, offset) = (c.raw.cols as usize, c.mixer.dt_at() as usize);
             m.write(c.da.buffer, |m, da| {
                 let (s, q) = (c.mixer.ssm(), c.chunk as usize);
-                reference::chunk_cumsum(&s, &heads, q, m.f32(c.raw.buffer), stride, offset, n, da);
+                let raw = super::scaled(m.f32(c.raw.buffer), c.mixer.dt_scale);
+                reference::chunk_cumsum(&s, &heads, q, &raw, stride, offset, n, da);
             });
         }
         Call::BmmChunk(c) => {
@@ -142,9 +150,14 @@ fn compact(c: &Compact, m: &mut Memory) {
 }
 
 fn window_attention(c: &WindowAttention, w: &Weights, m: &mut Memory) {
-    let (first, _) = span(m, c.control);
-    let s = m.u32(c.selected.selection);
-    let indices = s[selection::indices(c.selected.capacity as usize)..][..s[selection::COUNT] as usize].to_vec();
+    let (first, n) = span(m, c.control);
+    let indices = match c.selected {
+        None => (0..n as u32).collect(),
+        Some(selected) => {
+            let s = m.u32(selected.selection);
+            s[selection::indices(selected.capacity as usize)..][..s[selection::COUNT] as usize].to_vec()
+        }
+    };
     let used = indices.len() * c.attention.q_cols() as usize;
     let table = w.words(c.table);
     m.write(c.out.buffer, |m, out| {

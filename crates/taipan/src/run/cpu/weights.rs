@@ -75,6 +75,11 @@ pub fn vector_data<E>(
     for part in parts {
         match part {
             Part::Tensor(name) => out.extend(read(name)?),
+            Part::Scaled(name, factors) => {
+                let factors = factors.iter().flat_map(|(n, factor)| std::iter::repeat_n(factor, *n));
+                out.extend(read(name)?.iter().zip(factors).map(|(x, factor)| x * factor));
+            }
+            Part::InTurn(a, b) => out.extend(read(a)?.into_iter().zip(read(b)?).flat_map(|(a, b)| [a, b])),
             Part::Zeros(n) => out.resize(out.len() + n, 0.0),
             Part::Words(_) => unreachable!("words stand alone"),
         }

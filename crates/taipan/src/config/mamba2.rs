@@ -1,0 +1,51 @@
+//! The config.json of `Mamba2ForCausalLM` in transformers.
+
+use taipan_reference::GateMode;
+
+use super::parse::{MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, bos, eos};
+use super::section::{Section, invalid_text};
+use super::{Config, Family, LayerType, Mamba2Config, MixerScales};
+use crate::error::Result;
+
+/// Absent keys take the defaults of the class.
+pub(super) fn config(root: &Section<'_>) -> Result<Config> {
+    let vocab_size = root.size_or("vocab_size", 1..=MAX_VOCAB, 32_768)?;
+    let hidden_size = root.size_or("hidden_size", 1..=MAX_WIDTH, 4096)?;
+    let layers = root.size_or("num_hidden_layers", 1..=MAX_LAYERS, 64)?;
+    let norm_eps = root.eps_or("layer_norm_epsilon", 1e-5)?;
+    root.only("hidden_act", &["silu", "swish"])?;
+    Ok(Config {
+        tie_word_embeddings: root.bool_or("tie_word_embeddings", false)?,
+        rms_norm_eps: norm_eps,
+        mamba2: Some(mixer(root, hidden_size, norm_eps)?),
+        bos_token_id: bos(root, vocab_size)?,
+        eos_token_ids: eos(root, vocab_size)?,
+        ..Config::bare(Family::Mamba2, vocab_size, hidden_size, vec![LayerType::Mamba2; layers])
+    })
+}
+
+fn mixer(root: &Section<'_>, hidden: usize, norm_eps: f32) -> Result<Mamba2Config> {
+    let num_heads = root.size_or("num_heads", 1..=MAX_WIDTH, 128)?;
+    let head_dim = root.size_or("head_dim", 1..=1024, 64)?;
+    let d_inner = root.size_or("expand", 1..=16, 2)? * hidden;
+    if num_heads * head_dim != d_inner {
+        let allowed = format!("expand × hidden_size / num_heads = {d_inner} / {num_heads}");
+        return Err(invalid_text("head_dim", head_dim.to_string(), &allowed));
+    }
+    let bias = root.bool_or("use_bias", false)?;
+    Ok(Mamba2Config {
+        num_heads,
+        head_dim,
+        n_groups: root.divisor_or("n_groups", num_heads, 8)?,
+        d_state: root.size_or("state_size", 1..=1024, 128)?,
+        d_conv: root.size_or("conv_kernel", 2..=8, 4)?,
+        chunk_size: root.size_or("chunk_size", 1..=1 << 16, 256)?,
+        conv_bias: root.bool_or("use_conv_bias", true)?,
+        in_bias: bias,
+        out_bias: bias,
+        gate: GateMode::NormAfterGate,
+        time_step_limit: root.limits("time_step_limit")?,
+        norm_eps,
+        scales: MixerScales::default(),
+    })
+}

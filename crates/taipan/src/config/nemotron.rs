@@ -1,0 +1,131 @@
+//! The config.json of `NemotronHForCausalLM` in transformers: Nemotron-H, Nemotron Nano 2.
+
+use serde_json::Value;
+use taipan_reference::{GateMode, Routing};
+
+use super::parse::{
+    MAX_ATTENTION_HEAD, MAX_EXPERTS, MAX_INTERMEDIATE, MAX_LAYERS, MAX_TOP, MAX_VOCAB, MAX_WIDTH, bos, eos,
+};
+use super::section::{Section, invalid, invalid_text, missing};
+use super::{
+    Activation, AttentionConfig, Config, ExpertsConfig, Family, LayerType, Mamba2Config, MixerScales, MlpConfig,
+};
+use crate::error::Result;
+
+/// Absent keys take the defaults of the class.
+pub(super) fn config(root: &Section<'_>) -> Result<Config> {
+    let vocab_size = root.size_or("vocab_size", 1..=MAX_VOCAB, 131_072)?;
+    let hidden_size = root.size_or("hidden_size", 1..=MAX_WIDTH, 4096)?;
+    let norm_eps = root.eps_or("layer_norm_epsilon", 1e-5)?;
+    root.only("mamba_hidden_act", &["silu", "swish"])?;
+    root.only("mlp_hidden_act", &["relu2"])?;
+    let inner = root.size_or("intermediate_size", 1..=MAX_INTERMEDIATE, 21_504)?;
+    let bias = root.bool_or("mlp_bias", false)?;
+    let layers = layers(root)?;
+    let has_mlps = layers.contains(&LayerType::Mlp);
+    let has_experts = layers.contains(&LayerType::Experts);
+    Ok(Config {
+        experts: has_experts.then(|| experts(root)).transpose()?,
+        tie_word_embeddings: root.bool_or("tie_word_embeddings", false)?,
+        rms_norm_eps: norm_eps,
+        mamba2: Some(mixer(root, norm_eps)?),
+        attention: Some(attention(root)?),
+        mlp: has_mlps.then(|| MlpConfig { activation: Activation::Relu2, bias, ..MlpConfig::gated(inner) }),
+        bos_token_id: bos(root, vocab_size)?,
+        eos_token_ids: eos(root, vocab_size)?,
+        max_trained_length: root.optional_size("max_position_embeddings", 1..=1 << 30)?,
+        ..Config::bare(Family::NemotronH, vocab_size, hidden_size, layers)
+    })
+}
+
+/// A letter for each layer, or a word; the number of layers follows from them.
+fn layers(root: &Section<'_>) -> Result<Vec<LayerType>> {
+    let limit = |list: Vec<LayerType>, key: &str, value: &Value| {
+        let fits = (1..=MAX_LAYERS).contains(&list.len());
+        fits.then_some(list).ok_or_else(|| invalid(key, value, &format!("1 to {MAX_LAYERS} layers")))
+    };
+    if let Some(value) = root.optional("hybrid_override_pattern") {
+        let key = "hybrid_override_pattern";
+        let letters = value.as_str().ok_or_else(|| invalid(key, value, "a text of the letters M, *, - and E"))?;
+        let layer = |letter| match letter {
+            'M' => Ok(LayerType::Mamba2),
+            '*' => Ok(LayerType::Attention),
+            '-' => Ok(LayerType::Mlp),
+            'E' => Ok(LayerType::Experts),
+            _ => Err(invalid(key, value, "a text of the letters M, *, - and E")),
+        };
+        return limit(letters.chars().map(layer).collect::<Result<_>>()?, key, value);
+    }
+    let key = "layers_block_type";
+    let value = root.optional(key).ok_or_else(|| missing(key.to_owned()))?;
+    let words = value.as_array().ok_or_else(|| invalid(key, value, "a list of words"))?;
+    let layer = |(i, word): (usize, &Value)| match word.as_str() {
+        Some("mamba" | "linear_attention") => Ok(LayerType::Mamba2),
+        Some("attention" | "full_attention") => Ok(LayerType::Attention),
+        Some("mlp") => Ok(LayerType::Mlp),
+        Some("moe") => Ok(LayerType::Experts),
+        _ => Err(invalid(&format!("{key}[{i}]"), word, "\"mamba\", \"attention\", \"mlp\" or \"moe\"")),
+    };
+    limit(words.iter().enumerate().map(layer).collect::<Result<_>>()?, key, value)
+}
+
+fn mixer(root: &Section<'_>, norm_eps: f32) -> Result<Mamba2Config> {
+    // Older files spell some keys as other families do.
+    let either = |new: &'static str, old: &'static str| if root.map.contains_key(new) { new } else { old };
+    let num_heads = root.size_or("mamba_num_heads", 1..=MAX_WIDTH, 128)?;
+    let bias = root.bool_or("use_bias", false)?;
+    Ok(Mamba2Config {
+        num_heads,
+        head_dim: root.size_or("mamba_head_dim", 1..=1024, 64)?,
+        n_groups: root.divisor_or(either("n_groups", "mamba_n_groups"), num_heads, 8)?,
+        d_state: root.size_or("ssm_state_size", 1..=1024, 128)?,
+        d_conv: root.size_or(either("conv_kernel", "mamba_d_conv"), 2..=8, 4)?,
+        chunk_size: root.size_or(either("chunk_size", "mamba_chunk_size"), 1..=1 << 16, 128)?,
+        conv_bias: root.bool_or(either("use_conv_bias", "mamba_conv_bias"), true)?,
+        in_bias: bias,
+        out_bias: bias,
+        gate: GateMode::NormAfterGate,
+        time_step_limit: root.limits("time_step_limit")?,
+        norm_eps,
+        scales: MixerScales::default(),
+    })
+}
+
+/// The best sigmoids, corrected and by groups; one MLP for all tokens beside them.
+fn experts(root: &Section<'_>) -> Result<ExpertsConfig> {
+    let experts = root.size_or("n_routed_experts", 1..=MAX_EXPERTS, 8)?;
+    let groups = root.divisor_or("n_group", experts, 1)?;
+    let kept = root.size_or("topk_group", 1..=groups, 1)?;
+    if groups > 32 || (groups > 1 && experts / groups < 2) {
+        let allowed = "at most 32 groups of at least two experts";
+        return Err(invalid_text("n_group", groups.to_string(), allowed));
+    }
+    let top = root.size_or("num_experts_per_tok", 1..=(experts / groups * kept).min(MAX_TOP), 2)?;
+    let normalise = root.bool_or("norm_topk_prob", true)?;
+    let scale = root.factor_or("routed_scaling_factor", 1.0)?;
+    let plain = |inner| MlpConfig { activation: Activation::Relu2, ..MlpConfig::gated(inner) };
+    root.only_size("n_shared_experts", 1)?;
+    Ok(ExpertsConfig {
+        routing: Routing { experts, top, sigmoid: true, groups, kept, normalise, scale },
+        expert: plain(root.size_or("moe_intermediate_size", 1..=MAX_INTERMEDIATE, 7688)?),
+        latent: root.optional_size("moe_latent_size", 1..=MAX_WIDTH)?,
+        shared: Some(plain(root.size_or("moe_shared_expert_intermediate_size", 1..=MAX_INTERMEDIATE, 7688)?)),
+    })
+}
+
+/// No positions, no biases.
+fn attention(root: &Section<'_>) -> Result<AttentionConfig> {
+    let num_heads = root.size_or("num_attention_heads", 1..=1024, 32)?;
+    let key = if root.map.contains_key("head_dim") { "head_dim" } else { "attention_head_dim" };
+    let head_dim = root.size_or(key, 1..=MAX_ATTENTION_HEAD, 128)?;
+    Ok(AttentionConfig {
+        num_heads,
+        num_key_value_heads: root.divisor_or("num_key_value_heads", num_heads, 8)?,
+        head_dim,
+        scale: (head_dim as f32).sqrt().recip(),
+        rope: None,
+        bias: false,
+        in_scale: 1.0,
+        out_scale: 1.0,
+    })
+}

@@ -1,0 +1,68 @@
+//! Buffers that every session has, and those that all layers share.
+
+use taipan_kernels::{BufferId, Element, Rows, control, sampler};
+use taipan_reference::RECENT;
+
+use super::{Buffers, Common, Scratch, Shape};
+use crate::config::{AttentionConfig, Config, ExpertsConfig, LayerType, Mamba2Config, SalConfig};
+
+impl Common {
+    pub(super) fn new(state: &mut Buffers, vocab: usize, segment: usize) -> Self {
+        let mut word = |name, n| BufferId::State(state.add(name, 1, n, Element::U32));
+        let (control, ids) = (word("control", control::LEN), word("ids", segment));
+        let (recent, options) = (word("recent", RECENT), word("options", sampler::LEN));
+        let logits = state.add("logits", 1, vocab, Element::F32);
+        let logits = Rows { buffer: BufferId::State(logits), cols: vocab as u32 };
+        Self { control, ids, recent, options, logits }
+    }
+}
+
+impl Scratch {
+    pub(super) fn new(buffers: &mut Buffers, config: &Config, shape: Shape) -> Self {
+        let (d, t, q) = (config.hidden_size, shape.segment, shape.chunk);
+        let chunks = t.div_ceil(q);
+        let mut rows = |name: &str, rows: usize, cols: usize| {
+            let id = buffers.add(name, rows, cols, Element::F32);
+            Rows { buffer: BufferId::Scratch(id), cols: cols as u32 }
+        };
+        // A model without layers of a kind keeps empty buffers of that kind: nothing refers to them.
+        let parallel = config.count(LayerType::Parallel);
+        let m = config.mamba2.as_ref().filter(|_| config.count(LayerType::Mamba2) + parallel > 0);
+        let with = |f: &dyn Fn(&Mamba2Config) -> usize| m.map_or(0, f);
+        let (inner, heads) = (with(&|m| m.d_inner()), with(&|m| m.num_heads));
+        let (groups, n) = (with(&|m| m.n_groups), with(&|m| m.d_state));
+        let s = config.selective_attention.as_ref().filter(|_| config.count(LayerType::SelectiveAttention) > 0);
+        let a = config.attention.as_ref().filter(|_| config.count(LayerType::Attention) + parallel > 0);
+        let q_width = s.map_or(0, SalConfig::q_width).max(a.map_or(0, AttentionConfig::q_width));
+        let kv_width = s.map_or(0, SalConfig::kv_width).max(a.map_or(0, AttentionConfig::kv_width));
+        let mlp = s.map_or(0, |s| s.intermediate_size).max(config.mlp.as_ref().map_or(0, |m| m.intermediate_size));
+        let e = config.experts.as_ref();
+        let shared = e.and_then(|e| e.shared.as_ref()).map_or(0, |m| m.intermediate_size);
+        let experts = |f: &dyn Fn(&ExpertsConfig) -> usize| e.map_or(0, f);
+        let latent = experts(&|e| e.latent.unwrap_or(0));
+        Self {
+            hidden: rows("hidden", t, d),
+            normed: rows("normed", t, d),
+            projected: rows("projected", t, with(&|m| m.in_proj_rows())),
+            xbc: rows("xbc", t, with(&|m| m.conv_channels())),
+            da: rows("da", t, 4 * heads),
+            cb: rows("cb", chunks * groups * q, q),
+            states: rows("states", chunks * inner, n),
+            y: rows("y", t, inner),
+            gated: rows("gated", t, inner),
+            kv: rows("kv", t, 2 * kv_width),
+            q: rows("q", t, q_width),
+            attended: rows("attended", t, q_width),
+            mlp: rows("mlp", t, mlp.max(shared)),
+            scores: rows("scores of experts", t, experts(&|e| e.routing.experts)),
+            latent: rows("input of experts", t, latent),
+            expanded: rows("experts", t * experts(&|e| e.routing.top), experts(&|e| e.expert.intermediate_size)),
+            combined: rows("output of experts", t, latent),
+            logits: rows("logit tile", shape.logit_rows, config.vocab_size),
+            adjusted: rows("adjusted logits", 1, config.vocab_size).buffer,
+            routes: BufferId::Scratch(buffers.add("routes", t, 2 * experts(&|e| e.routing.top), Element::U32)),
+            args: BufferId::Scratch(buffers.add("indirect arguments", 3, 4, Element::U32)),
+            candidates: BufferId::Scratch(buffers.add("candidates", 1, config.vocab_size, Element::U32)),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+// What the built page needs besides what Vite makes: a recorded run, and a service worker that keeps the page's files, so
+// that it works without a network after the first visit. The model is kept by the package itself.
+
+import { createHash } from 'node:crypto';
+import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+
+import { record } from './record.mjs';
+
+const site = new URL('../site/', import.meta.url);
+
+const recording = await record();
+if (recording.tokens.length < 50 || !recording.tokens[0].alpha) throw new Error('the recorded run has no tokens or no gates');
+writeFileSync(new URL('recorded.json', site), JSON.stringify(recording));
+
+const names = readdirSync(site, { recursive: true })
+    .map((name) => String(name).replaceAll('\\', '/'))
+    .filter((name) => !name.startsWith('model/') && name !== 'sw.js' && statSync(new URL(name, site)).isFile());
+const hash = createHash('sha256');
+for (const name of names) hash.update(name).update(readFileSync(new URL(name, site)));
+const version = `taipan-page-${hash.digest('hex').slice(0, 16)}`;
+
+// The program's modules are large, so they are kept when they are first fetched; the rest is fetched at once.
+const first = ['./', ...names.filter((name) => !name.endsWith('.wasm'))];
+
+writeFileSync(
+    new URL('sw.js', site),
+    `const VERSION = ${JSON.stringify(version)};
+const FIRST = ${JSON.stringify(first)};
+
+self.addEventListener('install', (event) => {
+    event.waitUntil(caches.open(VERSION).then((cache) => cache.addAll(FIRST)).then(() => self.skipWaiting()));
+});
+
+self.addEventListener('activate', (event) => {
+    const old = (names) => names.filter((name) => name.startsWith('taipan-page-') && name !== VERSION);
+    const clean = async () => Promise.all(old(await caches.keys()).map((name) => caches.delete(name)));
+    event.waitUntil(clean().then(() => self.clients.claim()));
+});
+
+async function answer(request) {
+    const cache = await caches.open(VERSION);
+    const kept = await cache.match(request, { ignoreSearch: true });
+    if (kept) return kept;
+    const response = await fetch(request);
+    if (response.ok && new URL(request.url).pathname.endsWith('.wasm')) await cache.put(request, response.clone()).catch(() => {}); // no space: it goes without
+    return response;
+}
+
+self.addEventListener('fetch', (event) => {
+    const { request } = event;
+    const below = new URL(request.url).href.startsWith(self.registration.scope);
+    const model = new URL(request.url).pathname.includes('/model/');
+    if (request.method === 'GET' && below && !model) event.respondWith(answer(request));
+});
+`,
+);
+console.log(`${first.length} files kept at the first visit, ${recording.tokens.length} tokens recorded`);
+process.exit(0); // ports of the runtime may still be open

@@ -1,0 +1,4 @@
+import { Lab } from './lab.js';
+import { serveWorker } from './server.js';
+
+serveWorker(Lab);

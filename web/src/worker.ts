@@ -1,0 +1,4 @@
+import { Host } from './host.js';
+import { serveWorker } from './server.js';
+
+serveWorker(Host);

@@ -1,0 +1,265 @@
+// The package on WebGPU, on a software adapter: the same texts as on the CPU, memory that is given back, a device that is
+// lost, a wrong kernel, and the benchmark. (That all kernels are right is seen in the page's tab.)
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { after, afterEach, before, describe, test } from 'node:test';
+import Ajv from 'ajv/dist/2020.js';
+
+import { TIMEOUT, launch, open } from './browser.mjs';
+import { PROMPT, files, golden, serveModels, withManifest } from './models.mjs';
+
+let server;
+let browser;
+let opened;
+
+before(async () => {
+    server = await serveModels({ plain: { files: withManifest(files()) } });
+    browser = await launch();
+});
+
+after(async () => {
+    await browser?.close();
+    server?.closeAllConnections();
+    server?.close();
+});
+
+afterEach(async () => {
+    await opened?.close();
+    opened = undefined;
+});
+
+async function inPage(work, argument) {
+    opened ??= await open(browser, `${server.url}blank.html`, {}, helpers);
+    const adapter = await opened.page.evaluate(async () => Boolean(await navigator.gpu?.requestAdapter()));
+    assert.ok(adapter, 'the browser gave no adapter, so nothing would be tested');
+    return opened.page.evaluate(work, argument);
+}
+
+function helpers() {
+    globalThis.load = async (options = {}) => {
+        globalThis.taipan ??= await import('/dist/index.js');
+        return globalThis.taipan.loadModel('/models/plain/', { device: 'gpu', ...options });
+    };
+    globalThis.textOf = async (events, stop = () => false) => {
+        let [text, pieces] = ['', 0];
+        for await (const event of events) {
+            if (event.type !== 'text') continue;
+            text += event.text;
+            if (stop(++pieces)) break;
+        }
+        return text;
+    };
+    globalThis.failure = (work) => work().then(() => undefined, ({ name, code, message, hint }) => ({ name, code, message, hint }));
+    globalThis.greedy = { temperature: 0, maxTokens: 20 };
+    /** Counts the bytes of buffers that are alive, and keeps the devices. */
+    globalThis.watch = () => {
+        const seen = { bytes: 0, buffers: 0, devices: [] };
+        const { createBuffer } = GPUDevice.prototype;
+        GPUDevice.prototype.createBuffer = function (descriptor) {
+            const buffer = createBuffer.call(this, descriptor);
+            if (!seen.devices.includes(this)) seen.devices.push(this);
+            seen.bytes += descriptor.size;
+            seen.buffers++;
+            const { destroy } = buffer;
+            let alive = true;
+            buffer.destroy = () => {
+                if (alive) (seen.bytes -= descriptor.size), seen.buffers--;
+                alive = false;
+                destroy.call(buffer);
+            };
+            return buffer;
+        };
+        return seen;
+    };
+}
+
+function assertGolden(text) {
+    assert.ok(text.length > 20, `too short a text: ${JSON.stringify(text)}`);
+    assert.equal(PROMPT + text, golden[PROMPT].slice(0, PROMPT.length + text.length));
+}
+
+describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
+    test('in a worker: the text is that of the native CPU device; saved, restored and copied sessions go on alike', async () => {
+        const seen = await inPage(async (prompt) => {
+            const support = await (await import('/dist/index.js')).checkSupport();
+            const model = await load();
+            const whole = await textOf(model.createSession().generate(prompt, greedy));
+            const base = model.createSession();
+            const start = await textOf(base.generate(prompt, greedy), (pieces) => pieces === 5);
+            const restored = await model.restoreSession(await base.save());
+            const fork = await base.fork();
+            const rest = [];
+            for (const session of [base, restored, fork]) {
+                rest.push(start + (await textOf(session.generate('', { ...greedy, maxTokens: 15 }))));
+            }
+            let gates = 0;
+            const traced = model.createSession();
+            const text = await (async () => {
+                let text = '';
+                for await (const event of traced.generate(prompt, { ...greedy, trace: ['gates'] })) {
+                    if (event.type === 'gates') gates += event.selected[0].length;
+                    if (event.type === 'text') text += event.text;
+                }
+                return text;
+            })();
+            const controller = new AbortController();
+            const begin = performance.now();
+            let stopped = NaN;
+            const aborted = model.createSession();
+            const error = await failure(async () => {
+                for await (const event of aborted.generate(prompt, { maxTokens: 1000, ignoreEos: true, signal: controller.signal })) {
+                    if (event.type === 'text' && aborted.position > 8 && !controller.signal.aborted) {
+                        controller.abort();
+                        stopped = performance.now();
+                    }
+                }
+            });
+            const stopMs = performance.now() - stopped;
+            const estimate = await taipan.estimate('/models/plain/');
+            const { device, onGpu } = model;
+            return { support, whole, rest, gates, text, error, stopMs, stats: await base.stats(), estimate, device, onGpu, begin };
+        }, PROMPT);
+        assert.equal(seen.support.ok, true);
+        assert.equal(seen.support.code, 'software-adapter');
+        assert.ok(seen.support.limits.maxBufferSize > 0 && seen.support.features.length > 0);
+        assert.ok(seen.onGpu && /webgpu/.test(seen.device), seen.device);
+        assertGolden(seen.whole);
+        assert.deepEqual(seen.rest.map((text) => text.slice(0, seen.whole.length)), Array(3).fill(seen.whole));
+        assert.equal(seen.text, seen.whole, 'watching the gates changes nothing');
+        assert.equal(seen.gates, 4 + 19);
+        assert.equal(seen.error.name, 'AbortError');
+        assert.ok(seen.stopMs < 100, `stopped after ${seen.stopMs} ms`);
+        assert.ok(seen.stats.dispatches > 10 && seen.stats.submits === 1, JSON.stringify(seen.stats));
+        assert.equal(seen.estimate.fits, 'yes');
+        const { weights, state, scratch } = seen.stats.bytes;
+        assert.equal(seen.estimate.gpuBytes, weights + state + scratch, 'the estimate is what is allocated');
+        assert.deepEqual(opened.troubles, []);
+    });
+
+    test('in the thread: the same text; a lost device is reported, and comes back with its sessions; all memory is freed', async () => {
+        const seen = await inPage(async (prompt) => {
+            const watched = watch();
+            const model = await load({ worker: false, autoRecover: true, warmup: false });
+            const whole = await textOf(model.createSession().generate(prompt, greedy));
+            const session = model.createSession();
+            const start = await textOf(session.generate(prompt, { ...greedy, maxTokens: 6 }));
+            const events = [];
+            model.on('device-lost', ({ reason, recovering }) => events.push({ type: 'lost', reason, recovering }));
+            const recovered = new Promise((resolve) => model.on('recovered', ({ error }) => resolve(error?.message)));
+            const [device] = watched.devices;
+            const error = await failure(async () => {
+                for await (const event of session.generate('', { ...greedy, maxTokens: 30 })) {
+                    if (event.type === 'text') device.destroy();
+                }
+            });
+            const failed = await recovered;
+            const rest = await textOf(session.generate('', { ...greedy, maxTokens: 14 }));
+            const held = await model.gpuBytes();
+            const other = model.createSession();
+            await other.stats();
+            const more = await model.gpuBytes();
+            await other.dispose();
+            const less = await model.gpuBytes();
+            await model.dispose();
+            const lost = await Promise.all(watched.devices.map((device) => device.lost.then(({ reason }) => reason)));
+            return { whole, text: start + rest, events, error, failed, held, more, less, lost, bytes: watched.bytes, devices: watched.devices.length };
+        }, PROMPT);
+        assertGolden(seen.whole);
+        assert.equal(seen.error.code, 'device-lost');
+        assert.deepEqual(seen.events.map(({ type, recovering }) => [type, recovering]), [['lost', true]]);
+        assert.equal(seen.failed, undefined);
+        assert.equal(seen.text, seen.whole, 'the session went on from its last snapshot');
+        assert.ok(seen.more > seen.held && seen.less === seen.held, `${seen.held} → ${seen.more} → ${seen.less}`);
+        assert.equal(seen.devices, 2);
+        assert.deepEqual(seen.lost, ['destroyed', 'destroyed'], 'a device that is given back holds nothing');
+        assert.ok(seen.bytes < 4096, `${seen.bytes} bytes of buffers were never destroyed`);
+        assert.deepEqual(opened.troubles, []);
+    });
+
+    test('without recovery a lost device is an error with its code', async () => {
+        const seen = await inPage(async (prompt) => {
+            const watched = watch();
+            const model = await load({ worker: false, warmup: false });
+            const lost = new Promise((resolve) => model.on('device-lost', resolve));
+            const session = model.createSession();
+            const running = failure(async () => {
+                for await (const event of session.generate(prompt, { maxTokens: 50 })) {
+                    if (event.type === 'text') watched.devices[0].destroy();
+                }
+            });
+            return { error: await running, event: await lost, after: await failure(() => session.stats()) };
+        }, PROMPT);
+        assert.equal(seen.error.code, 'device-lost');
+        assert.equal(seen.event.recovering, false);
+        assert.equal(seen.after.code, 'device-lost');
+    });
+
+    test('a shader that the browser refuses, a crash and an exception are errors, not promises that stay pending', async () => {
+        const codes = await inPage(async () => {
+            const attempt = async (prototype, key, replacement) => {
+                const original = prototype[key];
+                prototype[key] = replacement(original);
+                const error = await failure(() => load({ worker: false }));
+                prototype[key] = original;
+                return error;
+            };
+            const garbled = (original) =>
+                function (descriptor) {
+                    return original.call(this, { ...descriptor, code: `${descriptor.code}\n!` });
+                };
+            const shader = await attempt(GPUDevice.prototype, 'createShaderModule', garbled);
+            const none = await attempt(GPU.prototype, 'requestAdapter', () => async () => null);
+            // What throws in there is a panic, after which the module is not used again.
+            const crash = await attempt(GPUQueue.prototype, 'submit', () => () => {
+                throw new TypeError('no submissions today');
+            });
+            return { shader, none, crash };
+        });
+        assert.equal(codes.shader.code, 'shader-compile');
+        assert.ok(codes.shader.hint.length > 10);
+        assert.equal(codes.none.code, 'adapter-null');
+        assert.equal(codes.crash.code, 'crashed');
+        assert.match(codes.crash.message, /no submissions today/);
+    });
+});
+
+describe('kernels and speed', { timeout: 4 * TIMEOUT }, () => {
+    test('a wrong kernel is noticed', async () => {
+        const seen = await inPage(async () => {
+            const { createShaderModule } = GPUDevice.prototype;
+            GPUDevice.prototype.createShaderModule = function (descriptor) {
+                const code = descriptor.label === 'rms_norm' ? descriptor.code.replace('inverseSqrt(', '1.01 * inverseSqrt(') : descriptor.code;
+                return createShaderModule.call(this, { ...descriptor, code });
+            };
+            const { validate } = await import('/dist/bench.js');
+            const controller = new AbortController();
+            const reports = [];
+            const onCase = (report) => {
+                reports.push(report);
+                if (report.kernel === 'rms_norm_gated') controller.abort();
+            };
+            await failure(() => validate({ device: 'gpu', worker: false, onCase, signal: controller.signal }));
+            return reports.filter(({ ok }) => !ok).map(({ kernel }) => kernel);
+        });
+        assert.ok(seen.length > 0 && seen.every((kernel) => kernel === 'rms_norm'), seen.join());
+    });
+
+    test('the benchmark writes what the native one does', async () => {
+        const entries = await inPage(async () => {
+            const { runBenchmark } = await import('/dist/bench.js');
+            const rows = [{ prompt: 16 }, { generate: 4 }].map((row) => ({ ...row, repetitions: 1, minTimeMs: 1, maxTimeMs: 1 }));
+            return runBenchmark({ device: 'gpu', rows });
+        });
+        const schema = JSON.parse(readFileSync(new URL('../../crates/bench/schema.json', import.meta.url)));
+        const valid = new Ajv({ strict: false, validateFormats: false }).compile(schema);
+        assert.ok(valid(entries), JSON.stringify(valid.errors?.slice(0, 3)));
+        assert.deepEqual(entries.map(({ n_prompt, n_gen }) => [n_prompt, n_gen]), [[16, 0], [0, 4]]);
+        for (const { runtime, quality, avg_ts, probes } of entries) {
+            assert.equal(runtime.kind, 'browser');
+            assert.ok(quality.agreement_rate === 1 && avg_ts > 0 && probes.copy_gbps > 0, JSON.stringify({ quality, avg_ts, probes }));
+        }
+        delete entries[0].quality;
+        assert.equal(valid(entries), false, 'the schema refuses a row without its quality');
+    });
+});

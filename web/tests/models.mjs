@@ -1,0 +1,116 @@
+// Models as servers have them: plain, in shards, with a manifest, slow, damaged, without ranges.
+
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+import { serve } from '../scripts/serve.mjs';
+
+const folder = new URL('../../crates/cli/model/', import.meta.url);
+const read = (name) => readFileSync(new URL(name, folder));
+
+/** Greedy texts of the embedded model, made by another implementation and held by the native CPU device. */
+export const golden = JSON.parse(read('greedy.json'));
+
+export const PROMPT = Object.keys(golden)[0];
+
+/** The embedded model. */
+export function files() {
+    return new Map(['config.json', 'tokenizer.json', 'model.safetensors'].map((name) => [name, read(name)]));
+}
+
+/** The same weights in two files with an index. */
+export function sharded() {
+    const all = files();
+    const weights = all.get('model.safetensors');
+    const length = Number(weights.readBigUInt64LE(0));
+    const header = JSON.parse(weights.subarray(8, 8 + length).toString());
+    delete header.__metadata__;
+    const tensors = Object.entries(header).sort(([, a], [, b]) => a.data_offsets[0] - b.data_offsets[0]);
+    const middle = tensors.length >> 1;
+    const map = {};
+    for (const [index, part] of [tensors.slice(0, middle), tensors.slice(middle)].entries()) {
+        const name = `model-0000${index + 1}-of-00002.safetensors`;
+        const first = part[0][1].data_offsets[0];
+        const own = Object.fromEntries(
+            part.map(([tensor, entry]) => [tensor, { ...entry, data_offsets: entry.data_offsets.map((at) => at - first) }]),
+        );
+        for (const tensor of Object.keys(own)) map[tensor] = name;
+        let json = JSON.stringify(own);
+        json += ' '.repeat((8 - (json.length % 8)) % 8);
+        const prefix = Buffer.alloc(8);
+        prefix.writeBigUInt64LE(BigInt(json.length));
+        const end = part.at(-1)[1].data_offsets[1];
+        const data = weights.subarray(8 + length + first, 8 + length + end);
+        all.set(name, Buffer.concat([prefix, Buffer.from(json), data]));
+    }
+    all.delete('model.safetensors');
+    all.set('model.safetensors.index.json', Buffer.from(JSON.stringify({ metadata: {}, weight_map: map })));
+    return all;
+}
+
+/** Adds the list of sizes and hashes. */
+export function withManifest(all) {
+    const entry = (bytes) => ({ size: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') });
+    const list = Object.fromEntries([...all].map(([name, bytes]) => [name, entry(bytes)]));
+    return new Map([...all, ['model-manifest.json', Buffer.from(JSON.stringify({ files: list }))]]);
+}
+
+/** A copy with one byte of a file changed, somewhere in its weights. */
+export function damaged(all, name) {
+    const bytes = Buffer.from(all.get(name));
+    bytes[bytes.length - 5000] ^= 0x10;
+    return new Map([...all, [name, bytes]]);
+}
+
+function send(response, bytes, { headers, status, bytesPerSecond }) {
+    response.writeHead(status, { ...headers, 'content-length': bytes.length });
+    if (!bytesPerSecond) return response.end(bytes);
+    const step = Math.ceil(bytesPerSecond / 50);
+    let at = 0;
+    const timer = setInterval(() => {
+        if (response.destroyed) return clearInterval(timer);
+        response.write(bytes.subarray(at, (at += step)));
+        if (at < bytes.length) return;
+        clearInterval(timer);
+        response.end();
+    }, 20);
+}
+
+/**
+ * Serves the package and models below `/models/NAME/`. A model has `files` and, if wanted, `ranges: false`,
+ * `bytesPerSecond`, and `broken(name)`, which says with which status a request fails. All requests for weights are noted.
+ */
+export async function serveModels(models) {
+    const requests = [];
+    const before = (request, response) => {
+        const path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname);
+        if (path === '/blank.html') {
+            response.writeHead(200, { 'content-type': 'text/html' }).end('<!doctype html><title>blank</title><link rel="icon" href="data:,">');
+            return true;
+        }
+        const [, name, file] = /^\/models\/([^/]+)\/(.+)$/.exec(path) ?? [];
+        const model = models[name];
+        if (!model) return false;
+        const bytes = model.files.get(file);
+        const failed = model.broken?.(file);
+        if (file.endsWith('.safetensors')) requests.push({ model: name, file, range: request.headers.range, method: request.method });
+        if (failed || !bytes) {
+            response.writeHead(failed ?? 404).end();
+            return true;
+        }
+        const { bytesPerSecond } = file.endsWith('.safetensors') ? model : {};
+        const found = model.ranges === false ? null : /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '');
+        const headers = { 'content-type': 'application/octet-stream', etag: `"${name}"` };
+        if (!found) {
+            send(response, request.method === 'HEAD' ? Buffer.alloc(0) : bytes, { headers, status: 200, bytesPerSecond });
+            return true;
+        }
+        const [start, end] = [Number(found[1]), Math.min(bytes.length - 1, Number(found[2]))];
+        headers['content-range'] = `bytes ${start}-${end}/${bytes.length}`;
+        send(response, bytes.subarray(start, end + 1), { headers, status: 206, bytesPerSecond });
+        return true;
+    };
+    const server = await serve(fileURLToPath(new URL('..', import.meta.url)), 0, { before });
+    return Object.assign(server, { requests, models });
+}

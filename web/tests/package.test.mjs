@@ -1,0 +1,488 @@
+// The compiled package in a page of its own, without a bundler: downloads, the cache, stopping and going on, errors. On the
+// CPU device, which needs no time to compile; what WebGPU does is in gpu.test.mjs.
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, test } from 'node:test';
+
+import { TIMEOUT, launch, open } from './browser.mjs';
+import { PROMPT, damaged, files, golden, serveModels, sharded, withManifest } from './models.mjs';
+
+const plain = files();
+const parts = sharded();
+const shard = [...parts.keys()].find((name) => name.endsWith('.safetensors'));
+const size = plain.get('model.safetensors').length;
+const PART = 1 << 21;
+
+let server;
+let browser;
+let opened;
+
+before(async () => {
+    server = await serveModels({
+        plain: { files: withManifest(plain) },
+        bare: { files: plain },
+        parts: { files: withManifest(parts) },
+        damaged: { files: damaged(withManifest(parts), shard) },
+        slow: { files: withManifest(plain), bytesPerSecond: 6e6 },
+        whole: { files: plain, ranges: false },
+        missing: { files: new Map([...plain].filter(([name]) => !name.endsWith('.safetensors'))) },
+        refused: { files: plain, broken: (name) => (name === 'config.json' ? 403 : undefined) },
+        foreign: { files: new Map([...plain, ['config.json', Buffer.from('{"model_type": "llama"}')]]) },
+        cut: { files: new Map([...plain, ['model.safetensors', plain.get('model.safetensors').subarray(0, 3_000_000)]]) },
+    });
+    browser = await launch({ webgpu: false });
+});
+
+after(async () => {
+    await browser?.close();
+    server?.closeAllConnections();
+    server?.close();
+});
+
+afterEach(async () => {
+    await opened?.close();
+    opened = undefined;
+    server.requests.length = 0;
+});
+
+/** Runs a function in a new page, with helpers of its own in `globalThis`. */
+async function inPage(work, argument) {
+    opened ??= await open(browser, `${server.url}blank.html`, {}, helpers);
+    return opened.page.evaluate(work, argument);
+}
+
+/** What the functions of the tests use in the page. */
+function helpers() {
+    globalThis.load = async (name, options = {}) => {
+        globalThis.taipan ??= await import('/dist/index.js');
+        return globalThis.taipan.loadModel(`/models/${name}/`, { device: 'cpu', ...options });
+    };
+    globalThis.textOf = async (events, stop = () => false) => {
+        let [text, pieces] = ['', 0];
+        for await (const event of events) {
+            if (event.type !== 'text') continue;
+            text += event.text;
+            if (stop(++pieces)) break;
+        }
+        return text;
+    };
+    globalThis.failure = async (work) => {
+        try {
+            await work();
+            return undefined;
+        } catch (error) {
+            const taipan = await import('/dist/index.js');
+            const { name, code, message, hint } = error;
+            return { name, code, message, hint, ours: error instanceof taipan.TaipanError, details: error.details };
+        }
+    };
+    globalThis.greedy = { temperature: 0, maxTokens: 20 };
+}
+
+function assertGolden(text) {
+    assert.ok(text.length > 20, `too short a text: ${JSON.stringify(text)}`);
+    assert.equal(PROMPT + text, golden[PROMPT].slice(0, PROMPT.length + text.length));
+}
+
+describe('downloads and the cache', { timeout: 2 * TIMEOUT }, () => {
+    test('a model is downloaded in one piece, kept, and comes from the cache after a reload', async () => {
+        const visit = async (prompt) => {
+            const reports = [];
+            const onProgress = (progress) => reports.push({ ...progress, at: performance.now() });
+            const model = await load('plain', { onProgress });
+            const text = await textOf(model.createSession().generate(prompt, greedy));
+            const { info } = model;
+            await model.dispose();
+            const { cache } = taipan;
+            return { text, info, reports, has: await cache.has('/models/plain/'), list: await cache.list() };
+        };
+        const first = await inPage(visit, PROMPT);
+        assertGolden(first.text);
+        assert.equal(first.info.fromCache, false);
+        assert.equal(first.info.cache, 'opfs');
+        assert.equal(server.requests.length, 1, JSON.stringify(server.requests));
+        assert.ok(first.has && first.list.length === 1 && first.list[0].complete && first.list[0].bytes >= size);
+
+        const phases = [...new Set(first.reports.map(({ phase }) => phase))];
+        assert.deepEqual(phases, ['manifest', 'download', 'verify', 'upload', 'compile', 'ready']);
+        for (const [i, { fraction, at, total, loaded }] of first.reports.entries()) {
+            assert.ok(i === 0 || fraction >= first.reports[i - 1].fraction, 'the fraction went back');
+            assert.ok(loaded <= total || total === 0);
+            const recent = first.reports.filter((other) => other.at > at - 1000 && other.at <= at);
+            assert.ok(recent.length <= 10, `${recent.length} reports in a second`);
+        }
+        assert.equal(first.reports.at(-1).fraction, 1);
+
+        await opened.page.reload();
+        server.requests.length = 0;
+        const second = await inPage(visit, PROMPT);
+        assert.equal(second.info.fromCache, true);
+        assert.equal(second.text, first.text);
+        assert.deepEqual(server.requests, []);
+        assert.ok(second.reports.some(({ fromCache }) => fromCache));
+        assert.deepEqual(opened.troubles, []);
+    });
+
+    test('nothing of the weights is in memory as a whole', async () => {
+        // The GPU's memory is elsewhere; on the CPU device the weights themselves are in the wasm memory, once.
+        const seen = await inPage(async () => {
+            let largest = 0;
+            const note = (bytes) => (largest = Math.max(largest, bytes));
+            const { slice } = Blob.prototype;
+            const { arrayBuffer } = Blob.prototype;
+            Blob.prototype.arrayBuffer = async function () {
+                const buffer = await arrayBuffer.call(this);
+                note(buffer.byteLength);
+                return buffer;
+            };
+            const model = await load('plain', { worker: false });
+            await model.dispose();
+            return { largest, slice: typeof slice };
+        });
+        assert.ok(seen.largest > 0 && seen.largest <= PART + 32, `${seen.largest} bytes at once`);
+    });
+
+    test('a download that was aborted goes on where it stopped, after a reload too', async () => {
+        const aborted = await inPage(async () => {
+            const controller = new AbortController();
+            const onProgress = ({ phase, loaded }) => {
+                if (phase === 'download' && loaded > 3e6) controller.abort();
+            };
+            const error = await failure(() => load('slow', { signal: controller.signal, onProgress }));
+            return { error, has: await taipan.cache.has('/models/slow/'), list: await taipan.cache.list() };
+        });
+        assert.equal(aborted.error.name, 'AbortError');
+        assert.equal(aborted.has, false);
+        assert.equal(aborted.list[0].complete, false);
+        assert.ok(aborted.list[0].bytes >= PART, `${aborted.list[0].bytes} bytes were kept`);
+
+        await opened.page.reload();
+        server.requests.length = 0;
+        const text = await inPage(async (prompt) => {
+            const model = await load('slow');
+            return textOf(model.createSession().generate(prompt, greedy));
+        }, PROMPT);
+        assertGolden(text);
+        const starts = server.requests.map(({ range }) => Number(/bytes=(\d+)-/.exec(range ?? 'bytes=0-')[1]));
+        assert.ok(Math.min(...starts) >= PART, `fetched again from ${Math.min(...starts)}`);
+    });
+
+    test('a damaged shard is an integrity error, and nothing of it is kept', async () => {
+        const seen = await inPage(async () => {
+            const error = await failure(() => load('damaged'));
+            return { error, list: await taipan.cache.list() };
+        });
+        assert.equal(seen.error.code, 'integrity');
+        assert.ok(seen.error.ours, 'the class is the exported one');
+        assert.ok(seen.error.message.includes(shard), seen.error.message);
+        assert.equal(seen.list.some(({ complete }) => complete), false);
+    });
+
+    test('shards load as the single file does', async () => {
+        const text = await inPage(async (prompt) => textOf((await load('parts')).createSession().generate(prompt, greedy)), PROMPT);
+        assertGolden(text);
+    });
+
+    test('a part that was damaged on the disk is noticed and fetched again', async () => {
+        const seen = await inPage(async (prompt) => {
+            await (await load('plain')).dispose();
+            const root = await (await navigator.storage.getDirectory()).getDirectoryHandle('taipan-models');
+            const [[, model]] = await Array.fromAsync(root.entries());
+            const parts = await (await model.getDirectoryHandle('model.safetensors')).getDirectoryHandle('parts');
+            const handle = await parts.getFileHandle('1');
+            const bytes = new Uint8Array(await (await handle.getFile()).arrayBuffer());
+            bytes[bytes.length >> 1] ^= 1;
+            const writable = await handle.createWritable();
+            await writable.write(bytes);
+            await writable.close();
+            const error = await failure(() => load('plain'));
+            const again = await load('plain');
+            return { error, text: await textOf(again.createSession().generate(prompt, greedy)) };
+        }, PROMPT);
+        assert.equal(seen.error.code, 'integrity');
+        assertGolden(seen.text);
+    });
+
+    test('without space there is an error, and a way to load all the same', async () => {
+        await inPage(() => 0);
+        const session = await opened.page.context().newCDPSession(opened.page);
+        await session.send('Storage.overrideQuotaForOrigin', { origin: new URL(server.url).origin, quotaSize: 1_000_000 });
+        const seen = await inPage(async (prompt) => {
+            const error = await failure(() => load('plain'));
+            const model = await load('plain', { cache: 'none' });
+            return { error, text: await textOf(model.createSession().generate(prompt, greedy)) };
+        }, PROMPT);
+        await session.send('Storage.overrideQuotaForOrigin', { origin: new URL(server.url).origin });
+        assert.equal(seen.error.code, 'quota-exceeded');
+        assert.match(seen.error.hint, /cache: 'none'/);
+        assertGolden(seen.text);
+    });
+
+    test('where the private file system is missing, other stores stand in', async () => {
+        for (const [hide, kind] of [[['opfs'], 'cache'], [['opfs', 'cache'], 'memory']]) {
+            const info = await inPage(async (hide) => {
+                // The stores are chosen where things are computed, so this is done in the thread.
+                if (hide.includes('opfs')) navigator.storage.getDirectory = () => Promise.reject(new Error('hidden'));
+                if (hide.includes('cache')) Object.defineProperty(globalThis, 'caches', { value: undefined, configurable: true });
+                const first = await load('plain', { worker: false });
+                await first.dispose();
+                const second = await load('plain', { worker: false });
+                return second.info;
+            }, hide);
+            assert.deepEqual([info.cache, info.fromCache], [kind, true]);
+            await opened.page.reload();
+        }
+    });
+
+    test('a server without ranges, without a manifest, and files that somebody dropped', async () => {
+        const seen = await inPage(async (prompt) => {
+            const text = async (source, options) => {
+                const model = await taipan.loadModel(source, { device: 'cpu', ...options });
+                const text = await textOf(model.createSession().generate(prompt, greedy));
+                await model.dispose();
+                return text;
+            };
+            globalThis.taipan = await import('/dist/index.js');
+            const names = ['config.json', 'tokenizer.json', 'model.safetensors'];
+            const dropped = await Promise.all(
+                names.map(async (name) => new File([await (await fetch(`/models/bare/${name}`)).arrayBuffer()], name)),
+            );
+            const estimate = await taipan.estimate('/models/whole/');
+            return { whole: await text('/models/whole/'), bare: await text('/models/bare/'), dropped: await text(dropped), estimate };
+        }, PROMPT);
+        for (const key of ['whole', 'bare', 'dropped']) assertGolden(seen[key]);
+        assert.equal(seen.estimate.downloadBytes, size);
+    });
+
+    test('two tabs that load the same model download it once', async () => {
+        await inPage(() => 0);
+        const other = await opened.page.context().newPage();
+        await other.addInitScript(helpers);
+        await other.goto(`${server.url}blank.html`);
+        const visit = async (prompt) => {
+            const model = await load('slow');
+            return textOf(model.createSession().generate(prompt, greedy));
+        };
+        const texts = await Promise.all([opened.page.evaluate(visit, PROMPT), other.evaluate(visit, PROMPT)]);
+        texts.forEach(assertGolden);
+        assert.equal(server.requests.length, 1, JSON.stringify(server.requests));
+    });
+
+    test('an estimate reads the header, and the cache can be emptied', async () => {
+        const seen = await inPage(async () => {
+            globalThis.taipan = await import('/dist/index.js');
+            const before = await taipan.estimate('/models/plain/');
+            const fetched = performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('.safetensors'));
+            await (await load('plain')).dispose();
+            const between = await taipan.estimate('/models/plain/');
+            const { usage, quota } = await taipan.cache.estimate();
+            const persisted = await taipan.cache.persist();
+            await taipan.cache.delete('/models/plain/');
+            return { before, between, usage, quota, persisted, list: await taipan.cache.list(), fetched: fetched.length };
+        });
+        assert.deepEqual([seen.before.downloadBytes, seen.before.cachedBytes], [size, 0]);
+        assert.deepEqual([seen.between.downloadBytes, seen.between.cachedBytes], [0, size]);
+        assert.ok(seen.before.gpuBytes > seen.before.stateBytes && seen.before.stateBytes > 0);
+        assert.equal(seen.before.fits, 'unknown');
+        assert.match(seen.before.limitingFactor, /no WebGPU adapter/);
+        assert.ok(seen.usage >= size && seen.quota > seen.usage);
+        assert.equal(typeof seen.persisted, 'boolean');
+        assert.deepEqual(seen.list, []);
+        const sent = server.requests.slice(0, 2).every(({ range }) => range !== undefined);
+        assert.ok(sent, 'the estimate asked for ranges');
+    });
+});
+
+describe('errors', { timeout: 2 * TIMEOUT }, () => {
+    test('each has its code, its words and the exported class', async () => {
+        const seen = await inPage(async () => {
+            globalThis.taipan = await import('/dist/index.js');
+            const { loadModel } = taipan;
+            return {
+                status: await failure(() => load('refused')),
+                missing: await failure(() => load('missing')),
+                foreign: await failure(() => load('foreign')),
+                cut: await failure(() => load('cut')),
+                network: await failure(() => loadModel('http://localhost:9/none/', { device: 'cpu' })),
+                source: await failure(() => loadModel('hf:no-slash')),
+                gpu: await failure(() => load('plain', { device: 'gpu' })),
+                dtype: await failure(() => load('plain', { dtype: 'f12' })),
+                worker: await failure(() => load('plain', { worker: '/no-such-worker.js' })),
+            };
+        });
+        const codes = Object.fromEntries(Object.entries(seen).map(([key, error]) => [key, error?.code]));
+        assert.deepEqual(codes, {
+            status: 'http-status',
+            missing: 'weights-invalid',
+            foreign: 'model-unsupported',
+            cut: 'weights-invalid',
+            network: 'network',
+            source: 'invalid-option',
+            gpu: 'adapter-null',
+            dtype: 'invalid-option',
+            worker: 'crashed',
+        });
+        for (const [key, error] of Object.entries(seen)) assert.ok(error.ours && error.message.length > 10, key);
+        assert.equal(seen.status.details.status, 403);
+    });
+});
+
+/** Runs in the page, and returns what it saw. */
+async function story({ prompt, worker }) {
+    const model = await load('plain', { worker });
+    const stopAfter = 7;
+    const seen = {};
+    const from = (session, text, options) => session.generate(text, { ...greedy, maxTokens: 30, ...options });
+    const at = (n) => (pieces) => pieces === n;
+
+    seen.whole = await textOf(from(model.createSession(), prompt, { maxTokens: 60 }));
+
+    const left = model.createSession();
+    seen.left = await textOf(from(left, prompt), at(stopAfter));
+    seen.leftAtPosition = left.position;
+    seen.leftAndOn = await textOf(from(left, ''));
+
+    const controller = new AbortController();
+    const aborted = model.createSession();
+    seen.aborted = '';
+    seen.abortedWith = await failure(async () => {
+        for await (const event of from(aborted, prompt, { signal: controller.signal })) {
+            if (event.type !== 'text') continue;
+            seen.aborted += event.text;
+            if (seen.aborted.length >= seen.left.length) controller.abort();
+        }
+    });
+    seen.abortedAndOn = await textOf(from(aborted, ''));
+    seen.before = await failure(() => textOf(from(aborted, '', { signal: AbortSignal.abort() })));
+
+    const base = model.createSession();
+    await textOf(from(base, prompt), at(3));
+    const bytes = await base.save();
+    const fork = await base.fork();
+    const restored = await model.restoreSession(bytes);
+    seen.positions = [base.position, fork.position, restored.position];
+    seen.continued = await Promise.all([base, fork, restored].map((session) => textOf(from(session, ''))));
+    seen.badState = await failure(() => model.restoreSession(bytes.map((byte, i) => (i === bytes.length >> 1 ? byte ^ 1 : byte))));
+
+    const types = new Set();
+    let gates = 0;
+    for await (const event of from(model.createSession(), prompt, { trace: ['gates'] })) {
+        types.add(event.type);
+        if (event.type === 'gates') gates += event.alpha[0].length;
+        if (event.type === 'done') seen.done = event;
+    }
+    seen.types = [...types].sort();
+    seen.gates = gates;
+    seen.bounded = await (async () => {
+        const session = model.createSession({ attentionBudget: 0.05, burst: 2 });
+        await textOf(from(session, prompt, { maxTokens: 100 }));
+        return session.stats();
+    })();
+    seen.stopped = await (async () => {
+        let text = '';
+        for await (const event of from(model.createSession(), prompt, { stop: ['little'] })) {
+            if (event.type === 'text') text += event.text;
+            if (event.type === 'done') return { text, reason: event.finishReason, stop: event.stop };
+        }
+        return undefined;
+    })();
+    const draw = (seed) => textOf(model.createSession({ seed }).generate(prompt, { temperature: 1, maxTokens: 12 }));
+    seen.seeds = [await draw(1), await draw(1), await draw(2)];
+    seen.pieces = (await model.tokenize(prompt)).map(({ text }) => text).join('');
+
+    const session = model.createSession();
+    seen.badOption = await failure(() => textOf(session.generate(prompt, { topK: -1 })));
+    seen.badBudget = await failure(() => model.createSession({ attentionBudget: 2 }).stats());
+    const events = session.generate('', greedy);
+    await events.next();
+    seen.meanwhile = await failure(() => session.stats());
+    await model.dispose();
+    await events.return();
+    seen.afterDispose = await failure(() => session.stats());
+    seen.modelAfterDispose = await failure(async () => model.createSession());
+    return seen;
+}
+
+describe('sessions', { timeout: 2 * TIMEOUT }, () => {
+    const stories = {};
+    for (const [where, worker] of [['in a worker', true], ['in the thread', false]]) {
+        test(`${where}: stopping keeps exactly what was delivered, states can be kept and copied, errors have codes`, async () => {
+            const seen = (stories[where] = await inPage(story, { prompt: PROMPT, worker }));
+            assertGolden(seen.whole);
+            assert.ok(seen.left.length > 0 && seen.left.length < seen.whole.length / 2);
+            assert.ok(seen.leftAndOn.length > seen.left.length);
+            assert.ok(seen.whole.startsWith(seen.left + seen.leftAndOn), JSON.stringify(seen));
+            assert.equal(seen.leftAtPosition, 4 + 7, 'the prompt and the tokens delivered');
+            assert.equal(seen.abortedWith.name, 'AbortError');
+            assert.equal(seen.before.name, 'AbortError');
+            assert.equal(seen.aborted, seen.left);
+            assert.equal(seen.abortedAndOn, seen.leftAndOn);
+
+            assert.deepEqual(seen.positions, [7, 7, 7]);
+            assert.equal(new Set(seen.continued).size, 1, 'fork and restored session go on as the original');
+            assert.equal(seen.badState.code, 'saved-state');
+
+            assert.deepEqual(seen.types, ['done', 'gates', 'stats', 'text', 'token']);
+            assert.equal(seen.gates, 4 + 29, 'the prompt, and every token but the last');
+            assert.deepEqual(seen.done.usage, { promptTokens: 4, completionTokens: 30 });
+            const { prompt, firstToken, total } = seen.done.timings;
+            assert.ok(prompt > 0 && firstToken >= prompt && total >= firstToken);
+            for (const [i, selected] of seen.bounded.selected.entries()) {
+                assert.ok(selected <= 0.05 * seen.bounded.tokens + 2, `layer ${i}: ${selected} of ${seen.bounded.tokens}`);
+            }
+            assert.ok(seen.bounded.refused.some((n) => n > 0), 'the bound refused something');
+            assert.equal(seen.stopped.reason, 'stop');
+            assert.equal(seen.stopped.stop, 'little');
+            assert.ok(seen.whole.startsWith(`${seen.stopped.text}little`), JSON.stringify(seen.stopped));
+            assert.equal(seen.seeds[0], seen.seeds[1]);
+            assert.notEqual(seen.seeds[0], seen.seeds[2]);
+            assert.equal(seen.pieces, PROMPT);
+
+            assert.equal(seen.badOption.code, 'invalid-option');
+            assert.equal(seen.badBudget.code, 'invalid-option');
+            assert.equal(seen.meanwhile.code, 'busy');
+            assert.equal(seen.afterDispose.code, 'disposed');
+            assert.equal(seen.modelAfterDispose.code, 'disposed');
+            assert.deepEqual(opened.troubles, []);
+        });
+    }
+
+    test('both ways give the same texts', () => {
+        const [a, b] = Object.values(stories);
+        assert.ok(a && b, 'both have run');
+        for (const key of ['whole', 'left', 'leftAndOn', 'continued', 'stopped', 'seeds', 'gates']) assert.deepEqual(a[key], b[key], key);
+    });
+
+    test('the facade of OpenAI streams and answers', async () => {
+        const seen = await inPage(async (prompt) => {
+            const { createOpenAI } = await import('/dist/openai.js');
+            const openai = createOpenAI(await load('plain'), { model: 'stories' });
+            const request = { prompt, temperature: 0, max_tokens: 20 };
+            const whole = await openai.completions.create(request);
+            let streamed = '';
+            let last;
+            for await (const chunk of await openai.completions.create({ ...request, stream: true, stream_options: { include_usage: true } })) {
+                streamed += chunk.choices[0]?.text ?? '';
+                last = chunk;
+            }
+            const messages = [{ role: 'user', content: prompt }];
+            const chat = await openai.chat.completions.create({ messages, temperature: 0, max_tokens: 8 });
+            const chunks = [];
+            for await (const chunk of await openai.chat.completions.create({ messages, temperature: 0, max_tokens: 8, stream: true })) {
+                chunks.push(chunk);
+            }
+            return { whole, streamed, last, chat, chunks };
+        }, PROMPT);
+        assertGolden(seen.whole.choices[0].text);
+        assert.equal(seen.streamed, seen.whole.choices[0].text);
+        assert.deepEqual(seen.whole.usage, { prompt_tokens: 4, completion_tokens: 20, total_tokens: 24 });
+        assert.deepEqual(seen.last.usage, seen.whole.usage);
+        assert.equal(seen.whole.choices[0].finish_reason, 'length');
+        assert.equal(seen.whole.object, 'text_completion');
+        assert.equal(seen.chat.object, 'chat.completion');
+        assert.equal(seen.chunks[0].choices[0].delta.role, 'assistant');
+        const text = seen.chunks.map((chunk) => chunk.choices[0].delta.content ?? '').join('');
+        assert.equal(text, seen.chat.choices[0].message.content);
+        assert.ok(text.length > 0 && ['stop', 'length'].includes(seen.chunks.at(-1).choices[0].finish_reason));
+    });
+});
