@@ -1,10 +1,10 @@
-// One projection of the experts that a token goes to; their matrices are stacked, `rows` rows each.
+// One projection of the experts that a token goes to; their matrices are stacked, `expert_rows` rows each.
 //   expand:  y[t, i] = activation(W[expert i of t] · x[t])                for every chosen expert i
 //   COMBINE: y[t] += scale · Σᵢ weightᵢ · (W[expert i of t] · x[t, i])     (STORE: = where the first piece of W begins)
 //   activation: SWIGLU silu(v[2j]) · v[2j + 1] (rows interleaved) · else max(v, 0)²
-// W may lie in several pieces: rows of other pieces are left alone. A workgroup of 64 has 4 slots of 16 lanes, a slot owns a
+// W may lie in several pieces, of `rows` rows: those of other pieces are left alone. A workgroup of 64 has 4 slots of 16 lanes, a slot owns a
 // pair of rows; a workgroup row per token, a layer of workgroups per chosen expert (COMBINE: one for all).
-struct Params { cols: u32, rows: u32, first_row: u32, piece_rows: u32, y_cols: u32, scale: f32 }
+struct Params { cols: u32, expert_rows: u32, first_row: u32, rows: u32, y_cols: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(1) @binding(0) var<storage, read> x: array<vec4<f32>>;        // (tokens, cols); COMBINE: (tokens · TOP, cols)
 @group(1) @binding(1) var<storage, read> routes: array<u32>;         // (tokens, TOP) pairs: expert, weight
@@ -21,17 +21,18 @@ var<workgroup> partial: array<vec2<f32>, WIDTH>;
 
 // This lane's part of a pair of rows of an expert, times row `r` of x; nothing where another piece has them.
 fn products(expert: u32, row: u32, r: u32, lane: u32) -> vec2<f32> {
-  let first = expert * params.rows + row - params.first_row; // wraps to a huge number below the piece
-  if (row >= params.rows || first >= params.piece_rows) { return vec2(0.0); }
+  let first = expert * params.expert_rows + row - params.first_row; // wraps to a huge number below the piece
+  if (row >= params.expert_rows || first >= params.rows) { return vec2(0.0); }
   let eights = row_stride(params.cols) / 8u;
-  let second = min(first + 1u, params.piece_rows - 1u);
+  let second = min(first + 1u, params.rows - 1u);
+  let stride = weight_stride(params.cols);
   var sum = vec2(0.0);
   for (var i = lane % LANES; i < eights; i += LANES) {
     let lo = x[(r * eights + i) * 2u];
     let hi = x[(r * eights + i) * 2u + 1u];
-    let a = weight8(first * eights + i);
-    let b = weight8(second * eights + i);
-    sum += vec2(dot(a.lo, lo) + dot(a.hi, hi), dot(b.lo, lo) + dot(b.hi, hi));
+    let a = stored8(first * stride + i);
+    let b = stored8(second * stride + i);
+    sum += vec2(dot8(a, first * stride + i, lo, hi), dot8(b, second * stride + i, lo, hi));
   }
   return sum;
 }
@@ -46,7 +47,7 @@ fn slot_sum(lane: u32, value: vec2<f32>) -> vec2<f32> {
 
 fn combine(at: u32, row: u32, value: vec2<f32>) {
   let starts = STORE && params.first_row == 0u;
-  for (var i = 0u; i < 2u && row + i < params.rows; i += 1u) {
+  for (var i = 0u; i < 2u && row + i < params.expert_rows; i += 1u) {
     let v = params.scale * value[i];
     if (starts) { y[at + row + i] = v; } else { y[at + row + i] += v; }
   }
@@ -59,7 +60,7 @@ fn activate(at: u32, row: u32, value: vec2<f32>) {
   }
   let v = max(value, vec2(0.0));
   y[at + row] = v.x * v.x;
-  if (row + 1u < params.rows) { y[at + row + 1u] = v.y * v.y; }
+  if (row + 1u < params.expert_rows) { y[at + row + 1u] = v.y * v.y; }
 }
 
 @compute @workgroup_size(WIDTH)
@@ -77,11 +78,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     sum = products(routes[route + 2u * group.z], row, token, lane);
   }
   sum = slot_sum(lane, sum);
-  if (lane % LANES != 0u || row >= params.rows) { return; }
+  if (lane % LANES != 0u || row >= params.expert_rows) { return; }
   if (COMBINE) {
     combine(token * row_stride(params.y_cols), row, sum);
     return;
   }
-  let first = routes[route + 2u * group.z] * params.rows + row - params.first_row;
-  if (first < params.piece_rows) { activate((token * TOP + group.z) * row_stride(params.y_cols), row, sum); }
+  let first = routes[route + 2u * group.z] * params.expert_rows + row - params.first_row;
+  if (first < params.rows) { activate((token * TOP + group.z) * row_stride(params.y_cols), row, sum); }
 }

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use pollster::block_on;
 use taipan::{
-    Config, Device, Dtype, Error, LoadOptions, Model, ModelFiles, Quant, SessionOptions, WeightDtype, Weights,
+    Config, Device, Dtype, Error, FileStart, Headers, LoadOptions, Model, ModelFiles, Quant, RangedWeights,
+    SessionOptions, WeightDtype, Weights,
 };
 use taipan_tests::compare::assert_close;
 use taipan_tests::device;
 use taipan_tests::drive::{decode_logits, prefill_logits};
+use taipan_tests::golden::family_cases;
 use taipan_tests::tiny::{Tiny, ids};
 
 fn embedded() -> PathBuf {
@@ -106,6 +108,20 @@ fn a_quantised_file_is_what_loading_makes() {
     }
 }
 
+#[test]
+fn a_matrix_of_several_batches_is_whole() {
+    // An embedding of more than 2^20 numbers, whose last row stands alone and has an odd number of groups.
+    let tiny = Tiny::new("m").with("vocab_size", 40_001);
+    let prompt = [40_000, 5, 39_999, 33_000, 8_200];
+    for (stored, asked) in [(Dtype::Q8, WeightDtype::Q8), (Dtype::Q4, WeightDtype::Q4)] {
+        let options = || LoadOptions { dtype: asked, ..LoadOptions::default() };
+        let logits = |model: Model| decode_logits(&mut model.session(SessionOptions::default()).unwrap(), &prompt);
+        let expected = logits(tiny.open_with(&Device::cpu(), options()));
+        assert_eq!(logits(tiny.clone().dtype(stored).open(&Device::cpu())), expected, "{stored:?}");
+        assert_close(&format!("{stored:?}"), &logits(tiny.open_with(&device::gpu(), options())), &expected, 2e-3);
+    }
+}
+
 /// The tiny model's weights, quantised into `out`.
 fn quantise(tiny: &Tiny, quant: Quant, out: &mut (impl Write + std::io::Seek)) -> taipan::Result<taipan::Quantized> {
     let ModelFiles { config, weights, .. } = tiny.files();
@@ -171,6 +187,53 @@ fn weights_that_cannot_be_quantised_are_errors() {
     let options = LoadOptions { dtype: WeightDtype::Q8, ..LoadOptions::default() };
     let error = tiny().patch("embedding.weight", 41, -1e7).try_open(&Device::cpu(), options).err().unwrap();
     assert!(matches!(error, Error::Overflow { dtype: "q8", index: 41, .. }), "{error}");
+}
+
+#[test]
+fn integers_may_come_in_ranges() {
+    let tiny = tiny().with("vocab_size", 27_001).dtype(Dtype::Q4);
+    let ModelFiles { config, weights, .. } = tiny.files();
+    let file = weights[0].1.to_vec();
+    let start = FileStart { name: "model.safetensors", bytes: &file, len: file.len() as u64 };
+    let headers = Headers::parse(&[start], None).unwrap();
+    let read = |_: &str, range: std::ops::Range<u64>| {
+        std::future::ready(Ok(file[range.start as usize..range.end as usize].to_vec()))
+    };
+    let source = RangedWeights::new(headers, read);
+    let prompt = [27_000, 3, 26_999, 13_001];
+    for device in [Device::cpu(), device::gpu()] {
+        // As integers, and as numbers again.
+        for dtype in [WeightDtype::Auto, WeightDtype::F32] {
+            let options = || LoadOptions { dtype, ..LoadOptions::default() };
+            let logits = |model: Model| decode_logits(&mut model.session(SessionOptions::default()).unwrap(), &prompt);
+            let ranged = block_on(Model::from_source(&config, None, &source, &device, options())).unwrap();
+            assert_eq!(logits(ranged), logits(tiny.open_with(&device, options())), "{dtype:?}");
+        }
+    }
+}
+
+#[test]
+fn every_family_can_be_quantised() {
+    for case in family_cases() {
+        let (config, weights) =
+            (std::fs::read(case.dir.join("config.json")).unwrap(), Weights::open(&case.dir).unwrap());
+        let prompt = &case.prompts.iter().min_by_key(|p| p.ids.len().abs_diff(12)).unwrap().ids;
+        let logits = |model: Model| prefill_logits(&mut model.session(SessionOptions::default()).unwrap(), prompt);
+        let at_load = |device: &Device| {
+            let options = LoadOptions { dtype: WeightDtype::Q4, ..LoadOptions::default() };
+            logits(block_on(Model::open(&case.dir, device, options)).unwrap())
+        };
+        let expected = at_load(&Device::cpu());
+        let mut out = Cursor::new(Vec::new());
+        let parsed = Config::from_json(&config).unwrap();
+        block_on(taipan::quantize(&weights, &parsed, Quant::Q4, &mut out, None))
+            .unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let weights = vec![("model.safetensors".to_owned(), out.into_inner().into())];
+        let files = ModelFiles { config: config.into(), weights, tokenizer: None };
+        let copy = block_on(Model::from_bytes(files, &Device::cpu(), LoadOptions::default())).unwrap();
+        assert_eq!(logits(copy), expected, "{}", case.name);
+        assert_close(&case.name, &at_load(&device::gpu()), &expected, 2e-3);
+    }
 }
 
 /// A disk that is full after so many bytes.

@@ -20,7 +20,9 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
     }
     // Pieces that end within an expert, so that one token's experts lie in several.
     for projection in up.into_iter().chain(down) {
-        out.push(case(seed, WeightFormat::F32, projection, [5, 12, 24, 6, 3], 20));
+        for format in [WeightFormat::F32, WeightFormat::Q4] {
+            out.push(case(seed, format, projection, [5, 12, 24, 6, 3], 20));
+        }
     }
     // An odd number of rows, which only a matrix in one piece may have.
     out.push(case(seed, WeightFormat::F32, Projection::Add(1.0), [4, 7, 9, 3, 2], usize::MAX));

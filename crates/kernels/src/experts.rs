@@ -57,9 +57,9 @@ impl Kernel for Experts {
             ],
             params: vec![
                 ("cols", self.weight.cols.into()),
-                ("rows", self.rows.into()),
+                ("expert_rows", self.rows.into()),
                 ("first_row", piece.first_row.into()),
-                ("piece_rows", piece.rows.into()),
+                ("rows", piece.rows.into()),
                 ("y_cols", self.y.cols.into()),
                 ("scale", scale.into()),
             ],

@@ -1,5 +1,6 @@
 //! A quantised copy of a checkpoint, so that loading need not do it and files are small.
 
+use std::collections::{HashMap, HashSet};
 use std::io::{Seek, SeekFrom, Write};
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
@@ -52,6 +53,7 @@ pub async fn quantize(
     progress: Option<&Progress>,
 ) -> Result<Quantized> {
     weights.check(config)?;
+    let config = &weights.resolve(config)?;
     let matrices = matrices(config);
     let is_matrix = |t: &&TensorInfo| matrices.iter().any(|m| m.tensors[0] == t.name);
     let expected = config.expected_tensors();
@@ -160,15 +162,15 @@ pub async fn quantize_folder(
 fn matrices(config: &Config) -> Vec<MatrixRecipe> {
     // Any shape of a run names the same weights.
     let d = Description::new(config, Shape { segment: 1, chunk: 1, logit_rows: 1 });
-    let stacked = |m: &MatrixRecipe| {
-        let shape = |name: &String| config.expected_tensors().into_iter().find(|(n, _)| n == name);
-        let one = |name: &String| {
-            let (name, shape) = shape(name).expect("a recipe names tensors of its config");
-            MatrixRecipe { tensors: vec![name], interleave: false, blocks: 1, rows: shape[0], cols: m.cols }
-        };
-        m.tensors.iter().map(one).collect::<Vec<_>>()
+    let shapes: HashMap<_, _> = config.expected_tensors().into_iter().collect();
+    let mut seen = HashSet::new();
+    let named = d.recipes.matrices.iter().flat_map(|m| m.tensors.iter().map(|name| (name, m.cols)));
+    let one = |(name, cols): (&String, usize)| {
+        // Several matrices in one tensor lie end to end.
+        let rows = shapes[name].iter().product::<usize>() / cols;
+        MatrixRecipe { tensors: vec![name.clone()], interleave: false, blocks: 1, rows, cols }
     };
-    d.recipes.matrices.iter().flat_map(stacked).collect()
+    named.filter(|(name, _)| seen.insert(*name)).map(one).collect()
 }
 
 /// Where everything goes.

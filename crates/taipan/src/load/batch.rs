@@ -35,12 +35,12 @@ impl<'a> Batch<'a> {
             let before = vec![0; recipe.tensors.len()];
             return Ok(Self { weights: Held::All(all), recipe: recipe.clone(), first: rows.start, before });
         }
-        let heights = recipe.tensors.iter().map(|name| Ok(weights.headers().get(name)?.elements() / recipe.cols));
+        let heights = recipe.tensors.iter().map(|name| Ok(weights.headers().get(name)?.rows(recipe.cols)));
         let heights = heights.collect::<Result<Vec<usize>>>()?;
         let Window { tensors, first } = window(&heights, recipe.interleave, &rows);
         let (mut parts, mut before, mut names) = (Vec::new(), Vec::new(), Vec::new());
         for (name, rows) in recipe.tensors.iter().zip(tensors).filter(|(_, rows)| !rows.is_empty()) {
-            before.push(rows.start * recipe.cols);
+            before.push(rows.start * weights.headers().get(name)?.stride(recipe.cols));
             names.push(name.clone());
             parts.push(Fetched::rows(weights, name, rows, recipe.cols).await?);
         }

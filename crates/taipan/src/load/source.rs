@@ -38,7 +38,7 @@ impl<'a> Source<'a> {
         }
         let mut at = row;
         let holds = |t: &&Tensor<'_>| {
-            let rows = t.info.elements() / self.recipe.cols;
+            let rows = t.info.rows(self.recipe.cols);
             let here = at < rows;
             at -= if here { 0 } else { rows };
             here
@@ -86,7 +86,7 @@ impl<'a> Source<'a> {
 
 /// Reads a row of a tensor; every number is finite.
 fn read(tensor: &Tensor<'_>, row: usize, out: &mut [f32]) -> Result<()> {
-    tensor.read_f32(row * out.len(), out);
+    tensor.read_f32(row * tensor.info.stride(out.len()), out);
     // Here and not over whole tensors in front, so that a large one is read once and loading can be given up soon.
     if out.iter().fold(false, |any, x| any | !x.is_finite()) {
         tensor.check_finite()?;

@@ -90,7 +90,10 @@ impl Fetched {
         cols: usize,
     ) -> Result<Self> {
         let info = weights.headers().get(name)?;
-        let (shape, all) = (vec![rows.len(), cols], info.elements() / cols);
+        let (all, mut shape) = (info.rows(cols), vec![rows.len(), cols]);
+        if info.quantised.is_some() {
+            shape = vec![rows.len(), info.shape[1], info.shape[2]];
+        }
         Self::range(weights, info, rows.start as u64..rows.end as u64, all as u64, shape).await
     }
 

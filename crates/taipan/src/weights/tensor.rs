@@ -57,13 +57,23 @@ impl TensorInfo {
         }
     }
 
-    /// Whether it holds a tensor of this shape.
+    /// Whether it holds a tensor of this shape; a quantised one holds several matrices end to end.
     pub fn holds(&self, shape: &[usize]) -> bool {
         match (&self.quantised, shape) {
             (None, _) => self.shape == shape,
-            (Some(_), [rows, cols]) => self.shape[..2] == [*rows, cols.div_ceil(GROUP)],
-            (Some(_), _) => false,
+            (Some(_), [rows @ .., cols]) => self.shape[..2] == [rows.iter().product(), cols.div_ceil(GROUP)],
+            (Some(_), []) => false,
         }
+    }
+
+    /// Rows of `cols` numbers.
+    pub(crate) fn rows(&self, cols: usize) -> usize {
+        if self.quantised.is_some() { self.shape[0] } else { self.elements() / cols }
+    }
+
+    /// Elements from one row of `cols` numbers to the next.
+    pub(crate) fn stride(&self, cols: usize) -> usize {
+        if self.quantised.is_some() { self.shape[1] * GROUP } else { cols }
     }
 
     /// Its weight type.
