@@ -46,6 +46,11 @@ impl Tokenizer {
     }
 
     /// Of the tokenizer that there is not.
+    pub fn prefix(&self) -> &[u32] {
+        match *self {}
+    }
+
+    /// Of the tokenizer that there is not.
     pub fn vocab_size(&self) -> usize {
         match *self {}
     }
