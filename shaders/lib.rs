@@ -145,4 +145,6 @@ bodies! {
     ROTARY = "sal/rotary.wgsl";
     WINDOW_ATTENTION = "sal/window_attention.wgsl";
     KV_APPEND = "sal/kv_append.wgsl";
+    ROUTE = "moe/route.wgsl";
+    EXPERTS = "moe/experts.wgsl";
 }

@@ -106,8 +106,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var acc = vec4(0.0); // channels lane, lane + 64, lane + 128, lane + 192
   var total = 0.0;
   var highest = LOWEST;
-  for (var tile = begin; tile <= position; tile += WIDTH) {
-    let length = min(WIDTH, position + 1u - tile);
+  let keys = position + 1u - begin;
+  for (var at = 0u; at < keys; at += WIDTH) {
+    let tile = begin + at;
+    let length = min(WIDTH, keys - at);
     var s = LOWEST;
     if (lane < length) { s = score(tile + lane, k_column); }
     scores[lane] = s;

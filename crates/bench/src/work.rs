@@ -177,6 +177,17 @@ pub fn work(call: &Call, c: &Conditions) -> Work {
             let bytes = 4.0 * n.min(k.window.into()) * f64::from(k.kv.cols);
             Work { state: bytes, activations: bytes, ..Work::default() }
         }
+        Call::Route(k) => {
+            let scores = n * f64::from(k.logits.cols);
+            Work { flops: scores * k.routing.top as f64, activations: 4.0 * scores, ..Work::default() }
+        }
+        Call::Experts(k) => {
+            // Every token reads its experts anew.
+            let pairs = n * f64::from(k.top);
+            let (cells, ends) = (pairs * f64::from(k.rows) * f64::from(k.weight.cols), k.rows + k.weight.cols);
+            let activations = 4.0 * pairs * f64::from(ends);
+            Work { flops: 2.0 * cells, weights: cells * c.element, state: 0.0, activations }
+        }
         Call::Sample(k) => {
             let cols = f64::from(k.logits.cols);
             Work { flops: cols, activations: 4.0 * cols, ..Work::default() }

@@ -19,6 +19,7 @@ mod chunk_state;
 mod compact;
 mod conv_append;
 mod embed;
+mod experts;
 mod kv_append;
 mod matmul;
 mod matvec;
@@ -26,6 +27,7 @@ mod mixer_update;
 mod rms_norm;
 mod rms_norm_gated;
 mod rotary;
+mod route;
 mod sample;
 mod state_passing;
 mod token_gate;
@@ -59,6 +61,8 @@ pub fn all(seed: u64) -> Vec<Case> {
         rotary::cases,
         window_attention::cases,
         kv_append::cases,
+        route::cases,
+        experts::cases,
         sample::cases,
     ];
     groups.iter().flat_map(|cases| cases(seed)).collect()

@@ -143,10 +143,15 @@ pub fn elements(case: &Case, output: usize) -> Vec<Element> {
     (0..desc.len()).map(|at| element(desc, at)).collect()
 }
 
-/// What the word at an index is: a selection holds the bits of floats among its words.
+/// What the word at an index is: a selection holds the bits of floats among its words, and so does every route.
 fn element(desc: &BufferDesc, at: usize) -> Element {
     let alphas = selection::alphas()..selection::masks(CAPACITY);
-    if desc.name == "selection" && alphas.contains(&at) { Element::F32 } else { desc.element }
+    let is_float = match desc.name.as_str() {
+        "selection" => alphas.contains(&at),
+        "routes" => at % 2 == 1,
+        _ => false,
+    };
+    if is_float { Element::F32 } else { desc.element }
 }
 
 fn error(element: Element, a: u32, b: u32) -> f64 {

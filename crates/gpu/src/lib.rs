@@ -27,8 +27,6 @@
 //! # Ok::<_, GpuError>(())
 //! ```
 
-#![forbid(unsafe_code)]
-
 #[cfg(target_arch = "wasm32")]
 mod browser;
 mod context;

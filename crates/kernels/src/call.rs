@@ -34,7 +34,8 @@ macro_rules! calls {
 
 calls! {
     Embed, RmsNorm, RmsNormGated, Matvec, Matmul, CausalConv1d, ConvAppend, MixerUpdate, ChunkCumsum, BmmChunk,
-    ChunkState, StatePassing, ChunkScan, TokenGate, TokenGateKv, Compact, Rotary, WindowAttention, KvAppend, Sample,
+    ChunkState, StatePassing, ChunkScan, TokenGate, TokenGateKv, Compact, Rotary, WindowAttention, KvAppend, Route, Experts,
+    Sample,
 }
 
 impl Kernel for Call {

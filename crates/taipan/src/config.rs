@@ -21,10 +21,10 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-use taipan_reference::GateMode;
+use taipan_reference::{GateMode, Routing};
 
 pub use names::Family;
-pub(crate) use names::{HEAD, Names};
+pub(crate) use names::{ExpertNames, HEAD, Names};
 pub(crate) use parse::token_ids;
 
 /// A model's configuration.
@@ -50,6 +50,8 @@ pub struct Config {
     pub attention: Option<AttentionConfig>,
     /// The MLP that follows every layer, or is a layer of its own; that of selective attention is described there.
     pub mlp: Option<MlpConfig>,
+    /// Experts: beside the MLP that follows every layer, or in layers of their own.
+    pub experts: Option<ExpertsConfig>,
     /// Constant factors.
     pub scales: Scales,
     /// The token that starts a text, for tools that ask; it is never added by this crate.
@@ -73,12 +75,20 @@ pub enum LayerType {
     Parallel,
     /// An MLP that is a layer of its own.
     Mlp,
+    /// Experts that are a layer of their own.
+    Experts,
 }
 
 impl LayerType {
     /// All of them.
-    pub const ALL: [LayerType; 5] =
-        [LayerType::Mamba2, LayerType::SelectiveAttention, LayerType::Attention, LayerType::Parallel, LayerType::Mlp];
+    pub const ALL: [LayerType; 6] = [
+        LayerType::Mamba2,
+        LayerType::SelectiveAttention,
+        LayerType::Attention,
+        LayerType::Parallel,
+        LayerType::Mlp,
+        LayerType::Experts,
+    ];
 
     /// The spelling in `layer_types`.
     pub fn name(self) -> &'static str {
@@ -88,6 +98,7 @@ impl LayerType {
             LayerType::Attention => "attention",
             LayerType::Parallel => "parallel",
             LayerType::Mlp => "mlp",
+            LayerType::Experts => "experts",
         }
     }
 }
@@ -266,6 +277,19 @@ impl MlpConfig {
     }
 }
 
+/// Parameters of layers of experts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpertsConfig {
+    /// Which experts a token goes to.
+    pub routing: Routing,
+    /// One expert.
+    pub expert: MlpConfig,
+    /// Width in which experts compute, where it is not the hidden size.
+    pub latent: Option<usize>,
+    /// The MLP that every token goes through as well.
+    pub shared: Option<MlpConfig>,
+}
+
 /// Constant factors that some checkpoints were trained with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scales {
@@ -305,6 +329,7 @@ impl Config {
             selective_attention: None,
             attention: None,
             mlp: None,
+            experts: None,
             scales: Scales::default(),
             bos_token_id: None,
             eos_token_ids: Vec::new(),
@@ -319,7 +344,12 @@ impl Config {
 
     /// The MLP that follows every layer, where it is none of its own.
     pub fn following_mlp(&self) -> Option<&MlpConfig> {
-        self.mlp.as_ref().filter(|_| self.count(LayerType::Mlp) == 0)
+        self.mlp.as_ref().filter(|_| self.count(LayerType::Mlp) == 0 && self.following_experts().is_none())
+    }
+
+    /// The experts that follow every layer, where they are no layers of their own.
+    pub fn following_experts(&self) -> Option<&ExpertsConfig> {
+        self.experts.as_ref().filter(|_| self.count(LayerType::Experts) == 0)
     }
 
     /// Number of layers of a type.

@@ -7,7 +7,7 @@ mod builder;
 mod scratch;
 
 use taipan_kernels::{Attention, BufferDesc, BufferId, Element, Epilogue, Matrix, Mixer, Rows, Vector};
-use taipan_reference::GateMode;
+use taipan_reference::{GateMode, Projection, Routing};
 
 use crate::config::{Config, HEAD};
 use builder::Builder;
@@ -36,6 +36,8 @@ pub struct MatrixRecipe {
     /// Take rows of the two tensors, or of the two halves of one, in turn instead: gate and up projection, so that a pair
     /// of rows is one output.
     pub interleave: bool,
+    /// So many such pairs of halves lie one upon the other in one tensor: one for each expert.
+    pub blocks: usize,
     /// Rows in all.
     pub rows: usize,
     /// Columns.
@@ -53,7 +55,7 @@ pub struct Recipes {
 
 impl Recipes {
     fn matrix(&mut self, tensors: &[String], interleave: bool, rows: usize, cols: usize) -> Matrix {
-        self.matrices.push(MatrixRecipe { tensors: tensors.to_vec(), interleave, rows, cols });
+        self.matrices.push(MatrixRecipe { tensors: tensors.to_vec(), interleave, blocks: 1, rows, cols });
         Matrix { id: self.matrices.len() as u32 - 1, rows: rows as u32, cols: cols as u32 }
     }
 
@@ -185,6 +187,29 @@ pub struct MlpLayer {
     pub out_scale: f32,
 }
 
+/// Experts, and the MLP beside them.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpertsLayer {
+    /// Pre-norm.
+    pub norm: Vector,
+    /// Scores the experts.
+    pub router: Matrix,
+    /// Which of them a token goes to.
+    pub routing: Routing,
+    /// Added to the scores for choosing.
+    pub correction: Option<Vector>,
+    /// Into and out of the width in which the experts compute, where it is not that of the stream.
+    pub latent: Option<[Matrix; 2]>,
+    /// Up projections of all experts, one upon the other.
+    pub up: Matrix,
+    /// What happens to their outputs.
+    pub activation: Projection,
+    /// Down projections.
+    pub down: Matrix,
+    /// What every token goes through.
+    pub shared: Option<MlpLayer>,
+}
+
 /// One sub-layer: it reads the residual stream through its norm, and adds to it.
 #[derive(Clone, Copy, Debug)]
 pub enum Layer {
@@ -196,6 +221,8 @@ pub enum Layer {
     Attention(AttentionLayer),
     /// An MLP.
     Mlp(MlpLayer),
+    /// Experts.
+    Experts(ExpertsLayer),
     /// A Mamba-2 block and attention over the whole text side by side: both read the same norm.
     Parallel(Mamba2Layer, AttentionLayer),
 }
@@ -246,6 +273,16 @@ pub struct Scratch {
     pub args: BufferId,
     /// Activated MLP.
     pub mlp: Rows,
+    /// Scores of experts.
+    pub scores: Rows,
+    /// Which experts a token goes to, and their weights.
+    pub routes: BufferId,
+    /// Input of the experts in a width of their own.
+    pub latent: Rows,
+    /// Activated experts.
+    pub expanded: Rows,
+    /// Output of the experts in a width of their own.
+    pub combined: Rows,
     /// Logits of a tile of tokens.
     pub logits: Rows,
     /// Sampler's list.

@@ -65,8 +65,8 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use config::{
-    Activation, AttentionConfig, Config, Family, LayerType, Mamba2Config, MixerScales, MlpConfig, Rope, SalConfig,
-    Scales,
+    Activation, AttentionConfig, Config, ExpertsConfig, Family, LayerType, Mamba2Config, MixerScales, MlpConfig, Rope,
+    SalConfig, Scales,
 };
 pub use device::Device;
 pub use error::{Error, Result, SavedStateProblem};
@@ -82,7 +82,7 @@ pub use session::{
     AttentionBound, Bytes, Finish, GateTrace, GenerateOptions, Rows, SalStats, Session, SessionOptions, Stats, Token,
 };
 pub use taipan_gpu::{AdapterReport, Backends, GpuRequest, Select, list_adapters};
-pub use taipan_reference::Sampling;
+pub use taipan_reference::{Routing, Sampling};
 pub use tokenizer::{TextDecoder, Tokenizer};
 pub use weights::{
     Dtype, ElementType, FileStart, Headers, RangedWeights, Tensor, TensorInfo, WeightSource, Weights, WeightsProblem,

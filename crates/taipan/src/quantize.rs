@@ -104,6 +104,28 @@ pub async fn quantize(
 /// Writes the quantised copy of a model folder: `config.json`, `model.safetensors` and, if there is one, `tokenizer.json`. The
 /// new folder appears whole or not at all.
 ///
+/// ```
+/// use taipan::{Device, LoadOptions, Model, ModelFiles, Quant, quantize_folder};
+///
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_model.rs")); }
+/// # use example::*;
+/// # let dir = std::env::temp_dir().join(format!("taipan-doc-quantize-{}", std::process::id()));
+/// # let (model, small) = (dir.join("model"), dir.join("model-q4"));
+/// # std::fs::create_dir_all(&model)?;
+/// # let files = ModelFiles::random(CONFIG, 1)?;
+/// # std::fs::write(model.join("config.json"), &files.config)?;
+/// # std::fs::write(model.join("model.safetensors"), &files.weights[0].1)?;
+/// # pollster::block_on(async {
+/// let done = quantize_folder(&model, &small, Quant::Q4, None).await?;
+/// assert!(done.bytes < done.original_bytes / 3);
+/// let model = Model::open(&small, &Device::cpu(), LoadOptions::default()).await?;
+/// assert_eq!(model.format().name(), "q4");
+/// # Ok::<_, taipan::Error>(())
+/// # })?;
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// As [`quantize`]; `Io` if `output` exists or cannot be written.
 #[cfg(not(target_arch = "wasm32"))]
@@ -142,7 +164,7 @@ fn matrices(config: &Config) -> Vec<MatrixRecipe> {
         let shape = |name: &String| config.expected_tensors().into_iter().find(|(n, _)| n == name);
         let one = |name: &String| {
             let (name, shape) = shape(name).expect("a recipe names tensors of its config");
-            MatrixRecipe { tensors: vec![name], interleave: false, rows: shape[0], cols: m.cols }
+            MatrixRecipe { tensors: vec![name], interleave: false, blocks: 1, rows: shape[0], cols: m.cols }
         };
         m.tensors.iter().map(one).collect::<Vec<_>>()
     };

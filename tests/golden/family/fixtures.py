@@ -87,7 +87,7 @@ def fixtures():
     add("mamba2_groups", "Mamba2", dict(
         hidden_size=96, num_heads=12, head_dim=16, state_size=24, n_groups=4, num_hidden_layers=2,
         conv_kernel=3, use_bias=True, layer_norm_epsilon=2e-3, vocab_size=131, chunk_size=16,
-        tie_word_embeddings=True), [1, 2, 16, 23, 45], style="hf4", gains=T(heads=12, embed=0.25, A=(0.1, 6.0)))
+        tie_word_embeddings=True), [1, 2, 16, 23, 45], style="hf4", store="f16", gains=T(heads=12, embed=0.25, A=(0.1, 6.0)))
     add("mamba2_dtlimit", "Mamba2", dict(
         hidden_size=64, num_heads=4, head_dim=32, state_size=16, n_groups=2, num_hidden_layers=2,
         time_step_limit=(0.05, 0.2), vocab_size=128, chunk_size=16), [1, 7, 37], gains=T(heads=4))
@@ -126,17 +126,17 @@ def fixtures():
     add("granite_h_moe", "GraniteMoeHybrid", dict(
         gr, num_local_experts=6, num_experts_per_tok=2, mamba_n_groups=3, intermediate_size=48,
         layer_types=["mamba", "attention", "mamba", "mamba"], num_hidden_layers=4,
-        tie_word_embeddings=False), gl[:5], style="hf5", gains=T(heads=12, embed=0.6, head=4.5, out=2.5))
+        tie_word_embeddings=False), gl[:5], style="hf5", store="bf16", gains=T(heads=12, embed=0.6, head=4.5, out=2.5))
     add("granite_dense_rope", "GraniteMoeHybrid", dict(
         gr, layer_types=["attention"] * 3, num_hidden_layers=3, position_embedding_type="rope",
-        rope_theta=5000.0), [1, 23, 45], style="hf4", gains=T(gg, out=4.0))
+        rope_theta=5000.0), [1, 23, 45], style="hf4", store="f16", gains=T(gg, out=4.0))
 
     # ---- bamba
     add("bamba", "Bamba", dict(
         hidden_size=96, intermediate_size=144, num_attention_heads=6, num_key_value_heads=2, mamba_n_heads=6,
         mamba_d_head=32, mamba_d_state=16, mamba_n_groups=1, mamba_chunk_size=16, num_hidden_layers=4,
         attn_layer_indices=[1, 3], vocab_size=256, rms_norm_eps=1e-3, rope_theta=10000.0),
-        [1, 3, 16, 23, 45, 200], style="hf4", gains=T(heads=6))
+        [1, 3, 16, 23, 45, 200], style="hf4", store="bf16", gains=T(heads=6))
 
     # ---- falcon_h1
     fh = dict(
@@ -150,10 +150,10 @@ def fixtures():
     fg = T(heads=5, embed=0.4, head=5.0, out=2.2)
     add("falcon_h1", "FalconH1", fh, [1, 3, 16, 23, 45, 200], style="hf4", gains=fg)
     add("falcon_h1_norm", "FalconH1", dict(fh, mamba_rms_norm=True, mamba_n_groups=2, mamba_d_ssm=96,
-        mamba_n_heads=6), [1, 23, 45], style="hf5", gains=T(fg, heads=6))
+        mamba_n_heads=6), [1, 23, 45], style="hf5", store="f16", gains=T(fg, heads=6))
     add("falcon_h1_nbg", "FalconH1", dict(fh, mamba_rms_norm=True, mamba_norm_before_gate=True,
         mamba_proj_bias=True, projectors_bias=True, attention_bias=True, mlp_bias=True,
-        tie_word_embeddings=True), [1, 23, 45], style="hf5", gains=T(fg, embed=0.32, out=3.5))
+        tie_word_embeddings=True), [1, 23, 45], style="hf5", store="bf16", gains=T(fg, embed=0.32, out=3.5))
 
     # ---- zamba2
     z = dict(
@@ -182,10 +182,10 @@ def fixtures():
     add("nemotron_h", "NemotronH", nh, [1, 3, 16, 23, 45, 200], style="hf4", gains=ng)
     add("nemotron_h_moe", "NemotronH", dict(
         nh, layers_block_type=["mamba", "moe", "mamba", "attention", "moe"], routed_scaling_factor=2.5,
-        norm_topk_prob=True), [1, 3, 16, 23, 45], style="hf5", gains=ng)
+        norm_topk_prob=True), [1, 3, 16, 23, 45], style="hf5", store="bf16", gains=ng)
     add("nemotron_h_latent", "NemotronH", dict(
         nh, layers_block_type=["mamba", "moe", "attention", "moe"], n_routed_experts=8, n_group=4, topk_group=2,
-        moe_latent_size=40, routed_scaling_factor=1.5), [1, 23, 45], style="hf5", gains=ng)
+        moe_latent_size=40, routed_scaling_factor=1.5), [1, 23, 45], style="hf5", store="f16", gains=ng)
     return F
 
 

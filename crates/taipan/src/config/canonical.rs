@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use taipan_reference::Routing;
 
-use super::{AttentionConfig, Config, Family, Mamba2Config, MixerScales, MlpConfig, SalConfig};
+use super::{AttentionConfig, Config, ExpertsConfig, Family, Mamba2Config, MixerScales, MlpConfig, SalConfig};
 
 impl Config {
     /// The same config in one fixed spelling: every key, sorted, floats exact. Equal configs give equal text, so it serves
@@ -38,7 +39,22 @@ impl Config {
         sorted([
             ("attention", json!(self.attention.as_ref().map(AttentionConfig::keys))),
             ("mlp", json!(self.mlp.as_ref().map(MlpConfig::keys))),
+            ("experts", json!(self.experts.as_ref().map(ExpertsConfig::keys))),
             ("scales", json!(scales.map(f64::from))),
+        ])
+    }
+}
+
+impl ExpertsConfig {
+    fn keys(&self) -> BTreeMap<&'static str, Value> {
+        let Routing { experts, top, sigmoid, groups, kept, normalise, scale } = self.routing;
+        sorted([
+            ("routing", json!([experts, top, groups, kept])),
+            ("rule", json!([sigmoid, normalise])),
+            ("scale", json!(f64::from(scale))),
+            ("expert", json!(self.expert.keys())),
+            ("latent", json!(self.latent)),
+            ("shared", json!(self.shared.as_ref().map(MlpConfig::keys))),
         ])
     }
 }

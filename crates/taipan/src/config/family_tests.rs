@@ -107,8 +107,6 @@ fn what_granite_does_not_do_here_is_named() {
         config[key] = serde_json::from_str(value).unwrap();
         message(&config.to_string())
     };
-    let absent = GRANITE.replace("num_local_experts", "x");
-    assert_eq!(message(&absent), "config.json: `num_local_experts` is 8; allowed: 0: experts are not supported yet");
     for (key, value, expected) in [
         (
             "position_embedding_type",
@@ -186,15 +184,43 @@ fn nemotron_spells_its_layers_in_letters_or_words() {
     assert_eq!(layers(r#""hybrid_override_pattern": "M-*""#).unwrap(), expected);
     assert_eq!(layers(r#""layers_block_type": ["mamba", "mlp", "full_attention"]"#).unwrap(), expected);
     let error = |keys: &str| layers(keys).unwrap_err().to_string();
-    assert_eq!(
-        error(r#""hybrid_override_pattern": "ME""#),
-        "config.json: `hybrid_override_pattern` is \"ME\"; allowed: layers of other kinds: experts are not supported yet"
-    );
-    assert!(error(r#""hybrid_override_pattern": "M+""#).contains("a text of the letters M, * and -"));
+    assert!(error(r#""hybrid_override_pattern": "M+""#).contains("a text of the letters M, *, - and E"));
     assert!(error(r#""hybrid_override_pattern": """#).contains("1 to 1024 layers"));
     assert!(error(r#""layers_block_type": ["mamba", "rwkv"]"#).contains("`layers_block_type[1]` is \"rwkv\""));
     assert_eq!(error(r#""x": 1"#), "config.json: `layers_block_type` is missing");
     assert!(error(r#""mlp_hidden_act": "silu", "hybrid_override_pattern": "M""#).contains("allowed: \"relu2\""));
+}
+
+#[test]
+fn experts_stand_beside_the_mlp_or_alone() {
+    // Absent, the number of Granite's experts is that of its class.
+    let granite = parse(&GRANITE.replace("num_local_experts", "x")).unwrap();
+    let e = granite.following_experts().unwrap();
+    assert_eq!((e.routing.experts, e.routing.top, e.routing.sigmoid), (8, 2, false));
+    assert_eq!(e.shared.as_ref(), granite.mlp.as_ref());
+    assert_eq!(granite.following_mlp(), None);
+    let tensors = granite.expected_tensors();
+    let shape = |name: &str| &tensors.iter().find(|(n, _)| n == name).expect(name).1[..];
+    assert_eq!(shape("model.layers.1.block_sparse_moe.input_linear.weight"), [8, 22_016, 768]);
+    assert_eq!(shape("model.layers.1.shared_mlp.input_linear.weight"), [4096, 768]);
+
+    let nemotron = |keys: &str| {
+        parse(&format!(r#"{{"model_type": "nemotron_h", "hidden_size": 64, "hybrid_override_pattern": "ME", {keys}}}"#))
+    };
+    let c = nemotron(r#""n_routed_experts": 16, "n_group": 4, "topk_group": 2, "moe_latent_size": 32"#).unwrap();
+    let e = c.experts.as_ref().unwrap();
+    assert_eq!((e.routing.groups, e.routing.kept, e.routing.sigmoid, e.latent), (4, 2, true, Some(32)));
+    assert_eq!((c.following_experts(), c.mlp.as_ref()), (None, None));
+    let tensors = c.expected_tensors();
+    let shape = |name: &str| &tensors.iter().find(|(n, _)| n == name).expect(name).1[..];
+    assert_eq!(shape("backbone.layers.1.mixer.experts.15.down_proj.weight"), [32, 7688]);
+    assert_eq!(shape("backbone.layers.1.mixer.fc2_latent_proj.weight"), [64, 32]);
+    let error = |keys: &str| nemotron(keys).unwrap_err().to_string();
+    assert!(error(r#""n_group": 3"#).contains("`n_group` is 3; allowed: a divisor of 8"));
+    assert!(error(r#""n_group": 8"#).contains("at most 32 groups of at least two experts"));
+    assert!(error(r#""num_experts_per_tok": 5, "n_group": 2"#).contains("an integer from 1 to 4"));
+    assert!(error(r#""n_shared_experts": 2"#).contains("allowed: 1"));
+    assert!(error(r#""moe_latent_size": 33"#).contains("even widths"));
 }
 
 #[test]

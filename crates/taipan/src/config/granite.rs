@@ -1,8 +1,10 @@
 //! The config.json of `GraniteMoeHybridForCausalLM` in transformers: Granite 4.0.
 
-use super::parse::{MAX_INTERMEDIATE, MAX_VOCAB, MAX_WIDTH, bos, eos};
-use super::section::{Section, invalid_text};
-use super::{AttentionConfig, Config, Family, MlpConfig, Scales, hybrid};
+use taipan_reference::Routing;
+
+use super::parse::{MAX_EXPERTS, MAX_INTERMEDIATE, MAX_TOP, MAX_VOCAB, MAX_WIDTH, bos, eos};
+use super::section::Section;
+use super::{AttentionConfig, Config, ExpertsConfig, Family, MlpConfig, Scales, hybrid};
 use crate::error::Result;
 
 /// Absent keys take the defaults of the class.
@@ -12,17 +14,15 @@ pub(super) fn config(root: &Section<'_>) -> Result<Config> {
     let layer_types = hybrid::layer_types(root, 32)?;
     let norm_eps = root.eps_or("rms_norm_eps", 1e-6)?;
     root.only("hidden_act", &["silu", "swish"])?;
-    let experts = root.size_or("num_local_experts", 0..=1 << 16, 8)?;
-    if experts > 0 {
-        return Err(invalid_text("num_local_experts", experts.to_string(), "0: experts are not supported yet"));
-    }
+    let mlp = MlpConfig::gated(root.size_or("shared_intermediate_size", 1..=MAX_INTERMEDIATE, 1024)?);
     let factor = |key: &str| root.factor_or(key, 1.0);
     Ok(Config {
         tie_word_embeddings: root.bool_or("tie_word_embeddings", false)?,
         rms_norm_eps: norm_eps,
         mamba2: Some(hybrid::mixer(root, hybrid::expanded(root, hidden_size)?, 256, norm_eps)?),
         attention: Some(attention(root, hidden_size)?),
-        mlp: Some(MlpConfig::gated(root.size_or("shared_intermediate_size", 1..=MAX_INTERMEDIATE, 1024)?)),
+        experts: experts(root, &mlp)?,
+        mlp: Some(mlp),
         scales: Scales {
             embedding: factor("embedding_multiplier")?,
             residual: factor("residual_multiplier")?,
@@ -33,6 +33,18 @@ pub(super) fn config(root: &Section<'_>) -> Result<Config> {
         max_trained_length: root.optional_size("max_position_embeddings", 1..=1 << 30)?,
         ..Config::bare(Family::GraniteMoeHybrid, vocab_size, hidden_size, layer_types)
     })
+}
+
+/// The best logits and the softmax over them; the MLP is there as well.
+fn experts(root: &Section<'_>, shared: &MlpConfig) -> Result<Option<ExpertsConfig>> {
+    let experts = root.size_or("num_local_experts", 0..=MAX_EXPERTS, 8)?;
+    if experts == 0 {
+        return Ok(None);
+    }
+    let top = root.size_or("num_experts_per_tok", 1..=experts.min(MAX_TOP), 2)?;
+    let routing = Routing { experts, top, sigmoid: false, groups: 1, kept: 1, normalise: true, scale: 1.0 };
+    let expert = MlpConfig::gated(root.size_or("intermediate_size", 1..=MAX_INTERMEDIATE, 11_008)?);
+    Ok(Some(ExpertsConfig { routing, expert, latent: None, shared: Some(shared.clone()) }))
 }
 
 fn attention(root: &Section<'_>, hidden: usize) -> Result<AttentionConfig> {

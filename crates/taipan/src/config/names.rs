@@ -40,8 +40,27 @@ pub(crate) struct Names {
     pub(crate) gate_up: &'static [&'static str],
     /// Down projection.
     pub(crate) down: &'static str,
+    /// Tensors of layers of experts.
+    pub(crate) experts: ExpertNames,
     /// Norm in front of the head.
     pub(crate) final_norm: &'static str,
+}
+
+/// Names of a layer of experts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ExpertNames {
+    /// Scores the experts.
+    pub(crate) router: &'static str,
+    /// Added to the scores for choosing.
+    pub(crate) correction: &'static str,
+    /// Up and down projections of all experts in one tensor each, or, with a `#` for its number, of one expert.
+    pub(crate) up: &'static str,
+    pub(crate) down: &'static str,
+    /// Into and out of the width in which experts compute.
+    pub(crate) latent: [&'static str; 2],
+    /// The MLP that every token goes through.
+    pub(crate) shared_up: &'static [&'static str],
+    pub(crate) shared_down: &'static str,
 }
 
 /// The head, where it is a matrix of its own; all families agree on it.
@@ -98,6 +117,7 @@ const TAIPAN: Names = Names {
     mlp_norm: "mlp_norm.weight",
     gate_up: &["mlp.gate_proj.weight", "mlp.up_proj.weight"],
     down: "mlp.down_proj.weight",
+    experts: GRANITE_EXPERTS,
     final_norm: "norm.weight",
 };
 
@@ -119,6 +139,7 @@ const GRANITE: Names = Names {
     mlp_norm: "post_attention_layernorm.weight",
     gate_up: &["shared_mlp.input_linear.weight"],
     down: "shared_mlp.output_linear.weight",
+    experts: GRANITE_EXPERTS,
     final_norm: "model.norm.weight",
 };
 
@@ -130,5 +151,28 @@ const BAMBA: Names = Names {
     ..GRANITE
 };
 
-const NEMOTRON: Names =
-    Names { attention: "mixer.", gate_up: &["mixer.up_proj.weight"], down: "mixer.down_proj.weight", ..MAMBA2 };
+const NEMOTRON: Names = Names {
+    attention: "mixer.",
+    gate_up: &["mixer.up_proj.weight"],
+    down: "mixer.down_proj.weight",
+    experts: ExpertNames {
+        router: "mixer.gate.weight",
+        correction: "mixer.gate.e_score_correction_bias",
+        up: "mixer.experts.#.up_proj.weight",
+        down: "mixer.experts.#.down_proj.weight",
+        latent: ["mixer.fc1_latent_proj.weight", "mixer.fc2_latent_proj.weight"],
+        shared_up: &["mixer.shared_experts.up_proj.weight"],
+        shared_down: "mixer.shared_experts.down_proj.weight",
+    },
+    ..MAMBA2
+};
+
+const GRANITE_EXPERTS: ExpertNames = ExpertNames {
+    router: "block_sparse_moe.router.layer.weight",
+    correction: "",
+    up: "block_sparse_moe.input_linear.weight",
+    down: "block_sparse_moe.output_linear.weight",
+    latent: ["", ""],
+    shared_up: &["shared_mlp.input_linear.weight"],
+    shared_down: "shared_mlp.output_linear.weight",
+};

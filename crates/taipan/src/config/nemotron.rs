@@ -1,11 +1,15 @@
 //! The config.json of `NemotronHForCausalLM` in transformers: Nemotron-H, Nemotron Nano 2.
 
 use serde_json::Value;
-use taipan_reference::GateMode;
+use taipan_reference::{GateMode, Routing};
 
-use super::parse::{MAX_ATTENTION_HEAD, MAX_INTERMEDIATE, MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, bos, eos};
-use super::section::{Section, invalid, missing};
-use super::{Activation, AttentionConfig, Config, Family, LayerType, Mamba2Config, MixerScales, MlpConfig};
+use super::parse::{
+    MAX_ATTENTION_HEAD, MAX_EXPERTS, MAX_INTERMEDIATE, MAX_LAYERS, MAX_TOP, MAX_VOCAB, MAX_WIDTH, bos, eos,
+};
+use super::section::{Section, invalid, invalid_text, missing};
+use super::{
+    Activation, AttentionConfig, Config, ExpertsConfig, Family, LayerType, Mamba2Config, MixerScales, MlpConfig,
+};
 use crate::error::Result;
 
 /// Absent keys take the defaults of the class.
@@ -17,35 +21,38 @@ pub(super) fn config(root: &Section<'_>) -> Result<Config> {
     root.only("mlp_hidden_act", &["relu2"])?;
     let inner = root.size_or("intermediate_size", 1..=MAX_INTERMEDIATE, 21_504)?;
     let bias = root.bool_or("mlp_bias", false)?;
+    let layers = layers(root)?;
+    let has_mlps = layers.contains(&LayerType::Mlp);
+    let has_experts = layers.contains(&LayerType::Experts);
     Ok(Config {
+        experts: has_experts.then(|| experts(root)).transpose()?,
         tie_word_embeddings: root.bool_or("tie_word_embeddings", false)?,
         rms_norm_eps: norm_eps,
         mamba2: Some(mixer(root, norm_eps)?),
         attention: Some(attention(root)?),
-        mlp: Some(MlpConfig { activation: Activation::Relu2, bias, ..MlpConfig::gated(inner) }),
+        mlp: has_mlps.then(|| MlpConfig { activation: Activation::Relu2, bias, ..MlpConfig::gated(inner) }),
         bos_token_id: bos(root, vocab_size)?,
         eos_token_ids: eos(root, vocab_size)?,
         max_trained_length: root.optional_size("max_position_embeddings", 1..=1 << 30)?,
-        ..Config::bare(Family::NemotronH, vocab_size, hidden_size, layers(root)?)
+        ..Config::bare(Family::NemotronH, vocab_size, hidden_size, layers)
     })
 }
 
 /// A letter for each layer, or a word; the number of layers follows from them.
 fn layers(root: &Section<'_>) -> Result<Vec<LayerType>> {
-    const EXPERTS: &str = "layers of other kinds: experts are not supported yet";
     let limit = |list: Vec<LayerType>, key: &str, value: &Value| {
         let fits = (1..=MAX_LAYERS).contains(&list.len());
         fits.then_some(list).ok_or_else(|| invalid(key, value, &format!("1 to {MAX_LAYERS} layers")))
     };
     if let Some(value) = root.optional("hybrid_override_pattern") {
         let key = "hybrid_override_pattern";
-        let letters = value.as_str().ok_or_else(|| invalid(key, value, "a text of the letters M, * and -"))?;
+        let letters = value.as_str().ok_or_else(|| invalid(key, value, "a text of the letters M, *, - and E"))?;
         let layer = |letter| match letter {
             'M' => Ok(LayerType::Mamba2),
             '*' => Ok(LayerType::Attention),
             '-' => Ok(LayerType::Mlp),
-            'E' => Err(invalid(key, value, EXPERTS)),
-            _ => Err(invalid(key, value, "a text of the letters M, * and -")),
+            'E' => Ok(LayerType::Experts),
+            _ => Err(invalid(key, value, "a text of the letters M, *, - and E")),
         };
         return limit(letters.chars().map(layer).collect::<Result<_>>()?, key, value);
     }
@@ -56,8 +63,8 @@ fn layers(root: &Section<'_>) -> Result<Vec<LayerType>> {
         Some("mamba" | "linear_attention") => Ok(LayerType::Mamba2),
         Some("attention" | "full_attention") => Ok(LayerType::Attention),
         Some("mlp") => Ok(LayerType::Mlp),
-        Some("moe") => Err(invalid(&format!("{key}[{i}]"), word, EXPERTS)),
-        _ => Err(invalid(&format!("{key}[{i}]"), word, "\"mamba\", \"attention\" or \"mlp\"")),
+        Some("moe") => Ok(LayerType::Experts),
+        _ => Err(invalid(&format!("{key}[{i}]"), word, "\"mamba\", \"attention\", \"mlp\" or \"moe\"")),
     };
     limit(words.iter().enumerate().map(layer).collect::<Result<_>>()?, key, value)
 }
@@ -81,6 +88,28 @@ fn mixer(root: &Section<'_>, norm_eps: f32) -> Result<Mamba2Config> {
         time_step_limit: root.limits("time_step_limit")?,
         norm_eps,
         scales: MixerScales::default(),
+    })
+}
+
+/// The best sigmoids, corrected and by groups; one MLP for all tokens beside them.
+fn experts(root: &Section<'_>) -> Result<ExpertsConfig> {
+    let experts = root.size_or("n_routed_experts", 1..=MAX_EXPERTS, 8)?;
+    let groups = root.divisor_or("n_group", experts, 1)?;
+    let kept = root.size_or("topk_group", 1..=groups, 1)?;
+    if groups > 32 || (groups > 1 && experts / groups < 2) {
+        let allowed = "at most 32 groups of at least two experts";
+        return Err(invalid_text("n_group", groups.to_string(), allowed));
+    }
+    let top = root.size_or("num_experts_per_tok", 1..=(experts / groups * kept).min(MAX_TOP), 2)?;
+    let normalise = root.bool_or("norm_topk_prob", true)?;
+    let scale = root.factor_or("routed_scaling_factor", 1.0)?;
+    let plain = |inner| MlpConfig { activation: Activation::Relu2, ..MlpConfig::gated(inner) };
+    root.only_size("n_shared_experts", 1)?;
+    Ok(ExpertsConfig {
+        routing: Routing { experts, top, sigmoid: true, groups, kept, normalise, scale },
+        expert: plain(root.size_or("moe_intermediate_size", 1..=MAX_INTERMEDIATE, 7688)?),
+        latent: root.optional_size("moe_latent_size", 1..=MAX_WIDTH)?,
+        shared: Some(plain(root.size_or("moe_shared_expert_intermediate_size", 1..=MAX_INTERMEDIATE, 7688)?)),
     })
 }
 

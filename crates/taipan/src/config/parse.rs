@@ -15,6 +15,9 @@ pub(super) const MAX_WINDOW: usize = 1 << 20;
 pub(super) const MAX_INTERMEDIATE: usize = 1 << 20;
 /// Channels of an attention head: what the kernel's workgroup memory holds.
 pub(super) const MAX_ATTENTION_HEAD: usize = 256;
+/// Experts of a layer, and those that a token goes to.
+pub(super) const MAX_EXPERTS: usize = 1024;
+pub(super) const MAX_TOP: usize = 32;
 /// A single tensor or state buffer stays below 4 GiB of f32, so its byte count fits a 32-bit `usize` as well.
 pub(super) const MAX_ELEMENTS: u64 = (1 << 30) - 1;
 
@@ -122,6 +125,13 @@ fn check_products(config: &Config) -> Result<()> {
     }
     if let Some(m) = &config.mamba2 {
         limit_elements("the state of a mamba2 layer", &[m.d_inner(), m.d_state])?;
+    }
+    if let Some(e) = &config.experts {
+        let (width, rows) = (e.latent.unwrap_or(config.hidden_size), e.expert.up_rows());
+        if !width.is_multiple_of(2) || !rows.is_multiple_of(2) {
+            let allowed = "even widths, because experts lie one upon the other";
+            return Err(invalid_text("(experts)", format!("{rows} rows up, {width} down"), allowed));
+        }
     }
     if let Some(a) = &config.attention {
         limit_elements("a page of keys and values", &[PAGE, 2, a.kv_width()])?;

@@ -23,6 +23,7 @@ pub(super) fn config(root: &Section<'_>) -> Result<Config> {
         selective_attention: section(root, "selective_attention", wants(LayerType::SelectiveAttention), attention)?,
         attention: None,
         mlp: None,
+        experts: None,
         scales: Scales::default(),
         layer_types,
         bos_token_id: bos(root, vocab_size)?,

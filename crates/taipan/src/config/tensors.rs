@@ -2,7 +2,7 @@
 
 use taipan_reference::GateMode;
 
-use super::{Config, HEAD, LayerType, Mamba2Config, MlpConfig, Names};
+use super::{Config, ExpertNames, ExpertsConfig, HEAD, LayerType, Mamba2Config, MlpConfig};
 
 type Named = (String, Vec<usize>);
 
@@ -22,7 +22,7 @@ impl Config {
                     out.push((format!("{prefix}gate.bias"), vec![2]));
                     attention(&mut out, &attention_prefix, [s.q_width(), s.kv_width()], false, d);
                     out.push((format!("{prefix}{}", names.mlp_norm), vec![d]));
-                    mlp(&mut out, &prefix, names, &MlpConfig::gated(s.intermediate_size), d);
+                    mlp(&mut out, &prefix, (names.gate_up, names.down), &MlpConfig::gated(s.intermediate_size), d);
                 }
                 (LayerType::Attention, .., Some(a)) => {
                     attention(&mut out, &attention_prefix, [a.q_width(), a.kv_width()], a.bias, d);
@@ -36,9 +36,15 @@ impl Config {
             }
             if let Some(m) = self.following_mlp() {
                 out.push((format!("{prefix}{}", names.mlp_norm), vec![d]));
-                mlp(&mut out, &prefix, names, m, d);
-            } else if let (LayerType::Mlp, Some(m)) = (layer, &self.mlp) {
-                mlp(&mut out, &prefix, names, m, d);
+                mlp(&mut out, &prefix, (names.gate_up, names.down), m, d);
+            } else if let Some(e) = self.following_experts() {
+                out.push((format!("{prefix}{}", names.mlp_norm), vec![d]));
+                experts(&mut out, &prefix, &names.experts, e, d);
+            }
+            match (layer, &self.mlp, &self.experts) {
+                (LayerType::Mlp, Some(m), _) => mlp(&mut out, &prefix, (names.gate_up, names.down), m, d),
+                (LayerType::Experts, _, Some(e)) => experts(&mut out, &prefix, &names.experts, e, d),
+                _ => {}
             }
         }
         out.push((names.final_norm.to_owned(), vec![d]));
@@ -87,14 +93,37 @@ fn attention(out: &mut Vec<Named>, prefix: &str, [q, kv]: [usize; 2], bias: bool
     }
 }
 
-fn mlp(out: &mut Vec<Named>, prefix: &str, names: &Names, m: &MlpConfig, d: usize) {
+fn mlp(out: &mut Vec<Named>, prefix: &str, (up, down): (&[&str], &str), m: &MlpConfig, d: usize) {
     // Gate and up lie in one tensor, or in one each.
-    let rows = m.up_rows() / names.gate_up.len();
-    let up = names.gate_up.iter().map(|name| (*name, rows, d));
-    for (name, rows, cols) in up.chain([(names.down, d, m.intermediate_size)]) {
+    let rows = m.up_rows() / up.len();
+    let up = up.iter().map(|name| (*name, rows, d));
+    for (name, rows, cols) in up.chain([(down, d, m.intermediate_size)]) {
         out.push((format!("{prefix}{name}"), vec![rows, cols]));
         if m.bias {
             out.push((format!("{prefix}{}", name.replace(".weight", ".bias")), vec![rows]));
         }
+    }
+}
+
+fn experts(out: &mut Vec<Named>, prefix: &str, names: &ExpertNames, e: &ExpertsConfig, d: usize) {
+    let (count, width) = (e.routing.experts, e.latent.unwrap_or(d));
+    let mut add = |name: &str, shape: &[usize]| out.push((format!("{prefix}{name}"), shape.to_vec()));
+    add(names.router, &[count, d]);
+    if e.routing.sigmoid {
+        add(names.correction, &[count]);
+    }
+    for (name, rows, cols) in [(names.up, e.expert.up_rows(), width), (names.down, width, e.expert.intermediate_size)] {
+        if name.contains('#') {
+            (0..count).for_each(|i| add(&name.replace('#', &i.to_string()), &[rows, cols]));
+        } else {
+            add(name, &[count, rows, cols]);
+        }
+    }
+    if e.latent.is_some() {
+        add(names.latent[0], &[width, d]);
+        add(names.latent[1], &[d, width]);
+    }
+    if let Some(shared) = &e.shared {
+        mlp(out, prefix, (names.shared_up, names.shared_down), shared, d);
     }
 }

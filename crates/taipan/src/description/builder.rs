@@ -1,10 +1,12 @@
 //! From a config to sub-layers: which tensors each is made of, under the names of the family.
 
 use taipan_kernels::{Attention, BufferId, Element, Epilogue, Matrix, Mixer, Vector, selection};
-use taipan_reference::{GateMode, sal};
+use taipan_reference::{GateMode, Projection, sal};
 
-use super::{AttentionLayer, Buffers, Layer, Mamba2Layer, MlpLayer, Part, Recipes, SalLayer, Shape};
-use crate::config::{Activation, AttentionConfig, Config, LayerType, Mamba2Config, MlpConfig, Names, SalConfig};
+use super::{AttentionLayer, Buffers, ExpertsLayer, Layer, Mamba2Layer, MlpLayer, Part, Recipes, SalLayer, Shape};
+use crate::config::{
+    Activation, AttentionConfig, Config, ExpertsConfig, LayerType, Mamba2Config, MlpConfig, Names, SalConfig,
+};
 
 /// Rows by which the keys and values of full attention grow at least.
 pub(crate) const PAGE: usize = 64;
@@ -41,14 +43,26 @@ impl<'a> Builder<'a> {
             (LayerType::SelectiveAttention, _, Some(s), _) => Layer::SelectiveAttention(self.sal(s)),
             (LayerType::Attention, .., Some(a)) => Layer::Attention(self.attention(a)),
             (LayerType::Parallel, Some(m), _, Some(a)) => Layer::Parallel(self.mamba2(m), self.attention(a)),
-            (LayerType::Mlp, ..) => return self.mlp(c.mlp.as_ref().expect("a parsed config has it"), self.names.norm),
+            (LayerType::Mlp, ..) => {
+                let m = c.mlp.as_ref().expect("a parsed config has the section of each of its layers");
+                Layer::Mlp(self.mlp(m, self.names.norm))
+            }
+            (LayerType::Experts, ..) => {
+                let e = c.experts.as_ref().expect("a parsed config has the section of each of its layers");
+                Layer::Experts(self.experts(e, self.names.norm))
+            }
             _ => unreachable!("a parsed config has the section of each of its layers"),
         };
         self.layers.push(layer);
         if let (LayerType::SelectiveAttention, Some(s)) = (kind, &c.selective_attention) {
-            self.mlp(&MlpConfig::gated(s.intermediate_size), self.names.mlp_norm);
+            let mlp = self.mlp(&MlpConfig::gated(s.intermediate_size), self.names.mlp_norm);
+            self.layers.push(Layer::Mlp(mlp));
         } else if let Some(m) = c.following_mlp() {
-            self.mlp(m, self.names.mlp_norm);
+            let mlp = self.mlp(m, self.names.mlp_norm);
+            self.layers.push(Layer::Mlp(mlp));
+        } else if let Some(e) = c.following_experts() {
+            let experts = self.experts(e, self.names.mlp_norm);
+            self.layers.push(Layer::Experts(experts));
         }
     }
 
@@ -191,25 +205,56 @@ impl<'a> Builder<'a> {
         self.recipes.vector(2 * width, parts.to_vec())
     }
 
-    fn mlp(&mut self, m: &MlpConfig, norm: &str) {
-        let (d, inner, names) = (self.config.hidden_size, m.intermediate_size, self.names);
+    fn mlp(&mut self, m: &MlpConfig, norm: &str) -> MlpLayer {
+        let norm = self.vector(self.config.hidden_size, &[norm]);
+        self.mlp_of(m, norm, (self.names.gate_up, self.names.down))
+    }
+
+    fn mlp_of(&mut self, m: &MlpConfig, norm: Vector, (up, down): (&[&str], &str)) -> MlpLayer {
+        let (d, inner) = (self.config.hidden_size, m.intermediate_size);
         let bias = |name: &str| self.name(&name.replace(".weight", ".bias"));
-        let up: Vec<String> = names.gate_up.iter().map(|n| self.name(n)).collect();
-        let up_bias = match names.gate_up {
+        let tensors: Vec<String> = up.iter().map(|n| self.name(n)).collect();
+        let up_bias = match up {
             [gate, up] => Part::InTurn(bias(gate), bias(up)),
             names => Part::Tensor(bias(names[0])),
         };
         let (gated, rows) = (m.activation == Activation::SiluGated, m.up_rows());
-        let down_bias = bias(names.down);
-        let layer = MlpLayer {
-            norm: self.vector(d, &[norm]),
-            up: self.recipes.matrix(&up, gated, rows, d),
+        let down_bias = bias(down);
+        MlpLayer {
+            norm,
+            up: self.recipes.matrix(&tensors, gated, rows, d),
             up_bias: m.bias.then(|| self.recipes.vector(rows, vec![up_bias])),
             activation: if gated { Epilogue::Swiglu(m.gate_scale) } else { Epilogue::Relu2 },
-            down: self.matrix(names.down, d, inner),
+            down: self.matrix(down, d, inner),
             down_bias: m.bias.then(|| self.recipes.vector(d, vec![Part::Tensor(down_bias)])),
             out_scale: m.out_scale,
-        };
-        self.layers.push(Layer::Mlp(layer));
+        }
+    }
+
+    fn experts(&mut self, e: &ExpertsConfig, norm: &str) -> ExpertsLayer {
+        let (d, names, count) = (self.config.hidden_size, &self.names.experts, e.routing.experts);
+        let (width, gated) = (e.latent.unwrap_or(d), e.expert.activation == Activation::SiluGated);
+        let norm = self.vector(d, &[norm]);
+        let up = self.expert_tensors(names.up, count);
+        let down = self.expert_tensors(names.down, count);
+        let up = self.recipes.matrix(&up, gated, count * e.expert.up_rows(), width);
+        self.recipes.matrices[up.id as usize].blocks = count;
+        ExpertsLayer {
+            norm,
+            router: self.matrix(names.router, count, d),
+            routing: e.routing,
+            correction: e.routing.sigmoid.then(|| self.vector(count, &[names.correction])),
+            latent: e.latent.map(|z| [self.matrix(names.latent[0], z, d), self.matrix(names.latent[1], d, z)]),
+            up,
+            activation: if gated { Projection::Swiglu } else { Projection::Relu2 },
+            down: self.recipes.matrix(&down, false, count * width, e.expert.intermediate_size),
+            shared: e.shared.as_ref().map(|m| self.mlp_of(m, norm, (names.shared_up, names.shared_down))),
+        }
+    }
+
+    /// Tensors that hold the experts one upon the other.
+    fn expert_tensors(&self, name: &str, count: usize) -> Vec<String> {
+        let numbers = if name.contains('#') { count } else { 1 };
+        (0..numbers).map(|i| self.name(&name.replace('#', &i.to_string()))).collect()
     }
 }

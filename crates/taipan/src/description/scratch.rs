@@ -4,7 +4,7 @@ use taipan_kernels::{BufferId, Element, Rows, control, sampler};
 use taipan_reference::RECENT;
 
 use super::{Buffers, Common, Scratch, Shape};
-use crate::config::{AttentionConfig, Config, LayerType, Mamba2Config, SalConfig};
+use crate::config::{AttentionConfig, Config, ExpertsConfig, LayerType, Mamba2Config, SalConfig};
 
 impl Common {
     pub(super) fn new(state: &mut Buffers, vocab: usize, segment: usize) -> Self {
@@ -36,6 +36,10 @@ impl Scratch {
         let q_width = s.map_or(0, SalConfig::q_width).max(a.map_or(0, AttentionConfig::q_width));
         let kv_width = s.map_or(0, SalConfig::kv_width).max(a.map_or(0, AttentionConfig::kv_width));
         let mlp = s.map_or(0, |s| s.intermediate_size).max(config.mlp.as_ref().map_or(0, |m| m.intermediate_size));
+        let e = config.experts.as_ref();
+        let shared = e.and_then(|e| e.shared.as_ref()).map_or(0, |m| m.intermediate_size);
+        let experts = |f: &dyn Fn(&ExpertsConfig) -> usize| e.map_or(0, f);
+        let latent = experts(&|e| e.latent.unwrap_or(0));
         Self {
             hidden: rows("hidden", t, d),
             normed: rows("normed", t, d),
@@ -49,9 +53,14 @@ impl Scratch {
             kv: rows("kv", t, 2 * kv_width),
             q: rows("q", t, q_width),
             attended: rows("attended", t, q_width),
-            mlp: rows("mlp", t, mlp),
+            mlp: rows("mlp", t, mlp.max(shared)),
+            scores: rows("scores of experts", t, experts(&|e| e.routing.experts)),
+            latent: rows("input of experts", t, latent),
+            expanded: rows("experts", t * experts(&|e| e.routing.top), experts(&|e| e.expert.intermediate_size)),
+            combined: rows("output of experts", t, latent),
             logits: rows("logit tile", shape.logit_rows, config.vocab_size),
             adjusted: rows("adjusted logits", 1, config.vocab_size).buffer,
+            routes: BufferId::Scratch(buffers.add("routes", t, 2 * experts(&|e| e.routing.top), Element::U32)),
             args: BufferId::Scratch(buffers.add("indirect arguments", 3, 4, Element::U32)),
             candidates: BufferId::Scratch(buffers.add("candidates", 1, config.vocab_size, Element::U32)),
         }

@@ -1,6 +1,7 @@
 //! From a description to lists of calls, one list per thing a session does.
 
 mod attention;
+mod experts;
 mod mamba2;
 mod mlp;
 mod selective_attention;
@@ -111,6 +112,7 @@ impl Layer {
             Layer::SelectiveAttention(layer) => layer.prefill(cx, calls),
             Layer::Attention(layer) => layer.prefill(cx, calls),
             Layer::Mlp(layer) => layer.prefill(cx, calls),
+            Layer::Experts(layer) => layer.prefill(cx, calls),
             Layer::Parallel(mixer, attention) => {
                 mixer.prefill(cx, calls);
                 // The same norm: what it made of the stream before the mixer added to it is still there.
@@ -131,6 +133,7 @@ impl Layer {
                 layer.add(cx, calls);
             }
             Layer::Mlp(layer) => layer.decode(cx, calls),
+            Layer::Experts(layer) => layer.decode(cx, calls),
             Layer::Parallel(mixer, attention) => {
                 // Both read the stream before either adds to it.
                 mixer.read(cx, calls);

@@ -28,7 +28,11 @@ impl<'a> Source<'a> {
     fn place(&self, row: usize) -> (&Tensor<'a>, usize) {
         if self.recipe.interleave {
             return match &self.tensors[..] {
-                [halves] => (halves, row % 2 * (self.recipe.rows / 2) + row / 2),
+                [halves] => {
+                    let block = self.recipe.rows / self.recipe.blocks;
+                    let (first, row) = (row / block * block, row % block);
+                    (halves, first + row % 2 * (block / 2) + row / 2)
+                }
                 tensors => (&tensors[row % 2], row / 2),
             };
         }

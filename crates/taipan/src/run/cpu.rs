@@ -8,7 +8,7 @@ mod weights;
 use std::borrow::Cow;
 
 use taipan_gpu::give_way;
-use taipan_kernels::{BufferId, Call, Embed, Epilogue, Matmul, Matvec, MixerUpdate, Over};
+use taipan_kernels::{BufferId, Call, Embed, Epilogue, Experts, Matmul, Matvec, MixerUpdate, Over};
 use taipan_kernels::{Rows, Sample, TokenGateKv, Vector, control, sampler, selection};
 use taipan_reference as reference;
 use taipan_reference::{Conv, Heads, RECENT, Sampling};
@@ -70,6 +70,7 @@ fn step(dense: Dense, call: &Call, w: &Weights, m: &mut Memory, n: usize) {
         Call::Matmul(c) => matmul(dense, c, w, m),
         Call::MixerUpdate(c) => mixer_update(c, w, m),
         Call::TokenGateKv(c) => token_gate_kv(dense, c, w, m),
+        Call::Experts(c) => experts(c, w, m, n),
         Call::Sample(c) => sample(c, m),
         _ => prefill::step(call, w, m, n),
     }
@@ -190,6 +191,20 @@ fn matmul(dense: Dense, c: &Matmul, w: &Weights, m: &mut Memory) {
             let alpha = alpha.get(*to).copied().unwrap_or(0.0);
             finish(c.epilogue, alpha, v, &mut y[to * y_cols..(to + 1) * y_cols]);
         }
+    });
+}
+
+fn experts(c: &Experts, w: &Weights, m: &mut Memory, n: usize) {
+    let (rows, cols, top) = (c.rows as usize, c.weight.cols as usize, c.top as usize);
+    let packed = &w.matrices[c.weight.id as usize];
+    let matrix = |expert: usize| {
+        let mut dense = vec![0.0; rows * cols];
+        dense.chunks_exact_mut(cols).zip(expert * rows..).for_each(|(row, at)| packed.row(at, row));
+        dense
+    };
+    m.write(c.y.buffer, |m, y| {
+        let routes = &m.u32(c.routes)[..2 * n * top];
+        reference::experts(c.projection, cols, top, m.f32(c.x.buffer), routes, matrix, c.y.cols as usize, y);
     });
 }
 

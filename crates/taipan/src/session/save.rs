@@ -61,7 +61,7 @@ fn parts(d: &Description, consumed: u32) -> Vec<Part<'_>> {
     rings.extend(d.layers.iter().filter_map(|layer| match layer {
         Layer::Mamba2(l) | Layer::Parallel(l, _) => Some(l.conv_state),
         Layer::SelectiveAttention(l) => Some(l.ring),
-        Layer::Attention(_) | Layer::Mlp(_) => None,
+        Layer::Attention(_) | Layer::Mlp(_) | Layer::Experts(_) => None,
     }));
     let caches: Vec<BufferId> = d.caches().collect();
     let all = d.state.list().iter().zip(0..).map(|(desc, i)| (BufferId::State(i), desc));

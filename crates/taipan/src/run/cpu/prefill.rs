@@ -49,6 +49,13 @@ pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
             });
         }
         Call::WindowAttention(c) => window_attention(c, w, m),
+        Call::Route(c) => {
+            let (used, routes) = (n * c.logits.cols as usize, n * 2 * c.routing.top);
+            m.write_words(c.routes, |m, out| {
+                let correction = c.correction.map_or(&[][..], |v| w.f32(v));
+                reference::route(&c.routing, &m.f32(c.logits.buffer)[..used], correction, &mut out[..routes]);
+            });
+        }
         Call::KvAppend(c) => {
             let (first, n) = span(m, c.control);
             let cols = c.kv.cols as usize;

@@ -13,14 +13,16 @@ const ROWS: usize = 6;
 
 /// A panel `[cols][PANEL]`, whatever its storage.
 pub(super) trait Panel {
-    /// Columns that share a scale; all of them where nothing is scaled.
+    /// Columns that share a scale, whole steps of them; all where nothing is scaled.
     const GROUP: usize = usize::MAX;
+    /// Columns of a step: where a column is in its step, the compiler knows.
+    const STEP: usize = 2;
 
     /// Columns.
     fn len(&self) -> usize;
 
-    /// Lanes `v` of half `h` (rows `16·h + v·lanes …`) of one column, not scaled yet.
-    fn load<S: Simd>(&self, simd: S, column: usize, v: usize) -> [S::f32s; 2];
+    /// Lanes `v` of half `h` (rows `16·h + v·lanes …`) of column `i` of a step, not scaled yet.
+    fn load<S: Simd>(&self, simd: S, step: usize, i: usize, v: usize) -> [S::f32s; 2];
 
     /// The scales of these rows in a group of columns.
     fn scale<S: Simd>(&self, _: S, _group: usize, _v: usize) -> Option<[S::f32s; 2]> {
@@ -34,10 +36,15 @@ impl Panel for [[f32; PANEL]] {
     }
 
     #[inline(always)]
-    fn load<S: Simd>(&self, _: S, column: usize, v: usize) -> [S::f32s; 2] {
-        let (vectors, _) = S::as_simd_f32s(&self[column]);
-        [vectors[v], vectors[v + WORDS / S::F32_LANES]]
+    fn load<S: Simd>(&self, simd: S, step: usize, i: usize, v: usize) -> [S::f32s; 2] {
+        load_f32(simd, &self[step * Self::STEP + i], v)
     }
+}
+
+#[inline(always)]
+fn load_f32<S: Simd>(_: S, column: &[f32; PANEL], v: usize) -> [S::f32s; 2] {
+    let (vectors, _) = S::as_simd_f32s(column);
+    [vectors[v], vectors[v + WORDS / S::F32_LANES]]
 }
 
 /// A panel of f16, packed two to a word.
@@ -60,29 +67,33 @@ pub(super) struct Integers<'a, const BITS: u32> {
 /// Bits of 2²³: an integer below them makes an f32 of 2²³ plus that integer.
 const ONES: u32 = 0x4b00_0000;
 
+/// The integers that begin at a bit of each word.
+#[inline(always)]
+fn integer<S: Simd, const BITS: u32>(simd: S, words: S::u32s, shift: u32) -> S::f32s {
+    let biased =
+        simd.and_u32s(simd.wrapping_dyn_shr_u32s(words, simd.splat_u32s(shift)), simd.splat_u32s((1 << BITS) - 1));
+    let zero = simd.splat_f32s(8_388_608.0 + (1 << (BITS - 1)) as f32);
+    simd.sub_f32s(simd.transmute_f32s_u32s(simd.or_u32s(biased, simd.splat_u32s(ONES))), zero)
+}
+
 impl<const BITS: u32> Panel for Integers<'_, BITS> {
     const GROUP: usize = GROUP;
+    const STEP: usize = (16 / BITS) as usize; // a word
 
     fn len(&self) -> usize {
         self.cols
     }
 
     #[inline(always)]
-    fn load<S: Simd>(&self, simd: S, column: usize, v: usize) -> [S::f32s; 2] {
-        let columns = (16 / BITS) as usize; // of a word
-        let (words, _) = S::as_simd_u32s(&self.words[column / columns]);
-        let shift = (column % columns) as u32 * 2 * BITS;
-        let zero = simd.splat_f32s(8_388_608.0 + (1 << (BITS - 1)) as f32);
-        [shift, shift + BITS].map(|shift| {
-            let integer = simd.wrapping_dyn_shr_u32s(words[v], simd.splat_u32s(shift));
-            let integer = simd.and_u32s(integer, simd.splat_u32s((1 << BITS) - 1));
-            simd.sub_f32s(simd.transmute_f32s_u32s(simd.or_u32s(integer, simd.splat_u32s(ONES))), zero)
-        })
+    fn load<S: Simd>(&self, simd: S, step: usize, i: usize, v: usize) -> [S::f32s; 2] {
+        let (words, _) = S::as_simd_u32s(&self.words[step]);
+        let shift = i as u32 * 2 * BITS;
+        [integer::<S, BITS>(simd, words[v], shift), integer::<S, BITS>(simd, words[v], shift + BITS)]
     }
 
     #[inline(always)]
     fn scale<S: Simd>(&self, simd: S, group: usize, v: usize) -> Option<[S::f32s; 2]> {
-        Some(self.scales.load(simd, group, v))
+        Some(self.scales.load_column(simd, group, v))
     }
 }
 
@@ -107,13 +118,9 @@ fn widen_f16<S: Simd>(simd: S, magnitude: S::u32s, sign: S::u32s) -> S::f32s {
     simd.transmute_f32s_u32s(simd.or_u32s(simd.select_u32s(is_subnormal, subnormal, normal), sign))
 }
 
-impl Panel for F16<'_> {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
+impl F16<'_> {
     #[inline(always)]
-    fn load<S: Simd>(&self, simd: S, column: usize, v: usize) -> [S::f32s; 2] {
+    fn load_column<S: Simd>(&self, simd: S, column: usize, v: usize) -> [S::f32s; 2] {
         let (words, _) = S::as_simd_u32s(&self.0[column]);
         let word = words[v];
         let high = simd.splat_u32s(0x8000_0000);
@@ -126,14 +133,25 @@ impl Panel for F16<'_> {
     }
 }
 
+impl Panel for F16<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S, step: usize, i: usize, v: usize) -> [S::f32s; 2] {
+        self.load_column(simd, step * Self::STEP + i, v)
+    }
+}
+
 impl Panel for Bf16<'_> {
     fn len(&self) -> usize {
         self.0.len()
     }
 
     #[inline(always)]
-    fn load<S: Simd>(&self, simd: S, column: usize, v: usize) -> [S::f32s; 2] {
-        let (words, _) = S::as_simd_u32s(&self.0[column]);
+    fn load<S: Simd>(&self, simd: S, step: usize, i: usize, v: usize) -> [S::f32s; 2] {
+        let (words, _) = S::as_simd_u32s(&self.0[step * Self::STEP + i]);
         let high = simd.and_u32s(words[v], simd.splat_u32s(0xffff_0000));
         [simd.transmute_f32s_u32s(shl(simd, words[v], 16)), simd.transmute_f32s_u32s(high)]
     }
@@ -174,21 +192,24 @@ fn times_row<S: Simd, P: Panel + ?Sized, const N: usize>(simd: S, panel: &P, x: 
     assert_eq!(panel.len(), x.len(), "a panel has a column per input");
     let mut totals = [[simd.splat_f32s(0.0); 2]; N];
     for (group, x) in x.chunks(P::GROUP).enumerate() {
-        let first = group * P::GROUP;
+        let first = group * (P::GROUP / P::STEP);
         let mut sums = [[[simd.splat_f32s(0.0); 2]; N]; 2];
-        let (pairs, odd) = x.as_chunks::<2>();
-        for (i, pair) in pairs.iter().enumerate() {
-            add_column(simd, panel, first + 2 * i, pair[0], &mut sums[0]);
-            add_column(simd, panel, first + 2 * i + 1, pair[1], &mut sums[1]);
+        let steps = x.chunks_exact(P::STEP);
+        let (rest, whole) = (steps.remainder(), steps.len());
+        for (step, x) in steps.enumerate() {
+            for i in 0..P::STEP {
+                add_column(simd, panel, first + step, i, x[i], &mut sums[i % 2]);
+            }
         }
-        if let [last] = odd {
-            add_column(simd, panel, first + x.len() - 1, *last, &mut sums[0]);
+        for (i, x) in rest.iter().enumerate() {
+            add_column(simd, panel, first + whole, i, *x, &mut sums[i % 2]);
         }
         for (v, total) in totals.iter_mut().enumerate() {
-            let sum = [0, 1].map(|half| simd.add_f32s(sums[0][v][half], sums[1][v][half]));
+            let low = simd.add_f32s(sums[0][v][0], sums[1][v][0]);
+            let high = simd.add_f32s(sums[0][v][1], sums[1][v][1]);
             *total = match panel.scale(simd, group, v) {
-                Some(scale) => [0, 1].map(|half| simd.mul_add_e_f32s(sum[half], scale[half], total[half])),
-                None => sum,
+                Some([a, b]) => [simd.mul_add_e_f32s(low, a, total[0]), simd.mul_add_e_f32s(high, b, total[1])],
+                None => [low, high],
             };
         }
     }
@@ -203,13 +224,14 @@ fn times_row<S: Simd, P: Panel + ?Sized, const N: usize>(simd: S, panel: &P, x: 
 fn add_column<S: Simd, P: Panel + ?Sized, const N: usize>(
     simd: S,
     panel: &P,
-    column: usize,
+    step: usize,
+    i: usize,
     x: f32,
     sums: &mut [[S::f32s; 2]; N],
 ) {
     let x = simd.splat_f32s(x);
     for (v, sum) in sums.iter_mut().enumerate() {
-        let [low, high] = panel.load(simd, column, v);
+        let [low, high] = panel.load(simd, step, i, v);
         sum[0] = simd.mul_add_e_f32s(low, x, sum[0]);
         sum[1] = simd.mul_add_e_f32s(high, x, sum[1]);
     }
@@ -231,13 +253,15 @@ impl<'a, P: Panel> WithSimd for Expand<'a, P> {
         for (group, out) in self.out.chunks_mut(P::GROUP).enumerate() {
             for v in 0..half {
                 let scale = self.panel.scale(simd, group, v);
-                for (column, out) in out.iter_mut().enumerate() {
-                    let (out, _) = S::as_mut_simd_f32s(out);
-                    let mut loaded = self.panel.load(simd, group * P::GROUP + column, v);
-                    if let Some(scale) = scale {
-                        loaded = [0, 1].map(|half| simd.mul_f32s(loaded[half], scale[half]));
+                for (step, out) in out.chunks_mut(P::STEP).enumerate() {
+                    for (i, out) in out.iter_mut().enumerate() {
+                        let (out, _) = S::as_mut_simd_f32s(out);
+                        let [low, high] = self.panel.load(simd, group * (P::GROUP / P::STEP) + step, i, v);
+                        [out[v], out[v + half]] = match scale {
+                            Some([a, b]) => [simd.mul_f32s(low, a), simd.mul_f32s(high, b)],
+                            None => [low, high],
+                        };
                     }
-                    [out[v], out[v + half]] = loaded;
                 }
             }
         }
@@ -280,8 +304,8 @@ fn tile<S: Simd, const M: usize>(simd: S, panel: &[[f32; PANEL]], x: &[f32], out
     let rows: [&[f32]; M] = std::array::from_fn(|t| &x[t * cols..(t + 1) * cols]);
     for v in 0..WORDS / S::F32_LANES {
         let mut sums = [[simd.splat_f32s(0.0); 2]; M];
-        for (column, _) in panel.iter().enumerate() {
-            let [low, high] = panel.load(simd, column, v);
+        for (column, weights) in panel.iter().enumerate() {
+            let [low, high] = load_f32(simd, weights, v);
             for (sum, row) in sums.iter_mut().zip(rows) {
                 let x = simd.splat_f32s(row[column]);
                 sum[0] = simd.mul_add_e_f32s(low, x, sum[0]);
