@@ -35,19 +35,20 @@ impl<'a> Batch<'a> {
             let before = vec![0; recipe.tensors.len()];
             return Ok(Self { weights: Held::All(all), recipe: recipe.clone(), first: rows.start, before });
         }
-        let heights = recipe.tensors.iter().map(|name| Ok(weights.headers().get(name)?.shape[0]));
+        let heights = recipe.tensors.iter().map(|name| Ok(weights.headers().get(name)?.elements() / recipe.cols));
         let heights = heights.collect::<Result<Vec<usize>>>()?;
         let Window { tensors, first } = window(&heights, recipe.interleave, &rows);
         let (mut parts, mut before, mut names) = (Vec::new(), Vec::new(), Vec::new());
         for (name, rows) in recipe.tensors.iter().zip(tensors).filter(|(_, rows)| !rows.is_empty()) {
             before.push(rows.start * recipe.cols);
             names.push(name.clone());
-            parts.push(Fetched::rows(weights, name, rows).await?);
+            parts.push(Fetched::rows(weights, name, rows, recipe.cols).await?);
         }
         let held = Weights::of_rows(parts)?;
         let count = if recipe.interleave { names.len() } else { 1 };
         let total = (held.headers().tensors.iter().map(|t| t.shape[0]).sum::<usize>()).next_multiple_of(count);
-        let recipe = MatrixRecipe { tensors: names, interleave: recipe.interleave, rows: total, cols: recipe.cols };
+        // Halves of one tensor are there as a whole, so they lie as they did.
+        let recipe = MatrixRecipe { tensors: names, rows: total, ..recipe.clone() };
         Ok(Self { weights: Held::Part(Box::new(held)), recipe, first, before })
     }
 
@@ -147,6 +148,7 @@ mod tests {
         let named = |names: &[&str], interleave, rows| MatrixRecipe {
             tensors: names.iter().map(|n| (*n).to_owned()).collect(),
             interleave,
+            blocks: 1,
             rows,
             cols: 2,
         };
@@ -175,7 +177,7 @@ mod tests {
             let bytes: Vec<u8> = [1.0f32, 2.0, 3.0, f32::NAN].iter().flat_map(|x| x.to_le_bytes()).collect();
             crate::weights::serialize(&[("w", ElementType::F32, &[2, 2], &bytes)])
         };
-        let recipe = MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, rows: 2, cols: 2 };
+        let recipe = MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, blocks: 1, rows: 2, cols: 2 };
         let read = |short: usize, row: usize| {
             let weights = ranged(&file, short);
             let batch = now(Batch::bring(&weights, &recipe, row..row + 1))?;

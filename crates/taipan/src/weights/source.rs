@@ -82,12 +82,16 @@ impl Fetched {
         Self::range(weights, info, 0..1, 1, info.shape.clone()).await
     }
 
-    /// Rows of a matrix.
-    pub(crate) async fn rows<S: WeightSource>(weights: &S, name: &str, rows: Range<usize>) -> Result<Self> {
+    /// Rows of a matrix, or of several in one tensor, end to end.
+    pub(crate) async fn rows<S: WeightSource>(
+        weights: &S,
+        name: &str,
+        rows: Range<usize>,
+        cols: usize,
+    ) -> Result<Self> {
         let info = weights.headers().get(name)?;
-        let mut shape = info.shape.clone();
-        shape[0] = rows.len();
-        Self::range(weights, info, rows.start as u64..rows.end as u64, info.shape[0] as u64, shape).await
+        let (shape, all) = (vec![rows.len(), cols], info.elements() / cols);
+        Self::range(weights, info, rows.start as u64..rows.end as u64, all as u64, shape).await
     }
 
     /// The part `part` of a tensor that is cut into `parts` equal ones.
