@@ -35,7 +35,7 @@ impl<'a> Batch<'a> {
             let before = vec![0; recipe.tensors.len()];
             return Ok(Self { weights: Held::All(all), recipe: recipe.clone(), first: rows.start, before });
         }
-        let heights = recipe.tensors.iter().map(|name| Ok(weights.headers().get(name)?.elements() / recipe.cols));
+        let heights = recipe.tensors.iter().map(|name| Ok(weights.headers().get(name)?.rows_of(recipe.cols)));
         let heights = heights.collect::<Result<Vec<usize>>>()?;
         let Window { tensors, first } = window(&heights, recipe.interleave, &rows);
         let (mut parts, mut before, mut names) = (Vec::new(), Vec::new(), Vec::new());

@@ -38,7 +38,7 @@ impl<'a> Source<'a> {
         }
         let mut at = row;
         let holds = |t: &&Tensor<'_>| {
-            let rows = t.info.elements() / self.recipe.cols;
+            let rows = t.info.rows_of(self.recipe.cols);
             let here = at < rows;
             at -= if here { 0 } else { rows };
             here

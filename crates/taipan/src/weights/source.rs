@@ -90,8 +90,14 @@ impl Fetched {
         cols: usize,
     ) -> Result<Self> {
         let info = weights.headers().get(name)?;
-        let (shape, all) = (vec![rows.len(), cols], info.elements() / cols);
-        Self::range(weights, info, rows.start as u64..rows.end as u64, all as u64, shape).await
+        let mut shape = vec![rows.len(), cols];
+        if info.quantised.is_some() {
+            // Rows, groups, bytes of a group.
+            shape = info.shape.clone();
+            shape[0] = rows.len();
+        }
+        let part = rows.start as u64..rows.end as u64;
+        Self::range(weights, info, part, info.rows_of(cols) as u64, shape).await
     }
 
     /// The part `part` of a tensor that is cut into `parts` equal ones.

@@ -38,6 +38,14 @@ impl TensorInfo {
         }
     }
 
+    /// Rows of so many columns; a quantised matrix pads its own.
+    pub(crate) fn rows_of(&self, cols: usize) -> usize {
+        match &self.quantised {
+            None => self.elements() / cols.max(1),
+            Some(_) => self.shape[0],
+        }
+    }
+
     /// Number of bytes in the file, scales included.
     pub fn stored_bytes(&self) -> u64 {
         let scales = self.quantised.as_ref().map_or(0, |(_, scales)| scales.end - scales.start);
