@@ -132,7 +132,9 @@ fn list_large(lane: u32, k: u32, best: u32) -> u32 {
     }
   }
   workgroupBarrier();
-  return atomicLoad(&listed);
+  // Barriers follow that depend on it, so it must be seen to be the same everywhere.
+  if (lane == 0u) { chosen.y = atomicLoad(&listed); }
+  return workgroupUniformLoad(&chosen).y;
 }
 
 // Keeps the k largest of the `count` listed, of equal ones those with the lowest ids, in order of their ids. Returns how many.
@@ -265,8 +267,9 @@ fn draw(lane: u32, count: u32, highest: f32, threshold: u32, least: f32) {
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(local_invocation_index) lane: u32) {
-  penalised = option_f32(PENALTY) != 1.0;
-  if (penalised) {
+  let penalises = option_f32(PENALTY) != 1.0; // a private variable would not be seen to be the same everywhere
+  penalised = penalises;
+  if (penalises) {
     for (var i = lane; i < params.vocab; i += WIDTH) { adjusted[i] = source[i]; }
     storageBarrier();
     penalise(lane);

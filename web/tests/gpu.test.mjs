@@ -133,7 +133,9 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
         assert.ok(seen.stats.dispatches > 10 && seen.stats.submits === 1, JSON.stringify(seen.stats));
         assert.equal(seen.estimate.fits, 'yes');
         const { weights, state, scratch } = seen.stats.bytes;
-        assert.equal(seen.estimate.gpuBytes, weights + state + scratch, 'the estimate is what is allocated');
+        // Each of some two hundred buffers is rounded up to 16 bytes.
+        const difference = weights + state + scratch - seen.estimate.gpuBytes;
+        assert.ok(difference >= 0 && difference < 200 * 16, `the estimate is what is allocated, but for ${difference} bytes`);
         assert.deepEqual(opened.troubles, []);
     });
 

@@ -127,15 +127,18 @@ impl Session {
         self.0.position()
     }
 
-    /// Feeds a text: special tokens recognised, nothing added. When `cancel` settles, what was read so far stays read.
+    /// Feeds a text: special tokens recognised, nothing added but what the model has in front of every text. When `cancel` settles, what was read so far stays read.
     ///
     /// # Errors
     /// `empty-prompt`, `no-tokenizer`, or what the device says.
     #[wasm_bindgen(unchecked_return_type = "Fed")]
     pub async fn prefill(&mut self, text: String, trace: bool, cancel: Option<Promise>) -> Result<JsValue> {
-        let ids = self.0.model().encode(&text).map_err(|e| to_js_error(&e))?;
-        self.0.trace_gates(trace);
         let begin = self.0.position();
+        let mut ids = self.0.model().encode(&text).map_err(|e| to_js_error(&e))?;
+        if begin == 0 && !ids.is_empty() {
+            ids.splice(0..0, self.0.model().prefix().to_vec());
+        }
+        self.0.trace_gates(trace);
         let fed = Cancel::new(cancel).or(self.0.prefill(&ids)).await;
         let cancelled = fed.is_none();
         fed.unwrap_or(Ok(())).map_err(|e| to_js_error(&e))?;
