@@ -246,8 +246,8 @@ pub(crate) struct ValidateArgs {
 
 const LOGITS_HELP: &str = "\
 OUT.safetensors holds `logits` [L, vocab] f32 and, where the model has selective-attention layers, `alpha` [layers, L] \
-f32 and `mask` [layers, L] u8 (1 = selected). It appears whole or not at all. The prompt is exactly its tokens: no BOS \
-token is ever added, and a newline at the end of FILE counts.
+f32 and `mask` [layers, L] u8 (1 = selected). It appears whole or not at all. The prompt is exactly its tokens, with a \
+BOS in front only where the model's own tokenizer adds one, and a newline at the end of FILE counts.
 
 Examples:
   taipan logits --prompt \"Once upon a time\" -o logits.safetensors

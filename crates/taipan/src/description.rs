@@ -82,10 +82,10 @@ impl Buffers {
         &self.0
     }
 
-    /// Bytes on a GPU.
+    /// Bytes on a GPU, where a buffer takes sixteen bytes or a multiple of them, even one of nothing.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.0.iter().map(BufferDesc::gpu_bytes).sum()
+        self.0.iter().map(|desc| desc.gpu_bytes().next_multiple_of(16).max(16)).sum()
     }
 }
 

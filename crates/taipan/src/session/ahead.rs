@@ -73,7 +73,8 @@ impl Session {
         if self.ahead.flights.is_empty() {
             self.submit_first(&model, m)?;
         }
-        if more && self.ahead.flights.len() < 2 {
+        // Where there is no room for one more, that is for the call to say that wants it.
+        if more && self.ahead.flights.len() < 2 && self.make_room(self.ahead.extra() as usize + 1).is_ok() {
             self.submit_ahead(&model, m)?;
         }
         let flight = self.ahead.flights.pop_front().expect("one was submitted");
