@@ -1,5 +1,10 @@
 //! Keys and values of full attention: they grow with the text, up to the session's context, and travel with its state.
 
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use futures::StreamExt;
+use futures::task::noop_waker_ref;
 use pollster::block_on;
 use taipan::{Device, Error, LoadOptions, Model, Session, SessionOptions};
 use taipan_tests::device;
@@ -97,6 +102,45 @@ fn a_context_is_a_limit() {
         assert_eq!(full(block_on(session.restore(&long)).unwrap_err()), (60, 50));
         assert_eq!(session.position(), 50);
         assert_eq!(block_on(session.logits()).unwrap().len(), 256);
+    }
+}
+
+/// A GPU is a step ahead, and its cache may have grown for a token that nobody took.
+#[test]
+fn a_token_given_up_while_the_cache_grows_was_never_made() {
+    let case = case();
+    let ids = &longest(&case).ids[..58];
+    let model = open(&case, &device::gpu());
+    let mut delivered = prompted(&model, ids);
+    let mut whole = Vec::new();
+    for n in [0, 3, 4, 5, 6, 7, 8, 40] {
+        whole.extend(continued(&mut delivered, n - whole.len()));
+        let mut session = prompted(&model, ids);
+        {
+            let mut tokens = pin!(session.generate(endless(greedy())));
+            for id in &whole {
+                assert_eq!(block_on(tokens.next()).unwrap().unwrap().id, *id);
+            }
+            let next = pin!(tokens.next()).poll(&mut Context::from_waker(noop_waker_ref()));
+            assert!(matches!(next, Poll::Pending), "a GPU has to be waited for");
+        }
+        let (found, expected) = (block_on(session.save()).unwrap(), block_on(delivered.save()).unwrap());
+        assert!(found == expected, "given up after {n}");
+    }
+}
+
+#[test]
+fn every_token_for_which_there_is_room_is_delivered() {
+    let case = case();
+    let ids = &longest(&case).ids[..40];
+    for device in [Device::cpu(), device::gpu()] {
+        let model = open(&case, &device);
+        let mut session = model.session(SessionOptions { context: Some(50), ..SessionOptions::default() }).unwrap();
+        block_on(session.prefill(ids)).unwrap();
+        let all: Vec<_> = block_on(session.generate(endless(greedy())).collect());
+        // Ten tokens go through the layers; the one after them needs no room.
+        assert_eq!(all.iter().filter(|token| token.is_ok()).count(), 11, "{}", device.description());
+        assert!(matches!(all.last(), Some(Err(Error::ContextFull { tokens: 51, context: 50 }))));
     }
 }
 

@@ -238,11 +238,11 @@ fn first_token(samples: &Samples) -> Option<f64> {
     (!all.is_empty()).then(|| crate::stats::median(&all))
 }
 
-/// Shapes of a call's parameters, for people.
+/// Shapes of a call's parameters on a device with this tuning, for people.
 #[must_use]
-pub fn shape_of(call: &taipan_kernels::Call) -> String {
+pub fn shape_of(call: &taipan_kernels::Call, tuning: &taipan_kernels::Tuning) -> String {
     let rows = call.matrix().map_or(0, |m| m.rows);
-    let launch = call.launch(taipan_kernels::Piece { first_row: 0, rows });
+    let launch = call.launch_tuned(taipan_kernels::Piece { first_row: 0, rows }, tuning);
     let switches = launch.overrides.iter().filter(|(_, v)| *v != 0.0).map(|(n, v)| format!("{n}={v}"));
     let sizes = launch.params.iter().filter_map(|(n, w)| match w {
         taipan_kernels::Word::U(u) if *u != 0 && *n != "first_row" && *n != "capacity" => Some(format!("{n}={u}")),

@@ -11,7 +11,9 @@ use taipan::layers::Programs;
 use taipan::run::{cpu, gpu};
 use taipan::{Config, LayerType, Result};
 use taipan_gpu::{Buffer, ComputePassDescriptor, Gpu, Timer};
-use taipan_kernels::{BufferDesc, BufferId, Call, Element, Kernel, Launch, Piece, WeightFormat, control, selection};
+use taipan_kernels::{
+    BufferDesc, BufferId, Call, Element, Kernel, Launch, Piece, Tuning, WeightFormat, control, selection,
+};
 use web_time::Instant;
 
 use crate::describe::shape_of;
@@ -70,7 +72,7 @@ struct Bench<'a> {
 
 /// A name for calls that are the same dispatch on other weights.
 fn signature(call: &Call) -> String {
-    format!("{} {}", call.decl().name, shape_of(call))
+    format!("{} {}", call.decl().name, shape_of(call, &Tuning::default()))
 }
 
 fn launch(call: &Call) -> Launch {
@@ -277,7 +279,7 @@ impl Bench<'_> {
         let mut encoder = gpu.encoder();
         {
             // One pass, as in a program: beginning one costs more than a small kernel.
-            let timestamp_writes = self.timer.as_ref().and_then(|t| t.writes(true, true));
+            let timestamp_writes = self.timer.as_ref().map(Timer::writes);
             let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes });
             for i in 0..times {
                 let (program, bound) = &copies[i % copies.len()];
@@ -351,7 +353,7 @@ impl Bench<'_> {
         KernelRecord {
             kernel: kernel.to_owned(),
             phase: phase.to_owned(),
-            shape: shape_of(call),
+            shape: shape_of(call, self.gpu.tuning()),
             tokens,
             calls,
             median_ns: s.median,

@@ -1,7 +1,7 @@
 //! Ceilings of a device, measured by kernels that do one thing each.
 
 use taipan::{Device, Result};
-use taipan_gpu::{Bound, ComputePassDescriptor, Gpu, Prepared};
+use taipan_gpu::{Bound, ComputePassDescriptor, Gpu, Prepared, Timer};
 use taipan_kernels::spread;
 use web_time::Instant;
 
@@ -71,7 +71,7 @@ async fn time(gpu: &Gpu, (prepared, bound): &(Prepared, Bound), times: usize, ro
     let start = Instant::now();
     let mut encoder = gpu.encoder();
     {
-        let timestamp_writes = timer.as_ref().and_then(|t| t.writes(true, true));
+        let timestamp_writes = timer.as_ref().map(Timer::writes);
         let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes });
         for _ in 0..times {
             prepared.encode(bound, &mut pass, 1);

@@ -4,7 +4,7 @@ use wgpu::{CommandEncoder, ComputePassTimestampWrites, QueryType};
 
 use crate::{Buffer, Gpu, GpuError, Readback};
 
-/// Two timestamps on the device: the beginning of one pass and the end of the same or a later one.
+/// Two timestamps on the device: the beginning and the end of a pass.
 #[derive(Debug)]
 pub struct Timer {
     queries: wgpu::QuerySet,
@@ -51,13 +51,13 @@ impl Gpu {
 }
 
 impl Timer {
-    /// What to begin a pass with: whether it is the first of those measured, and whether it is the last.
+    /// What to begin the measured pass with.
     #[must_use]
-    pub fn writes(&self, first: bool, last: bool) -> Option<ComputePassTimestampWrites<'_>> {
-        (first || last).then(|| ComputePassTimestampWrites {
+    pub fn writes(&self) -> ComputePassTimestampWrites<'_> {
+        ComputePassTimestampWrites {
             query_set: &self.queries,
-            beginning_of_pass_write_index: first.then_some(0),
-            end_of_pass_write_index: last.then_some(1),
-        })
+            beginning_of_pass_write_index: Some(0),
+            end_of_pass_write_index: Some(1),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use taipan_shaders::{Shared, WeightFormat, assemble};
 
-use crate::ids::{BufferId, Matrix, Vector};
+use crate::ids::{BufferId, Matrix, Vector, row_stride};
 
 /// Role of one binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,6 +219,13 @@ pub trait Kernel {
         let _ = tuning;
         self.launch(piece)
     }
+}
+
+/// Lanes of a workgroup of `width` that share the products of a row: as many as have at least two loads each, so that short
+/// rows do not leave lanes idle.
+pub(crate) fn lanes_of_row(cols: u32, width: u32) -> u32 {
+    let eights = row_stride(cols as usize) as u32 / 8;
+    (eights / 2).next_power_of_two().clamp(4, width)
 }
 
 /// Spreads a count of workgroups over x and y, since no dimension may exceed 65 535.

@@ -2,9 +2,8 @@
 
 use taipan_shaders::{MATVEC, Shared};
 
-use crate::{
-    BufferId, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Tuning, Vector, read, row_stride, spread, weight, write,
-};
+use crate::launch::lanes_of_row;
+use crate::{BufferId, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Tuning, Vector, read, spread, weight, write};
 
 /// What happens to the result of a matrix product.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,9 +99,7 @@ impl Kernel for Matvec {
     }
 
     fn launch_tuned(&self, piece: Piece, tuning: &Tuning) -> Launch {
-        // As many lanes as have at least two loads each, so that short rows do not leave lanes idle.
-        let eights = row_stride(self.weight.cols as usize) as u32 / 8;
-        let lanes = (eights / 2).next_power_of_two().clamp(4, WIDTH);
+        let lanes = lanes_of_row(self.weight.cols, WIDTH);
         let eight = piece.rows >= tuning.matvec_eight_from;
         let rows_per_group = WIDTH / lanes * if eight { 8 } else { 4 };
         let groups = self.norm.map_or(0, |n| n.groups);

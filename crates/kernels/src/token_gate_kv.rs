@@ -2,9 +2,9 @@
 
 use taipan_shaders::{Shared, TOKEN_GATE_KV};
 
+use crate::launch::lanes_of_row;
 use crate::{
-    Attention, BufferId, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Vector, read, row_stride, spread, weight,
-    write,
+    Attention, BufferId, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Vector, read, spread, weight, write,
 };
 
 /// `rms_norm`, `token_gate`, bucket, `W_k x`, `W_v x`, `rotary` and `kv_append` of one token, fused.
@@ -67,9 +67,8 @@ impl Kernel for TokenGateKv {
     }
 
     fn launch(&self, piece: Piece) -> Launch {
-        // A slot owns two rows, and as many lanes as have at least two loads each; the first workgroup computes the gate.
-        let eights = row_stride(self.weight.cols as usize) as u32 / 8;
-        let lanes = (eights / 2).next_power_of_two().clamp(4, WIDTH);
+        // A slot owns two rows; the first workgroup computes the gate.
+        let lanes = lanes_of_row(self.weight.cols, WIDTH);
         let groups = 1 + piece.rows.div_ceil(2 * (WIDTH / lanes));
         Launch {
             overrides: vec![("ROTARY", u8::from(self.table.is_some()).into()), ("LANES", lanes.into())],

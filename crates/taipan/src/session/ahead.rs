@@ -118,15 +118,16 @@ impl Session {
 
     /// The step whose token is delivered next. What it consumes is known.
     fn submit_first(&mut self, model: &Inner, m: &GpuModel) -> Result<()> {
-        self.set_tokens(1);
         let consumes = self.pending.is_some();
+        self.make_room(usize::from(consumes))?;
+        self.set_tokens(1);
         if let Some(id) = self.pending.filter(|_| !self.pending_on_device) {
             self.memory.write(model, model.description.common.ids, 0, &[id]);
         }
         self.submit_step(model, m, consumes, false)
     }
 
-    /// The step behind it, which consumes a token that only the device knows.
+    /// The step behind it, for which there is room; it consumes a token that only the device knows.
     fn submit_ahead(&mut self, model: &Inner, m: &GpuModel) -> Result<()> {
         let consumed = self.consumed + self.ahead.extra();
         let due = self.ahead.kept.as_ref().is_none_or(|kept| consumed - kept.consumed >= KEEP);
@@ -145,7 +146,6 @@ impl Session {
     }
 
     fn submit_step(&mut self, model: &Inner, m: &GpuModel, consumes: bool, keep: bool) -> Result<()> {
-        self.make_room(self.ahead.extra() as usize + usize::from(consumes))?;
         let runs: &[Run] = if consumes { &[Run::Decode, Run::Sample] } else { &[Run::Sample] };
         let readback = self.ahead.readback(m);
         let before = m.gpu.counts();
