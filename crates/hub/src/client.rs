@@ -142,20 +142,9 @@ impl Client {
         if !response.status().is_redirection() {
             return Ok(None);
         }
-        let bad = |problem: &str| Error::Server { what: shown(url), problem: problem.to_owned() };
         let location = response.headers().get("location").and_then(|v| v.to_str().ok());
-        let location = location.ok_or_else(|| bad("a redirect to nowhere"))?;
-        let scheme = url.split_once(':').map_or("https", |(scheme, _)| scheme);
-        let next = match location {
-            absolute if absolute.starts_with("https://") || absolute.starts_with("http://") => absolute.to_owned(),
-            host if host.starts_with("//") => format!("{scheme}:{host}"),
-            path if path.starts_with('/') => format!("{}{path}", origin(url)),
-            _ => return Err(bad("a redirect to what is no address")),
-        };
-        if scheme == "https" && !next.starts_with("https:") {
-            return Err(bad("a redirect from https to http"));
-        }
-        Ok(Some(next))
+        let fail = |problem: &str| Error::Server { what: shown(url), problem: problem.to_owned() };
+        follow(url, location.unwrap_or_default()).map(Some).map_err(fail)
     }
 
     /// An answer with one of these statuses, or the error that another one is.
@@ -195,6 +184,21 @@ impl Client {
     }
 }
 
+/// The address to which one leads from another.
+fn follow(url: &str, location: &str) -> Result<String, &'static str> {
+    let scheme = url.split_once(':').map_or("https", |(scheme, _)| scheme);
+    let next = match location {
+        whole if whole.starts_with("https://") || whole.starts_with("http://") => whole.to_owned(),
+        host if host.starts_with("//") => format!("{scheme}:{host}"),
+        path if path.starts_with('/') => format!("{}{path}", origin(url)),
+        _ => return Err("a redirect to what is no address"),
+    };
+    if scheme == "https" && !next.starts_with("https:") {
+        return Err("a redirect from https to http");
+    }
+    Ok(next)
+}
+
 /// Whether the same request may succeed a moment later.
 pub(crate) fn passes(error: &Error) -> bool {
     match error {
@@ -204,9 +208,21 @@ pub(crate) fn passes(error: &Error) -> bool {
     }
 }
 
-/// The system's roots where its own TLS is used, or else those that come with rustls.
+/// Whom the system trusts, which its owner may have extended.
+#[cfg(any(windows, target_vendor = "apple"))]
 fn roots() -> RootCerts {
-    if cfg!(any(windows, target_vendor = "apple")) { RootCerts::PlatformVerifier } else { RootCerts::WebPki }
+    RootCerts::PlatformVerifier
+}
+
+/// Whom the system trusts, which its owner may have extended; where it says nothing, as in a small container, the list
+/// that comes with rustls.
+#[cfg(not(any(windows, target_vendor = "apple")))]
+fn roots() -> RootCerts {
+    let found = rustls_native_certs::load_native_certs().certs;
+    if found.is_empty() {
+        return RootCerts::WebPki;
+    }
+    found.iter().map(|cert| ureq::tls::Certificate::from_der(cert).to_owned()).into()
 }
 
 fn note_meta(meta: &mut Meta, headers: &HeaderMap) {
@@ -271,6 +287,17 @@ mod tests {
             assert_ne!(origin(other), "https://a.b");
         }
         assert_eq!(shown("https://a/b?signature=secret"), "https://a/b");
+    }
+
+    #[test]
+    fn redirects_lead_to_addresses_that_are_as_safe() {
+        let from = |location| follow("https://a.b/c?d", location);
+        assert_eq!(from("https://x/y").unwrap(), "https://x/y");
+        assert_eq!(from("//x/y").unwrap(), "https://x/y");
+        assert_eq!(from("/y").unwrap(), "https://a.b/y");
+        assert_eq!(from("http://a.b/y"), Err("a redirect from https to http"));
+        assert!(from("file:///etc/passwd").is_err() && from("y").is_err() && from("").is_err());
+        assert_eq!(follow("http://a.b/c", "http://x/y").unwrap(), "http://x/y");
     }
 
     #[test]

@@ -299,6 +299,15 @@ fn a_wrong_hash_leaves_nothing() {
 }
 
 #[test]
+fn no_more_is_taken_than_was_announced() {
+    let world = World::new();
+    world.server.state().claimed.insert("model.safetensors".to_owned(), 3_000_000);
+    let error = world.pull().unwrap_err();
+    assert_eq!(error.to_string(), "model.safetensors: more bytes came than were announced");
+    assert!(fs::metadata(world.partial()).unwrap().len() <= 3_000_000);
+}
+
+#[test]
 fn a_partial_file_of_something_else_is_thrown_away() {
     let world = World::new();
     fs::create_dir_all(world.partial().parent().unwrap()).unwrap();

@@ -22,6 +22,8 @@ pub(crate) struct State {
     pub(crate) small: BTreeMap<String, Vec<u8>>,
     /// Large ones, which the storage host serves.
     pub(crate) large: BTreeMap<String, Vec<u8>>,
+    /// Sizes that are announced of large files instead of their own.
+    pub(crate) claimed: BTreeMap<String, u64>,
     /// Names that the listing has besides.
     pub(crate) listed: Vec<String>,
     /// Whether the token is needed.
@@ -201,7 +203,8 @@ fn hub(state: &mut State, seen: &Seen, elsewhere: &str) -> Answer {
         return answer("200 OK", &[("ETag", &etag), ("X-Repo-Commit", &state.commit)], bytes.clone());
     }
     let Some(bytes) = state.large.get(name) else { return answer("404 Not Found", &[], "Entry not found") };
-    let (etag, size) = (format!("\"{}\"", sha256(bytes)), bytes.len().to_string());
+    let size = state.claimed.get(name).copied().unwrap_or(bytes.len() as u64).to_string();
+    let etag = format!("\"{}\"", sha256(bytes));
     let to = format!("{elsewhere}/{name}?signature=x");
     let headers = [
         ("Location", to.as_str()),
@@ -218,10 +221,11 @@ fn listing(state: &State) -> Value {
         true => json!({ "rfilename": name }),
         false => json!({ "rfilename": name, "size": bytes.len(), "blobId": git_hash(bytes) }),
     });
+    let size = |name: &String, bytes: &[u8]| state.claimed.get(name).copied().unwrap_or(bytes.len() as u64);
     let large = state.large.iter().map(|(name, bytes)| match state.bare {
         true => json!({ "rfilename": name }),
-        false => json!({ "rfilename": name, "size": bytes.len(), "blobId": git_hash(b"pointer"),
-            "lfs": { "sha256": sha256(bytes), "size": bytes.len(), "pointerSize": 134 } }),
+        false => json!({ "rfilename": name, "size": size(name, bytes), "blobId": git_hash(b"pointer"),
+            "lfs": { "sha256": sha256(bytes), "size": size(name, bytes), "pointerSize": 134 } }),
     });
     let listed = state.listed.iter().map(|name| json!({ "rfilename": name }));
     let files: Vec<Value> = small.chain(large).chain(listed).collect();
