@@ -104,10 +104,16 @@ impl Shared {
     }
 }
 
-/// Puts a module together: the weight prelude (for a kernel that reads a weight matrix), the shared parts, the body.
+/// Puts a module together: what the body enables, the weight prelude (for a kernel that reads a weight matrix), the shared
+/// parts, the body.
 #[must_use]
 pub fn assemble(format: Option<WeightFormat>, shared: &[Shared], body: &str) -> String {
-    let mut source = format.map_or_else(String::new, |format| format.prelude().concat());
+    let enabled = body.lines().take_while(|line| line.starts_with("enable ")).map(|line| line.len() + 1).sum();
+    let (enables, body) = body.split_at(enabled);
+    let mut source = enables.to_owned();
+    if let Some(format) = format {
+        source.push_str(&format.prelude().concat());
+    }
     for part in shared {
         source.push_str(part.source());
     }
@@ -116,17 +122,18 @@ pub fn assemble(format: Option<WeightFormat>, shared: &[Shared], body: &str) -> 
 }
 
 macro_rules! bodies {
-    ($($name:ident = $path:literal;)*) => {
+    ($($name:ident = $path:literal $(+ $more:literal)?;)*) => {
         $(
             #[doc = concat!("Body of `", $path, "`.")]
-            pub const $name: &str = include_str!($path);
+            pub const $name: &str = concat!(include_str!($path) $(, include_str!($more))?);
         )*
     };
 }
 
 bodies! {
     EMBED = "embed.wgsl";
-    MATMUL = "matmul.wgsl";
+    MATMUL = "matmul.wgsl" + "shared/matmul.wgsl";
+    MATMUL_COOPERATIVE = "cooperative/matmul.wgsl" + "shared/matmul.wgsl";
     MATVEC = "matvec.wgsl";
     RMS_NORM = "rms_norm.wgsl";
     RMS_NORM_GATED = "rms_norm_gated.wgsl";

@@ -12,7 +12,8 @@ struct Params { cols: u32, groups: u32, z_cols: u32, z_at: u32, eps: f32, z_scal
 @group(1) @binding(2) var<storage, read_write> out: array<f32>;  // (tokens, cols)
 
 override MODE: u32 = 0u;
-const WIDTH = 64u;
+const WIDTH = 256u;
+const SUMS = 16u; // of as many
 var<workgroup> partial: array<f32, WIDTH>;
 
 @compute @workgroup_size(WIDTH)
@@ -30,7 +31,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   partial[local.x] = sum;
   workgroupBarrier();
   sum = 0.0;
-  for (var i = 0u; i < WIDTH; i += 1u) { sum += partial[i]; }
+  if (local.x < SUMS) {
+    for (var i = local.x; i < WIDTH; i += SUMS) { sum += partial[i]; }
+    partial[local.x] = sum;
+  }
+  workgroupBarrier();
+  sum = 0.0;
+  for (var i = 0u; i < SUMS; i += 1u) { sum += partial[i]; }
   let scale = inverseSqrt(sum / f32(size) + params.eps);
   for (var i = local.x; i < size; i += WIDTH) {
     let gated = y[y_base + i] * silu(params.z_scale * z[z_base + i]);

@@ -1,6 +1,7 @@
 //! Adapter and device request; capabilities are decided here, once.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::channel::oneshot;
@@ -46,6 +47,7 @@ pub struct Gpu {
     report: AdapterReport,
     limits: Limits,
     features: Features,
+    cooperative: AtomicBool,
     trouble: Arc<Mutex<Trouble>>,
     pub(crate) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pub(crate) dummy: wgpu::Buffer,
@@ -200,11 +202,12 @@ impl Gpu {
 
     async fn from_adapter(adapter: &Adapter, report: AdapterReport, base_tier: bool) -> Result<Self, GpuError> {
         let limits = wanted_limits(&report, &adapter.limits(), base_tier)?;
-        let features = if base_tier { Features::empty() } else { adapter.features() & Features::TIMESTAMP_QUERY };
+        let features = if base_tier { Features::empty() } else { wanted_features(adapter, &report) };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("taipan"),
             required_features: features,
             required_limits: limits.clone(),
+            experimental_features: experimental(features),
             ..Default::default()
         };
         let (device, queue) = adapter
@@ -219,7 +222,8 @@ impl Gpu {
             mapped_at_creation: false,
         });
         let (pipelines, counters) = (Mutex::default(), Arc::default());
-        Ok(Self { device, queue, report, limits, features, trouble, pipelines, dummy, counters })
+        let cooperative = features.contains(COOPERATIVE).into();
+        Ok(Self { device, queue, report, limits, features, cooperative, trouble, pipelines, dummy, counters })
     }
 
     /// The adapter behind the device.
@@ -238,6 +242,17 @@ impl Gpu {
     #[must_use]
     pub fn tuning(&self) -> &Tuning {
         if self.report.software { &Tuning::SOFTWARE } else { &Tuning::HARDWARE }
+    }
+
+    /// Whether kernels use cooperative matrices: they do where the adapter has those that they need.
+    #[must_use]
+    pub fn cooperative(&self) -> bool {
+        self.cooperative.load(Ordering::Relaxed)
+    }
+
+    /// From now on no kernel is prepared that uses cooperative matrices.
+    pub fn without_cooperative(&self) {
+        self.cooperative.store(false, Ordering::Relaxed);
     }
 
     /// Whether the device measures time.
@@ -303,6 +318,37 @@ fn watch(device: &wgpu::Device) -> Arc<Mutex<Trouble>> {
         errors.lock().unwrap_or_else(PoisonError::into_inner).error.get_or_insert(error);
     }));
     trouble
+}
+
+/// What a kernel with cooperative matrices asks for.
+const COOPERATIVE: Features = Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(Features::SHADER_F16);
+
+/// Bytes of workgroup memory that such a kernel may use.
+pub const COOPERATIVE_MEMORY: u32 = 28_672;
+
+/// Timestamps; cooperative matrices of the kind that kernels are written for.
+fn wanted_features(adapter: &Adapter, report: &AdapterReport) -> Features {
+    let half_to_float = |p: wgpu::CooperativeMatrixProperties| {
+        (p.m_size, p.n_size, p.k_size) == (16, 16, 16)
+            && p.ab_type == wgpu::CooperativeScalarType::F16
+            && p.cr_type == wgpu::CooperativeScalarType::F32
+    };
+    let able = report.limits.subgroup_size == [32, 32]
+        && report.limits.workgroup_memory_bytes >= COOPERATIVE_MEMORY
+        && adapter.features().contains(COOPERATIVE)
+        && adapter.cooperative_matrix_properties().into_iter().any(half_to_float);
+    let cooperative = if able { COOPERATIVE } else { Features::empty() };
+    (adapter.features() & Features::TIMESTAMP_QUERY) | cooperative
+}
+
+#[expect(unsafe_code, reason = "wgpu hands out no other permission for what it calls experimental")]
+fn experimental(features: Features) -> wgpu::ExperimentalFeatures {
+    if !features.contains(COOPERATIVE) {
+        return wgpu::ExperimentalFeatures::disabled();
+    }
+    // SAFETY: wgpu's checks of cooperative matrices may have gaps. Only our own shaders run. They load and store blocks at
+    // constant places of workgroup memory, 16 bytes aligned, with all subgroups of a workgroup in step.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
 /// WebGPU's defaults, and with them the adapter's own values of the four limits that let larger models fit.

@@ -38,7 +38,7 @@ mod pipeline;
 mod report;
 mod timer;
 
-pub use context::{Auto, Gpu, GpuRequest, Select, list_adapters};
+pub use context::{Auto, COOPERATIVE_MEMORY, Gpu, GpuRequest, Select, list_adapters};
 pub use counts::Counts;
 pub use dispatch::{Bound, Prepared};
 pub use error::GpuError;

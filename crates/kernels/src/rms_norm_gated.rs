@@ -36,7 +36,7 @@ static DECL: Decl = Decl {
     shared: &[Shared::Rows, Shared::Activation],
     matrix: false,
     bindings: &[weight("norm"), read("y"), read("z"), write("out")],
-    workgroup: [64, 1, 1],
+    workgroup: [256, 1, 1],
 };
 
 impl Kernel for RmsNormGated {
