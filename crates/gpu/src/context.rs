@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::channel::oneshot;
-use taipan_kernels::Tuning;
+use taipan_kernels::{Tuning, TuningTable};
 use wgpu::{Adapter, Backends, Features, Instance, InstanceDescriptor, InstanceFlags, Limits};
 
 use crate::report::Shortfall;
@@ -48,6 +48,7 @@ pub struct Gpu {
     limits: Limits,
     features: Features,
     cooperative: AtomicBool,
+    tuning: Mutex<Tuning>,
     trouble: Arc<Mutex<Trouble>>,
     pub(crate) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pub(crate) dummy: wgpu::Buffer,
@@ -223,7 +224,8 @@ impl Gpu {
         });
         let (pipelines, counters) = (Mutex::default(), Arc::default());
         let cooperative = features.contains(COOPERATIVE).into();
-        Ok(Self { device, queue, report, limits, features, cooperative, trouble, pipelines, dummy, counters })
+        let tuning = TuningTable::builtin().over(Tuning::default(), &report.key()).unwrap_or_default().into();
+        Ok(Self { device, queue, report, limits, features, cooperative, tuning, trouble, pipelines, dummy, counters })
     }
 
     /// The adapter behind the device.
@@ -240,8 +242,16 @@ impl Gpu {
 
     /// What kernels do differently on it.
     #[must_use]
-    pub fn tuning(&self) -> &Tuning {
-        if self.report.software { &Tuning::SOFTWARE } else { &Tuning::HARDWARE }
+    pub fn tuning(&self) -> Tuning {
+        *self.tuning.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what a table says about this device, for whatever is prepared from now on. Whether it says anything.
+    pub fn tune(&self, table: &TuningTable) -> bool {
+        let mut tuning = self.tuning.lock().unwrap_or_else(PoisonError::into_inner);
+        let tuned = table.over(*tuning, &self.report.key());
+        *tuning = tuned.unwrap_or(*tuning);
+        tuned.is_some()
     }
 
     /// Whether kernels use cooperative matrices: they do where the adapter has those that they need.
