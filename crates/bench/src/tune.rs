@@ -2,7 +2,7 @@
 
 use taipan::Result;
 use taipan_gpu::Gpu;
-use taipan_kernels::{DeviceKey, Kernel, TUNABLES, Tunable, Tuning, TuningEntry};
+use taipan_kernels::{DeviceKey, Kernel, NEVER, TUNABLES, Tunable, Tuning, TuningEntry};
 
 use crate::kernels::{self, Setup};
 use crate::record::KernelRecord;
@@ -55,18 +55,22 @@ fn best(tried: &[Tried], now: u32) -> u32 {
     }
 }
 
+fn shown(value: u32) -> String {
+    if value == NEVER { "never".to_owned() } else { value.to_string() }
+}
+
 /// For people: `matvec_eight_from 512: 1.00, 1: 1.21 …`.
 fn line(tunable: &Tunable, tried: &[Tried], now: u32) -> String {
     let base = tried.iter().find(|t| t.value == now);
     let one = |t: &Tried| {
         let ratio = base.map_or(1.0, |base| t.ratio(base));
         let wrong = if t.right { "" } else { " (wrong)" };
-        format!("{}: {ratio:.2}{wrong}", Tunable::shown(t.value))
+        format!("{}: {ratio:.2}{wrong}", shown(t.value))
     };
     format!(
         "{}, time over that of {}: {}",
         tunable.name,
-        Tunable::shown(now),
+        shown(now),
         tried.iter().map(one).collect::<Vec<_>>().join(", ")
     )
 }
@@ -93,7 +97,7 @@ pub async fn tune(gpu: &Gpu, setups: &[Setup], mut say: impl FnMut(String)) -> R
         let value = best(&tried, now);
         tuning = tuning.with(tunable, value);
         lines.push(line(tunable, &tried, now));
-        say(format!("{}: {}", tunable.name, Tunable::shown(value)));
+        say(format!("{}: {}", tunable.name, shown(value)));
     }
     let models: Vec<&str> = setups.iter().map(|s| s.model.as_str()).collect();
     lines.push(format!("at the shapes of {}", models.join(", ")));

@@ -174,12 +174,6 @@ struct FileEntry {
 }
 
 impl Tunable {
-    /// A value for people.
-    #[must_use]
-    pub fn shown(value: u32) -> String {
-        if value == NEVER { "never".to_owned() } else { value.to_string() }
-    }
-
     /// A value as a table has it.
     fn written(value: u32) -> Value {
         if value == NEVER { "never".into() } else { value.into() }
