@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use taipan::{Device, GpuRequest};
+use taipan_kernels::{DeviceKey, TuningEntry, TuningTable};
 
 /// The GPU (a software adapter counts) with everything it offers.
 ///
@@ -22,6 +23,24 @@ pub fn gpu() -> Device {
 pub fn base_tier() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     DEVICE.get_or_init(|| open(true)).clone()
+}
+
+/// A device of its own, tuned so.
+///
+/// # Panics
+/// As [`gpu`].
+#[must_use]
+pub fn tuned(values: &[(&'static str, u32)]) -> Device {
+    let device = open(false);
+    let software = device.adapter().map(|a| a.software);
+    let entry = TuningEntry {
+        // The most particular entry has the last word.
+        device: DeviceKey { software, ..device.adapter().expect("a GPU").key() },
+        note: None,
+        values: values.iter().copied().collect(),
+    };
+    assert!(device.tune(&TuningTable { entries: vec![entry] }), "an entry for this very device");
+    device
 }
 
 fn open(base_tier: bool) -> Device {

@@ -10,7 +10,7 @@ use taipan::{Backends, Config, Device, GpuRequest, LoadOptions, Model, Select, S
 use taipan_gpu::Gpu;
 use taipan_kernels::TuningEntry;
 
-use super::args::{BenchArgs, Format, Options, Sub};
+use super::args::{BenchArgs, Format, On, Options, Sub};
 use super::{Error, Result, host};
 use crate::describe::{self, Subject};
 use crate::draw::{self, Storage};
@@ -23,23 +23,23 @@ use crate::work::element_bytes;
 use crate::workload::{Test, repeat};
 use crate::{compare, kernels, output, probes, report, subject, tune};
 
-/// Runs what the arguments say. `device` is a list as `--device` takes it, `tuning` goes over the built-in table.
+/// Runs what the arguments say.
 ///
 /// # Errors
 /// Bad arguments, device errors, files, kernels that do not match.
-pub async fn run(args: &BenchArgs, device: &str, backends: Backends, tuning: Option<&TuningTable>) -> Result<()> {
+pub async fn run(args: &BenchArgs, on: &On) -> Result<()> {
     match &args.command {
         Some(Sub::Compare { files }) => return print(&compare::table(&output::read_all(files)?)),
         Some(Sub::Report { files, output: path }) => return write_report(&output::read_all(files)?, path.as_deref()),
         None => {}
     }
     if args.list_devices {
-        return list_devices(backends).await;
+        return list_devices(on.backends).await;
     }
     let notes = Notes::new(args.progress);
     let (mut entries, mut table) = (Vec::new(), TuningTable::default());
-    for name in device.split(',') {
-        let options = args.options(name.trim(), backends, tuning.cloned());
+    for name in on.devices.split(',') {
+        let options = args.options(name.trim(), on);
         if args.tune {
             table.put(tuned(&options, args, &notes).await?);
         } else if args.kernels {
@@ -133,7 +133,10 @@ impl Drop for Notes {
 
 async fn open(options: &Options) -> Result<Device> {
     let device = find(options).await?;
-    if let Some(table) = &options.tuning
+    if let Some(gpu) = device.as_gpu().filter(|_| !options.on.cooperative) {
+        gpu.without_cooperative();
+    }
+    if let Some(table) = &options.on.tuning
         && !(device.is_cpu() || device.tune(table))
     {
         let what = format!("--tuning: the table has no entry for {}", device.description());
@@ -144,13 +147,13 @@ async fn open(options: &Options) -> Result<Device> {
 
 async fn find(options: &Options) -> Result<Device> {
     let select = match options.device.to_ascii_lowercase().as_str() {
-        "auto" => return Ok(Device::auto(options.backends).await.0),
+        "auto" => return Ok(Device::auto(options.on.backends).await.0),
         "cpu" => return Ok(Device::cpu()),
         "gpu" => Select::Any,
         "" => return Err(Error::usage("--device has an empty name", "see --list-devices")),
         other => other.parse().map_or_else(|_| Select::Name(other.to_owned()), Select::Index),
     };
-    Ok(Device::gpu(&GpuRequest { backends: options.backends, select, base_tier: false }).await?)
+    Ok(Device::gpu(&GpuRequest { backends: options.on.backends, select, base_tier: false }).await?)
 }
 
 fn preset(options: &Options) -> Result<&'static Preset> {
@@ -390,6 +393,6 @@ impl super::Line {
     /// # Errors
     /// As [`run`].
     pub async fn run(&self) -> Result<()> {
-        run(&self.args, &self.target.device, Backends::all(), self.target.table()?.as_ref()).await
+        run(&self.args, &self.target.on(Backends::all())?).await
     }
 }
