@@ -111,7 +111,7 @@ pub struct BenchArgs {
     /// Time every kernel at the model's shapes instead, after comparing it with the CPU
     #[arg(long, conflicts_with = "vs")]
     pub kernels: bool,
-    /// Find what is fastest on the device at the shapes of --random PRESET[,PRESET], or of three by default, and print a table
+    /// Find what is fastest on the device at the shapes of --random PRESET,PRESET, or of three by default, and print a table
     /// for --tuning
     #[arg(long, conflicts_with_all = ["vs", "kernels", "model"])]
     pub tune: bool,

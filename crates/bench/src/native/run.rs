@@ -37,6 +37,8 @@ pub async fn run(args: &BenchArgs, on: &On) -> Result<()> {
         return list_devices(on.backends).await;
     }
     let notes = Notes::new(args.progress);
+    // Read before minutes go into measuring.
+    let kept = args.into.as_deref().map(table_at).transpose()?.unwrap_or_default();
     let (mut entries, mut table) = (Vec::new(), TuningTable::default());
     for name in on.devices.split(',') {
         let options = args.options(name.trim(), on);
@@ -50,7 +52,7 @@ pub async fn run(args: &BenchArgs, on: &On) -> Result<()> {
     }
     drop(notes);
     if args.tune {
-        return write_table(table, args.into.as_deref());
+        return write_table(table, kept, args.into.as_deref());
     }
     write(&entries, args.output)?;
     let wrong = entries.iter().filter(|e| matches!(e, Entry::Kernel(k) if !k.ok)).count();
@@ -79,12 +81,15 @@ fn write_report(entries: &[Entry], path: Option<&std::path::Path>) -> Result<()>
     std::fs::write(path, page).map_err(|source| Error::Io { action: "write", path: path.to_owned(), source })
 }
 
-/// A table that is there already keeps what it says about other devices.
-fn write_table(found: TuningTable, path: Option<&std::path::Path>) -> Result<()> {
-    let Some(path) = path else { return print(&found.to_json()) };
+/// The table to put entries into: it keeps what it says about other devices.
+fn table_at(path: &std::path::Path) -> Result<TuningTable> {
     let exists = path.try_exists().map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
-    let mut table = if exists { taipan::read_tuning(path)? } else { TuningTable::default() };
+    Ok(if exists { taipan::read_tuning(path)? } else { TuningTable::default() })
+}
+
+fn write_table(found: TuningTable, mut table: TuningTable, path: Option<&std::path::Path>) -> Result<()> {
     found.entries.into_iter().for_each(|entry| table.put(entry));
+    let Some(path) = path else { return print(&table.to_json()) };
     let mut file = AtomicFile::create(path)?;
     file.write_all(table.to_json().as_bytes()).map_err(|source| Error::Io {
         action: "write",
