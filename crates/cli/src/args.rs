@@ -1,17 +1,20 @@
 //! The command line as it is typed. Nothing here is checked beyond its spelling; see [`crate::settings`].
 
+mod chat;
 mod store;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub(crate) use chat::{ChatArgs, commands as chat_commands};
 pub(crate) use store::{LsArgs, PullArgs, RmArgs};
 
 const EXAMPLES: &str = "\
 Examples:
   taipan generate \"Once upon a time\"     with the embedded model, where it is fastest
   taipan generate -m DIR --temp 0 -n 100 -f prompt.txt
+  taipan chat                            the same, turn by turn
   taipan pull state-spaces/mamba2-130m   a model from the hub; then -m state-spaces/mamba2-130m
   taipan devices                         what --device can choose from
   taipan perplexity -f book.txt --device cpu
@@ -45,6 +48,7 @@ impl Args {
     pub(crate) fn json(&self) -> bool {
         match &self.command {
             Command::Generate(args) => args.json,
+            Command::Chat(args) => args.json,
             Command::Validate(args) => args.json,
             Command::Logits(_) => false,
             Command::Perplexity(args) => args.json,
@@ -97,6 +101,7 @@ pub(crate) enum Backend {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Generate(GenerateArgs),
+    Chat(ChatArgs),
     Validate(ValidateArgs),
     Logits(LogitsArgs),
     Perplexity(PerplexityArgs),
@@ -208,7 +213,7 @@ pub(crate) struct GenerateArgs {
     pub(crate) sampling: SamplingArgs,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
     /// Seed of the random numbers; -1 is a random one [default: -1]

@@ -106,6 +106,15 @@ impl Failure {
         Some(text.to_owned())
     }
 
+    /// Says it on stderr.
+    pub(crate) fn tell(&self) {
+        let Some(message) = self.message() else { return };
+        crate::output::note(&format!("error: {message}"));
+        if let Some(hint) = self.hint() {
+            crate::output::note(&format!("\nhint: {hint}"));
+        }
+    }
+
     /// A stable identifier of the kind of failure, for programs; the library's own where it is the library that failed.
     fn kind(&self) -> &'static str {
         match self {
@@ -147,15 +156,10 @@ pub(crate) fn exit_code(result: Result<()>, json: bool) -> ExitCode {
     let (message, hint) = (failure.message(), failure.hint());
     // After a mismatch or Ctrl-C the report is there, and says so, unless nothing was done yet.
     if json && !crate::output::has_json() {
-        let message = message.clone().unwrap_or_else(|| failure.kind().to_owned());
+        let message = message.unwrap_or_else(|| failure.kind().to_owned());
         print_json_error(failure.kind(), &message, hint.as_deref());
     }
-    if let Some(message) = message {
-        crate::output::note(&format!("error: {message}"));
-        if let Some(hint) = hint {
-            crate::output::note(&format!("\nhint: {hint}"));
-        }
-    }
+    failure.tell();
     ExitCode::from(failure.code())
 }
 

@@ -47,6 +47,11 @@ pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
+/// What was pressed so far is done with.
+pub(crate) fn forget() {
+    REQUESTED.store(false, Ordering::SeqCst);
+}
+
 /// For the places where stopping means giving up.
 ///
 /// # Errors

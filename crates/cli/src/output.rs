@@ -43,6 +43,14 @@ pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     line(&json)
 }
 
+/// Writes a JSON value as one line of stdout; there may be many.
+///
+/// # Errors
+/// As [`text`].
+pub(crate) fn json_line(value: &impl Serialize) -> Result<()> {
+    line(&serde_json::to_string(value).expect("these are plain structs with string keys"))
+}
+
 /// Writes a line to stderr. If nobody can read it, there is nobody to tell.
 pub(crate) fn note(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");

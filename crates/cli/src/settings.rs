@@ -6,9 +6,10 @@ use taipan::{AttentionBound, Backends, GenerationDefaults, Quant, Sampling, Sele
 use taipan_hub::ModelId;
 
 use crate::args::{
-    Args, Backend, Command, DtypeArg, GenerateArgs, InfoArgs, LogitsArgs, LsArgs, ModelArgs, PerplexityArgs, PullArgs,
-    QuantArg, QuantizeArgs, RmArgs, SamplingArgs, TargetArgs, ValidateArgs,
+    Args, Backend, ChatArgs, Command, DtypeArg, GenerateArgs, InfoArgs, LogitsArgs, LsArgs, ModelArgs, PerplexityArgs,
+    PullArgs, QuantArg, QuantizeArgs, RmArgs, SamplingArgs, TargetArgs, ValidateArgs,
 };
+use crate::commands::Wishes;
 use crate::failure::{Failure, Result};
 
 /// Tokens that `generate` makes at most if nobody says how many.
@@ -28,6 +29,7 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) enum Task {
     Generate(Generate),
+    Chat(Chat),
     Validate(Validate),
     Logits(Logits),
     Perplexity(Perplexity),
@@ -102,6 +104,13 @@ pub(crate) struct Generate {
     pub(crate) ignore_eos: bool,
     pub(crate) display_prompt: bool,
     pub(crate) show_timings: bool,
+    pub(crate) json: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Chat {
+    pub(crate) model: ModelChoice,
+    pub(crate) wishes: Wishes,
     pub(crate) json: bool,
 }
 
@@ -188,6 +197,7 @@ impl TryFrom<Args> for Settings {
         let yes = args.yes;
         let task = match args.command {
             Command::Generate(args) => Task::Generate(generate(args, yes)?),
+            Command::Chat(args) => Task::Chat(chat(args, yes)?),
             Command::Validate(args) => Task::Validate(validate(args)?),
             Command::Logits(args) => Task::Logits(logits(args, yes)?),
             Command::Perplexity(args) => Task::Perplexity(perplexity(args, yes)?),
@@ -271,18 +281,13 @@ fn quantize(args: QuantizeArgs, yes: bool) -> Quantize {
 
 fn generate(args: GenerateArgs, yes: bool) -> Result<Generate> {
     let text = args.positional.or(args.prompt).map(PromptSource::Text);
-    let max_tokens = match args.predict {
-        None => Some(DEFAULT_PREDICT),
-        Some(-1) => None,
-        Some(n) => Some(usize::try_from(n).map_err(|_| not_in("-n", n, "a number of tokens, or -1 for no limit"))?),
-    };
     if args.reverse_prompt.iter().any(String::is_empty) {
         return Err(Failure::usage("-r is empty", "a stop string has at least one character"));
     }
     Ok(Generate {
         model: model(args.model, yes)?,
         prompt: text.or(args.file.map(PromptSource::File)).unwrap_or(PromptSource::Stdin),
-        max_tokens,
+        max_tokens: max_tokens(args.predict)?,
         sampling: sampling(&args.sampling)?,
         chat: args.chat.then_some(args.system),
         stop: args.reverse_prompt,
@@ -293,7 +298,20 @@ fn generate(args: GenerateArgs, yes: bool) -> Result<Generate> {
     })
 }
 
-fn sampling(args: &SamplingArgs) -> Result<SamplingChoice> {
+fn chat(args: ChatArgs, yes: bool) -> Result<Chat> {
+    Ok(Chat { wishes: Wishes::new(&args)?, model: model(args.model, yes)?, json: args.json })
+}
+
+/// The most tokens of a generation; `None` is no limit.
+pub(crate) fn max_tokens(predict: Option<i64>) -> Result<Option<usize>> {
+    match predict {
+        None => Ok(Some(DEFAULT_PREDICT)),
+        Some(-1) => Ok(None),
+        Some(n) => usize::try_from(n).map(Some).map_err(|_| not_in("-n", n, "a number of tokens, or -1 for no limit")),
+    }
+}
+
+pub(crate) fn sampling(args: &SamplingArgs) -> Result<SamplingChoice> {
     let seed = match args.seed {
         None | Some(-1) => u64::from(random_seed()),
         Some(n) => u64::try_from(n).map_err(|_| not_in("--seed", n, "0 to 2^64 − 1, or -1 for a random one"))?,

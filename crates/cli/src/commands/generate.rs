@@ -3,14 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
 use serde::Serialize;
-use taipan::{Finish, GenerateOptions, Model, Session, Stats};
+use taipan::{GenerateOptions, Model, Session, Stats, Token};
 use taipan_chat::{ChatTemplate, Message};
 
-use super::piece;
+use super::{Ending, feed, generate_each};
 use crate::failure::{Failure, Result};
-use crate::progress::{Progress, Unit};
 use crate::settings::{Generate, PromptSource, Target};
 use crate::target::{model_name, open_model};
 use crate::{interrupt, output, text};
@@ -82,21 +80,13 @@ fn read_prompt(source: &PromptSource) -> Result<String> {
 
 /// Reads the prompt. False if Ctrl-C was pressed before its end.
 async fn prefill(session: &mut Session, ids: &[u32], clock: &mut Clock) -> Result<bool> {
-    let start = Instant::now();
-    let progress = Progress::new("reading", Unit::Tokens);
     if ids.is_empty() {
         return Err(taipan::Error::EmptyPrompt.into());
     }
-    let mut done = 0;
-    let size = piece(session.model().device());
-    for piece in ids.chunks(size) {
-        let Some(result) = interrupt::unless(session.prefill(piece)).await else { return Ok(false) };
-        result?;
-        done += piece.len();
-        progress.set(done as u64, ids.len() as u64);
-    }
+    let start = Instant::now();
+    let was_read = feed(session, ids).await?;
     clock.prefill = start.elapsed();
-    Ok(true)
+    Ok(was_read)
 }
 
 /// Generates until something stops it, and prints text as it becomes final.
@@ -108,21 +98,12 @@ async fn stream(session: &mut Session, task: &Generate, shown: &mut Shown, clock
         ignore_eos: task.ignore_eos,
     };
     let start = Instant::now();
-    let ending = {
-        let mut tokens = std::pin::pin!(session.generate(options));
-        loop {
-            // A stream that ends says why in its last token.
-            let Some(token) = tokens.next().await.transpose()? else { break Ending::Limit };
-            clock.first.get_or_insert_with(|| start.elapsed());
-            shown.ids.push(token.id);
-            shown.add(&token.text)?;
-            match token.finish {
-                Some(finish) => break finish.into(),
-                None if interrupt::requested() => break Ending::Interrupted,
-                None => {}
-            }
-        }
+    let mut add = |token: &Token| {
+        clock.first.get_or_insert_with(|| start.elapsed());
+        shown.ids.push(token.id);
+        shown.add(&token.text)
     };
+    let ending = generate_each(session, options, &mut add).await?;
     clock.generate = start.elapsed();
     // What could have become a stop string, or a character, did not.
     if !matches!(ending, Ending::Stop(_)) {
@@ -142,36 +123,6 @@ impl Shown {
     fn add(&mut self, text: &str) -> Result<()> {
         self.text.push_str(text);
         if self.json || text.is_empty() { Ok(()) } else { output::text(text) }
-    }
-}
-
-/// Why generation ended.
-#[derive(PartialEq)]
-enum Ending {
-    Stop(String),
-    Eos,
-    Limit,
-    Interrupted,
-}
-
-impl From<Finish> for Ending {
-    fn from(finish: Finish) -> Self {
-        match finish {
-            Finish::Stop(text) => Ending::Stop(text),
-            Finish::Eos => Ending::Eos,
-            Finish::Limit => Ending::Limit,
-        }
-    }
-}
-
-impl Ending {
-    fn name(&self) -> &'static str {
-        match self {
-            Ending::Stop(_) => "stop",
-            Ending::Eos => "eos",
-            Ending::Limit => "limit",
-            Ending::Interrupted => "interrupted",
-        }
     }
 }
 

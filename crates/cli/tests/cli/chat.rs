@@ -27,7 +27,7 @@ fn family_model() -> Folder {
 const TEMPLATE: &str = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
     {% if messages[-1].content == 'secret' %}{{ raise_exception('No secrets.') }}{% endif %}answer:";
 
-fn chat_model() -> Folder {
+pub(crate) fn chat_model() -> Folder {
     let folder = family_model();
     folder.write("chat_template.jinja", TEMPLATE);
     folder.write("tokenizer_config.json", r#"{"bos_token": "<|endoftext|>"}"#);

@@ -15,6 +15,7 @@ mod logits;
 mod memory;
 mod perplexity;
 mod quantize;
+mod talk;
 mod terminal;
 mod usage;
 mod validate;

@@ -2,8 +2,8 @@
 
 use crate::common::{Folder, on_cpu, taipan, write_tiny};
 
-const COMMANDS: [&str; 10] =
-    ["generate", "validate", "logits", "perplexity", "quantize", "pull", "ls", "rm", "info", "devices"];
+const COMMANDS: [&str; 11] =
+    ["generate", "chat", "validate", "logits", "perplexity", "quantize", "pull", "ls", "rm", "info", "devices"];
 
 #[test]
 fn help_names_all_commands_and_exit_codes() {
