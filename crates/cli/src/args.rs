@@ -15,7 +15,7 @@ Examples:
   taipan generate \"Once upon a time\"     with the embedded model, where it is fastest
   taipan generate -m DIR --temp 0 -n 100 -f prompt.txt
   taipan chat                            the same, turn by turn
-  taipan pull state-spaces/mamba2-130m   a model from the hub; then -m state-spaces/mamba2-130m
+  taipan pull ORG/NAME                   a model from the hub, which -m ORG/NAME then takes
   taipan devices                         what --device can choose from
   taipan perplexity -f book.txt --device cpu
 

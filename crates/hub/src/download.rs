@@ -115,7 +115,7 @@ impl Download<'_> {
 
     /// Fills the partial file to its end and checks it; returns how many bytes came.
     fn fill(&self, known: &Known, path: &Path, watch: Watch<'_>) -> Result<u64> {
-        let mut partial = Partial::open(path, known)?;
+        let mut partial = Partial::open(path, known, watch)?;
         let resumed = partial.have > 0;
         self.fetch(known, &mut partial, watch)?;
         if partial.check(&self.file.name).is_err() && resumed {
@@ -235,7 +235,7 @@ impl Hasher {
 
 impl Partial {
     /// Goes on with what an earlier download left.
-    fn open(path: &Path, known: &Known) -> Result<Self> {
+    fn open(path: &Path, known: &Known, watch: Watch<'_>) -> Result<Self> {
         let file = OpenOptions::new().create(true).read(true).write(true).truncate(false).open(path);
         let file = file.map_err(|e| Error::io("write", path, e))?;
         let hasher = Hasher::new(&known.hash, known.size);
@@ -249,6 +249,7 @@ impl Partial {
             }
             partial.hasher.update(&buffer[..count]);
             partial.have += count as u64;
+            tell(watch, Event::Bytes { done: partial.have.min(size) })?;
         }
         if partial.have > size {
             partial.clear()?;

@@ -6,7 +6,7 @@
 //! use taipan_hub::{Hub, ModelId, Settings};
 //!
 //! let hub = Hub::new(Settings::from_env()?);
-//! let id: ModelId = "state-spaces/mamba2-130m".parse()?;
+//! let id: ModelId = "ibm-granite/granite-4.0-h-350m".parse()?;
 //! let dir = match hub.cache().find(&id) {
 //!     Some(dir) => dir, // nothing is asked of the network
 //!     None => hub.pull(&hub.plan(&id)?, &mut |_| ControlFlow::Continue(()))?.path,

@@ -11,9 +11,9 @@ HF_HOME, or huggingface/hub in XDG_CACHE_HOME or ~/.cache. HF_TOKEN, or the toke
 private and gated models; HF_ENDPOINT names another hub; with HF_HUB_OFFLINE=1 the network is never used.
 
 Examples:
-  taipan pull state-spaces/mamba2-130m
-  taipan generate -m state-spaces/mamba2-130m \"Once upon a time\"
-  taipan pull ibm-granite/granite-4.0-h-350m@main --json";
+  taipan pull ibm-granite/granite-4.0-h-350m
+  taipan generate -m ibm-granite/granite-4.0-h-350m --chat \"Why is the sky blue?\"
+  taipan pull tiiuae/Falcon-H1-0.5B-Instruct@main --json";
 
 /// Download a model from the hub, or bring it up to date
 #[derive(Debug, clap::Args)]
@@ -45,8 +45,8 @@ With a revision, files that another revision has too are kept. Other tools of Hu
 model as well.
 
 Examples:
-  taipan rm state-spaces/mamba2-130m
-  taipan rm --yes state-spaces/mamba2-130m@refs/pr/1";
+  taipan rm ibm-granite/granite-4.0-h-350m
+  taipan rm --yes ibm-granite/granite-4.0-h-350m@refs/pr/1";
 
 /// Remove a model from the cache
 #[derive(Debug, clap::Args)]

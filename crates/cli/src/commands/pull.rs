@@ -37,6 +37,9 @@ pub(super) async fn run(target: &Target, task: Pull) -> Result<()> {
         bytes: pulled.bytes,
         downloaded_bytes: pulled.fetched,
     };
+    if !plan.files.iter().any(|file| file.name == "tokenizer.json") {
+        output::note("note: the model has no tokenizer.json; it takes ids (`taipan logits --ids`), but no texts");
+    }
     if task.json {
         return output::json(&report);
     }
