@@ -88,6 +88,8 @@ pub enum Shared {
     Rotary,
     /// `uniform_at`.
     Random,
+    /// `SUBGROUP`, `subgroup_sum`.
+    Lanes,
 }
 
 impl Shared {
@@ -100,15 +102,41 @@ impl Shared {
             Self::Activation => include_str!("shared/activation.wgsl"),
             Self::Rotary => include_str!("shared/rotary.wgsl"),
             Self::Random => include_str!("shared/random.wgsl"),
+            Self::Lanes => include_str!("shared/lanes.wgsl"),
         }
     }
 }
 
-/// Puts a module together: the weight prelude (for a kernel that reads a weight matrix), the shared parts, the body.
+/// Lanes that can exchange numbers without workgroup memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subgroups {
+    /// The fewest lanes of a subgroup, whatever the shader: a power of two, at least 4.
+    pub fewest: u32,
+    /// Whether a module must ask for them, as browsers want it; wgpu does not know the directive.
+    pub enable: bool,
+}
+
+impl Subgroups {
+    fn source(self) -> String {
+        let enable = if self.enable { "enable subgroups;\n" } else { "" };
+        // What is uniform in a workgroup is uniform in a subgroup, but not every compiler sees that of an override.
+        let head = "diagnostic(off, subgroup_uniformity);\n";
+        let part = include_str!("shared/lanes_subgroup.wgsl");
+        format!("{head}{enable}const SUBGROUP = {}u;\n{part}", self.fewest)
+    }
+}
+
+/// Puts a module together: the weight prelude (for a kernel that reads a weight matrix), the shared parts, the body. With
+/// subgroups a kernel that has a use for them gets them in place of its [`Shared::Lanes`].
 #[must_use]
-pub fn assemble(format: Option<WeightFormat>, shared: &[Shared], body: &str) -> String {
-    let mut source = format.map_or_else(String::new, |format| format.prelude().concat());
-    for part in shared {
+pub fn assemble(format: Option<WeightFormat>, shared: &[Shared], body: &str, subgroups: Option<Subgroups>) -> String {
+    let mut source = String::new();
+    let lanes = subgroups.filter(|_| shared.contains(&Shared::Lanes));
+    if let Some(subgroups) = lanes {
+        source.push_str(&subgroups.source()); // directives come first
+    }
+    source.extend(format.into_iter().flat_map(WeightFormat::prelude));
+    for part in shared.iter().filter(|part| lanes.is_none() || **part != Shared::Lanes) {
         source.push_str(part.source());
     }
     source.push_str(body);

@@ -128,6 +128,16 @@ fn finish_four(row: u32, value: vec4<f32>) {
 // Sums over the lanes of a slot, of `sum` (first) and of `more` (second), times the scale of the only group. What its first
 // lane returns is right.
 fn slot_sums(lane: u32, sum: vec4<f32>, more: vec4<f32>, squares: f32) -> array<vec4<f32>, 2> {
+  if (LANES <= SUBGROUP) { // no need of workgroup memory
+    var scale = 1.0;
+    if (GROUPS == 1u) {
+      let total = subgroup_sum(vec4(squares), LANES).x;
+      scale = inverseSqrt(total / f32(params.cols) + params.eps);
+    }
+    var second = more;
+    if (EIGHT) { second = subgroup_sum(more, LANES); }
+    return array(scale * subgroup_sum(sum, LANES), scale * second);
+  }
   var first = sum;
   var second = more;
   partial[lane] = first;

@@ -27,10 +27,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     if (MODE == 0u) { v *= silu(params.z_scale * z[z_base + i]); }
     sum += v * v;
   }
+  if (SUBGROUP > 0u) { sum = subgroup_sum(vec4(sum), 4u).x; }
   partial[local.x] = sum;
   workgroupBarrier();
   sum = 0.0;
-  for (var i = 0u; i < WIDTH; i += 1u) { sum += partial[i]; }
+  for (var i = 0u; i < WIDTH; i += 4u) { // fours, then one after another
+    var four = partial[i];
+    if (SUBGROUP == 0u) { four += partial[i + 1u] + partial[i + 2u] + partial[i + 3u]; }
+    sum += four;
+  }
   let scale = inverseSqrt(sum / f32(size) + params.eps);
   for (var i = local.x; i < size; i += WIDTH) {
     let gated = y[y_base + i] * silu(params.z_scale * z[z_base + i]);

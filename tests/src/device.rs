@@ -11,7 +11,17 @@ use taipan::{Device, GpuRequest};
 #[must_use]
 pub fn gpu() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
-    DEVICE.get_or_init(|| open(false)).clone()
+    DEVICE.get_or_init(|| open(GpuRequest::default())).clone()
+}
+
+/// The same GPU with subgroups in use.
+///
+/// # Panics
+/// As [`gpu`].
+#[must_use]
+pub fn with_subgroups() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(|| open(GpuRequest { subgroups: true, ..GpuRequest::default() })).clone()
 }
 
 /// The same GPU held to WebGPU's default limits and no features.
@@ -21,11 +31,10 @@ pub fn gpu() -> Device {
 #[must_use]
 pub fn base_tier() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
-    DEVICE.get_or_init(|| open(true)).clone()
+    DEVICE.get_or_init(|| open(GpuRequest { base_tier: true, ..GpuRequest::default() })).clone()
 }
 
-fn open(base_tier: bool) -> Device {
-    let request = GpuRequest { base_tier, ..GpuRequest::default() };
+fn open(request: GpuRequest) -> Device {
     pollster::block_on(Device::gpu(&request)).expect("a GPU test needs an adapter, lavapipe will do")
 }
 

@@ -20,7 +20,7 @@ pub(crate) async fn find_device(target: &Target) -> Result<(Device, Option<Strin
         Choice::Cpu => return Ok((Device::cpu(), None)),
         Choice::Gpu(select) => select.clone(),
     };
-    let request = GpuRequest { backends: target.backends, select, base_tier: false };
+    let request = GpuRequest { backends: target.backends, select, ..GpuRequest::default() };
     Ok((Device::gpu(&request).await.map_err(Failure::NoGpu)?, None))
 }
 

@@ -36,6 +36,7 @@ mod error;
 mod memory;
 mod pipeline;
 mod report;
+mod subgroups;
 mod timer;
 
 pub use context::{Auto, Gpu, GpuRequest, Select, list_adapters};

@@ -72,7 +72,7 @@ pub use route::Route;
 pub use sample::Sample;
 pub use ssm::Mixer;
 pub use state_passing::StatePassing;
-pub use taipan_shaders::{GROUP, WeightFormat};
+pub use taipan_shaders::{GROUP, Subgroups, WeightFormat};
 pub use token_gate::TokenGate;
 pub use token_gate_kv::TokenGateKv;
 pub use window_attention::WindowAttention;

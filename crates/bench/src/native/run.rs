@@ -116,7 +116,7 @@ async fn open(options: &Options) -> Result<Device> {
         "" => return Err(Error::usage("--device has an empty name", "see --list-devices")),
         other => other.parse().map_or_else(|_| Select::Name(other.to_owned()), Select::Index),
     };
-    Ok(Device::gpu(&GpuRequest { backends: options.backends, select, base_tier: false }).await?)
+    Ok(Device::gpu(&GpuRequest { backends: options.backends, select, ..GpuRequest::default() }).await?)
 }
 
 fn preset(options: &Options) -> Result<&'static Preset> {

@@ -1,0 +1,5 @@
+// Lanes meet in workgroup memory only. `lanes_subgroup.wgsl` is this part for devices with subgroups.
+const SUBGROUP = 0u;
+
+// Not called where SUBGROUP is 0.
+fn subgroup_sum(value: vec4<f32>, lanes: u32) -> vec4<f32> { return value; }

@@ -1,0 +1,10 @@
+// SUBGROUP, the fewest lanes of a subgroup, stands in front of this: a power of two, at least 4.
+
+// The sum over `lanes` consecutive lanes, a power of two from 4 to SUBGROUP; what the first of them gets is right. Fours, then
+// one four after another, which is how sums go through workgroup memory: the results are the same to the bit.
+fn subgroup_sum(value: vec4<f32>, lanes: u32) -> vec4<f32> {
+  let four = value + (quadBroadcast(value, 1u) + quadBroadcast(value, 2u) + quadBroadcast(value, 3u));
+  var sum = four;
+  for (var i = 4u; i < lanes; i += 4u) { sum += subgroupShuffleDown(four, i); }
+  return sum;
+}
