@@ -7,5 +7,5 @@ mod validate;
 
 pub use bench::Bench;
 pub use models::{MADE, MODELS, Spec, prompt};
-pub use taipan_wasm::{Device, list_adapters, on_panic};
+pub use taipan_wasm::{Device, Sha256, list_adapters, on_panic, shards};
 pub use validate::Validation;
