@@ -156,9 +156,12 @@ impl Bench {
         tell(say, "comparing with the CPU");
         let on_cpu = async |config: &taipan::Config| match config.parameters() {
             ..=MOST_PARAMETERS => load(&taipan::Device::cpu()).await,
-            n => Err(Failure(invalid(&format!(
-                "no row is written without a comparison with the CPU, and {n} parameters are more than the {MOST_PARAMETERS} that the CPU of a browser can hold"
-            )))),
+            n => {
+                let why = "no row is written without a comparison with the CPU";
+                Err(Failure(invalid(&format!(
+                    "{why}, and in a browser that takes at most {MOST_PARAMETERS} parameters, not {n}"
+                ))))
+            }
         };
         let (quality, share) = subject::agreement(&model, on_cpu).await.map_err(|e| e.0)?;
         tell(say, "measuring what the device can do");

@@ -53,6 +53,14 @@ pub(crate) struct ModelReport {
     detail: Option<String>,
 }
 
+impl ModelReport {
+    /// What is wrong, in words.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        let detail = self.detail.as_deref()?;
+        Some(format!("{} ({}), seed {}: {detail}", self.kernel, self.shape, self.seed))
+    }
+}
+
 /// What a model computes of a prompt.
 pub(crate) struct Outcome {
     logits: Vec<f32>,

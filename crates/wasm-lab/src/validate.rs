@@ -18,6 +18,8 @@ pub struct Validation {
     reports: Vec<Report>,
     /// What the device made of the model that was run last.
     found: Option<(usize, Outcome)>,
+    /// Models that are wrong, in words.
+    wrong: Vec<String>,
 }
 
 #[wasm_bindgen]
@@ -27,7 +29,7 @@ impl Validation {
     #[wasm_bindgen(constructor)]
     #[expect(clippy::new_without_default, reason = "JavaScript knows constructors, not traits")]
     pub fn new() -> Self {
-        Self { cases: taipan_cases::all(SEED), reports: Vec::new(), found: None }
+        Self { cases: taipan_cases::all(SEED), reports: Vec::new(), found: None, wrong: Vec::new() }
     }
 
     /// How many there are: kernel cases, then two for each model.
@@ -61,12 +63,13 @@ impl Validation {
             _ => model.against_golden(&found),
         };
         self.found = Some((index / 2, found));
+        self.wrong.extend(report.complaint());
         to_js(&report)
     }
 
-    /// What is wrong with the kernel cases run so far, a kernel without a case included.
+    /// What is wrong with the cases run so far, each once; a kernel without a case included.
     #[must_use]
     pub fn complaints(&self) -> Array {
-        taipan_cases::complaints(&self.reports).iter().map(|c| JsValue::from_str(c)).collect()
+        taipan_cases::complaints(&self.reports).iter().chain(&self.wrong).map(|c| JsValue::from_str(c)).collect()
     }
 }
