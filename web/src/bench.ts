@@ -53,7 +53,7 @@ export async function runBenchmark(options: BenchOptions = {}): Promise<Entry[]>
     await withLab(options, async (lab) => {
         const onNote = (note: Note): void => void (note.kind === 'say' && onStatus?.(note.text));
         const settings = { preset, seed, ...machine() };
-        await lab.call('benchOpen', { device, settings, model: model && originOf(model), wasm: wasmOf(options) }, { signal, onNote });
+        await lab.call('benchOpen', { device, settings, model: model === undefined ? undefined : originOf(model), wasm: wasmOf(options) }, { signal, onNote });
         for (const row of rows) {
             throwIfAborted(signal);
             keep((await lab.call('benchRow', { row: { repetitions: 3, minTimeMs: 500, ...row } }, { onNote })) as Entry);

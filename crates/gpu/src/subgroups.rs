@@ -4,7 +4,7 @@
 use taipan_kernels::Subgroups;
 use taipan_shaders::{Shared, assemble};
 
-use crate::{Gpu, GpuError};
+use crate::{Gpu, Readback};
 
 /// Invocations of the workgroup, as in the kernels that use subgroups.
 const WIDTH: usize = 64;
@@ -27,13 +27,22 @@ impl Gpu {
             return;
         }
         // What goes wrong here is no harm: there is the other way. A lost device is noticed again.
+        let scopes = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::Validation];
+        let scopes = scopes.map(|filter| self.device.push_error_scope(filter));
         let found = Subgroups { fewest, enable: cfg!(target_arch = "wasm32") };
-        if self.probe(found).await.is_ok_and(|sums| right(&sums, fewest as usize)) {
-            self.subgroups = Some(found);
+        let readback = self.probe(found);
+        let [internal, validation] = scopes;
+        let errors = [validation.pop(), internal.pop()];
+        let sums = self.read(&readback, 2 * WIDTH).await;
+        let mut fine = sums.is_ok_and(|sums| right(&sums, fewest as usize));
+        for error in errors {
+            fine &= error.await.is_none();
         }
+        self.subgroups = fine.then_some(found);
     }
 
-    async fn probe(&self, subgroups: Subgroups) -> Result<Vec<f32>, GpuError> {
+    /// Submits the probe.
+    fn probe(&self, subgroups: Subgroups) -> Readback {
         let source = assemble(None, &[Shared::Lanes], PROBE, Some(subgroups));
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some("subgroups"),
@@ -63,16 +72,15 @@ impl Gpu {
         }
         self.copy_to_readback(&mut encoder, &sums, &readback, bytes);
         self.submit(encoder);
-        let words = self.read(&readback, 2 * WIDTH).await?;
-        Ok(words.into_iter().map(f32::from_bits).collect())
+        readback
     }
 }
 
 /// Whether the first lane of each four, and of each subgroup, has the sum of the numbers of its lanes.
-fn right(sums: &[f32], fewest: usize) -> bool {
+fn right(sums: &[u32], fewest: usize) -> bool {
     let (fours, all) = sums.split_at(WIDTH);
     [(fours, 4), (all, fewest.min(WIDTH))].into_iter().all(|(sums, lanes)| {
-        let expected = |first: usize| (first..first + lanes).sum::<usize>() as f32;
+        let expected = |first: usize| ((first..first + lanes).sum::<usize>() as f32).to_bits();
         (0..WIDTH).step_by(lanes).all(|first| sums[first] == expected(first))
     })
 }
@@ -83,11 +91,11 @@ mod tests {
 
     #[test]
     fn lanes_in_another_order_are_noticed() {
-        let sum = |first: usize, lanes: usize| (first..first + lanes).sum::<usize>() as f32;
-        let mut sums: Vec<f32> = [4, 8].iter().flat_map(|n| (0..WIDTH).map(|lane| sum(lane, *n))).collect();
+        let sum = |first: usize, lanes: usize| ((first..first + lanes).sum::<usize>() as f32).to_bits();
+        let mut sums: Vec<u32> = [4, 8].iter().flat_map(|n| (0..WIDTH).map(|lane| sum(lane, *n))).collect();
         assert!(right(&sums, 8));
         assert!(!right(&sums, 16));
-        sums[WIDTH + 8] += 1.0;
-        assert!(!right(&sums, 8) && !right(&[0.0; 2 * WIDTH], 4));
+        sums[WIDTH + 8] += 1;
+        assert!(!right(&sums, 8) && !right(&[0; 2 * WIDTH], 4));
     }
 }
