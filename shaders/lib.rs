@@ -1,10 +1,59 @@
 //! The WGSL kernels of Taipan, one entry point per file, and how a file becomes a shader module.
 //!
-//! A module is `prelude + shared parts + body`, nothing is generated: a prelude says how a weight matrix is stored, so that
+//! A module is `prelude + shared parts + body`, without comments and indentation; nothing is generated: a prelude says how a weight matrix is stored, so that
 //! a body never names a dtype; the shared parts are small functions; the body is one kernel. Sizes and switches are WGSL
 //! `override` constants. `README.md` beside this file defines the shape letters and the conventions.
 
 #![forbid(unsafe_code)]
+
+/// A file's code. Lines stay lines, so that what a compiler says of one is true of the file; what is in a line for people is
+/// left out, because browsers download every byte.
+macro_rules! wgsl {
+    ($path:literal) => {{
+        const SOURCE: &[u8] = include_bytes!($path);
+        const LEN: usize = strip(SOURCE, &mut []);
+        const CODE: [u8; LEN] = {
+            let mut code = [0; LEN];
+            strip(SOURCE, &mut code);
+            code
+        };
+        match std::str::from_utf8(&CODE) {
+            Ok(code) => code,
+            Err(_) => panic!("a shader that is not UTF-8"),
+        }
+    }};
+}
+
+/// Copies the code of a source to `out`, as far as there is room; its length.
+const fn strip(source: &[u8], out: &mut [u8]) -> usize {
+    let (mut at, mut len, mut end) = (0, 0, 0);
+    let mut begun = false; // the line has code in it
+    while at < source.len() {
+        let byte = source[at];
+        if byte == b'/' && at + 1 < source.len() && source[at + 1] == b'/' {
+            while at < source.len() && source[at] != b'\n' {
+                at += 1;
+            }
+            continue;
+        }
+        let newline = byte == b'\n';
+        if newline {
+            len = end; // without the spaces at the end of the line
+        }
+        if newline || begun || byte != b' ' {
+            if len < out.len() {
+                out[len] = byte;
+            }
+            len += 1;
+        }
+        begun = !newline && (begun || byte != b' ');
+        if newline || byte != b' ' {
+            end = len;
+        }
+        at += 1;
+    }
+    end
+}
 
 /// Columns of a quantised row that share a scale.
 pub const GROUP: usize = 32;
@@ -59,14 +108,14 @@ impl WeightFormat {
     }
 
     const fn prelude(self) -> [&'static str; 2] {
-        const FLOAT: &str = include_str!("shared/weight_float.wgsl");
-        const GROUPS: &str = include_str!("shared/weight_groups.wgsl");
+        const FLOAT: &str = wgsl!("shared/weight_float.wgsl");
+        const GROUPS: &str = wgsl!("shared/weight_groups.wgsl");
         match self {
-            Self::F32 => [include_str!("shared/weight_f32.wgsl"), FLOAT],
-            Self::F16 => [include_str!("shared/weight_f16.wgsl"), FLOAT],
-            Self::Bf16 => [include_str!("shared/weight_bf16.wgsl"), FLOAT],
-            Self::Q8 => [include_str!("shared/weight_q8.wgsl"), GROUPS],
-            Self::Q4 => [include_str!("shared/weight_q4.wgsl"), GROUPS],
+            Self::F32 => [wgsl!("shared/weight_f32.wgsl"), FLOAT],
+            Self::F16 => [wgsl!("shared/weight_f16.wgsl"), FLOAT],
+            Self::Bf16 => [wgsl!("shared/weight_bf16.wgsl"), FLOAT],
+            Self::Q8 => [wgsl!("shared/weight_q8.wgsl"), GROUPS],
+            Self::Q4 => [wgsl!("shared/weight_q4.wgsl"), GROUPS],
         }
     }
 }
@@ -95,14 +144,14 @@ pub enum Shared {
 impl Shared {
     const fn source(self) -> &'static str {
         match self {
-            Self::Rows => include_str!("shared/rows.wgsl"),
-            Self::Control => include_str!("shared/control.wgsl"),
-            Self::Selection => include_str!("shared/selection.wgsl"),
-            Self::Bucket => include_str!("shared/bucket.wgsl"),
-            Self::Activation => include_str!("shared/activation.wgsl"),
-            Self::Rotary => include_str!("shared/rotary.wgsl"),
-            Self::Random => include_str!("shared/random.wgsl"),
-            Self::Lanes => include_str!("shared/lanes.wgsl"),
+            Self::Rows => wgsl!("shared/rows.wgsl"),
+            Self::Control => wgsl!("shared/control.wgsl"),
+            Self::Selection => wgsl!("shared/selection.wgsl"),
+            Self::Bucket => wgsl!("shared/bucket.wgsl"),
+            Self::Activation => wgsl!("shared/activation.wgsl"),
+            Self::Rotary => wgsl!("shared/rotary.wgsl"),
+            Self::Random => wgsl!("shared/random.wgsl"),
+            Self::Lanes => wgsl!("shared/lanes.wgsl"),
         }
     }
 }
@@ -121,7 +170,7 @@ impl Subgroups {
         let enable = if self.enable { "enable subgroups;\n" } else { "" };
         // What is uniform in a workgroup is uniform in a subgroup, but not every compiler sees that of an override.
         let head = "diagnostic(off, subgroup_uniformity);\n";
-        let part = include_str!("shared/lanes_subgroup.wgsl");
+        let part = wgsl!("shared/lanes_subgroup.wgsl");
         format!("{head}{enable}const SUBGROUP = {}u;\n{part}", self.fewest)
     }
 }
@@ -147,7 +196,7 @@ macro_rules! bodies {
     ($($name:ident = $path:literal;)*) => {
         $(
             #[doc = concat!("Body of `", $path, "`.")]
-            pub const $name: &str = include_str!($path);
+            pub const $name: &str = wgsl!($path);
         )*
     };
 }
@@ -175,4 +224,18 @@ bodies! {
     KV_APPEND = "sal/kv_append.wgsl";
     ROUTE = "moe/route.wgsl";
     EXPERTS = "moe/experts.wgsl";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::strip;
+
+    #[test]
+    fn what_is_for_people_is_left_out() {
+        let source = b"// what\nfn f() { // why\n  let a = 1 / 2;  \n\n  // more\n  return a; }  // end";
+        let mut out = [0; 100];
+        let len = strip(source, &mut out);
+        assert_eq!(str::from_utf8(&out[..len]), Ok("\nfn f() {\nlet a = 1 / 2;\n\n\nreturn a; }"));
+        assert_eq!(strip(source, &mut []), len);
+    }
 }

@@ -25,6 +25,9 @@ before(async () => {
         damaged: { files: damaged(withManifest(parts), shard) },
         slow: { files: withManifest(plain), bytesPerSecond: 6e6 },
         whole: { files: plain, ranges: false },
+        hub: { files: plain, id: 'stories/small', revision: 'refs/pr/1' },
+        hubShards: { files: parts, id: 'stories/parts', revision: 'main' },
+        hubDamaged: { files: plain, id: 'stories/damaged', revision: 'main', oid: 'ab'.repeat(32) },
         missing: { files: new Map([...plain].filter(([name]) => !name.endsWith('.safetensors'))) },
         refused: { files: plain, broken: (name) => (name === 'config.json' ? 403 : undefined) },
         foreign: { files: new Map([...plain, ['config.json', Buffer.from('{"model_type": "llama"}')]]) },
@@ -216,6 +219,54 @@ describe('downloads and the cache', { timeout: 2 * TIMEOUT }, () => {
         assert.equal(seen.error.code, 'quota-exceeded');
         assert.match(seen.error.hint, /cache: 'none'/);
         assertGolden(seen.text);
+    });
+
+    test('where nothing is kept, hashes are compared all the same', async () => {
+        const seen = await inPage(async (prompt) => {
+            const phases = new Set();
+            const onProgress = ({ phase }) => phases.add(phase);
+            const model = await load('parts', { cache: 'none', onProgress });
+            const text = await textOf(model.createSession().generate(prompt, greedy));
+            await model.dispose();
+            const error = await failure(() => load('damaged', { cache: 'none' }));
+            return { text, error, phases: [...phases], list: await taipan.cache.list() };
+        }, PROMPT);
+        assertGolden(seen.text);
+        assert.ok(seen.phases.includes('verify'), seen.phases.join());
+        assert.equal(seen.error.code, 'integrity');
+        assert.ok(seen.error.message.includes(shard), seen.error.message);
+        assert.deepEqual(seen.list, []);
+    });
+
+    test('from a hub: its list of files, a revision, redirections to another origin, hashes', async () => {
+        const seen = await inPage(async (prompt) => {
+            globalThis.taipan = await import('/dist/index.js');
+            const hub = new URL('/hub', location.href);
+            const options = { device: 'cpu', hub };
+            const source = 'hf:stories/small@refs/pr/1';
+            const estimate = await taipan.estimate(source, { hub });
+            const read = async (source, more) => {
+                const model = await taipan.loadModel(source, { ...options, ...more });
+                const text = await textOf(model.createSession().generate(prompt, greedy));
+                const { fromCache } = model.info;
+                await model.dispose();
+                return { text, fromCache };
+            };
+            const first = await read(source);
+            const second = await read(source);
+            const shards = await read('hf:stories/parts', { cache: 'none' });
+            const has = [await taipan.cache.has(source, hub), await taipan.cache.has(source)];
+            const damaged = await failure(() => taipan.loadModel('hf:stories/damaged', options));
+            const revision = await failure(() => taipan.loadModel('hf:stories/small@no-such', options));
+            return { estimate, first, second, shards, has, damaged, revision };
+        }, PROMPT);
+        assert.equal(seen.estimate.downloadBytes, size);
+        for (const key of ['first', 'second', 'shards']) assertGolden(seen[key].text);
+        assert.deepEqual([seen.first.fromCache, seen.second.fromCache], [false, true]);
+        assert.deepEqual(seen.has, [true, false]);
+        assert.equal(seen.damaged.code, 'integrity');
+        assert.equal(seen.revision.code, 'weights-invalid');
+        assert.ok(server.requests.every(({ model }) => model.startsWith('hub')), 'the files came from where the hub sent us');
     });
 
     test('where the private file system is missing, other stores stand in', async () => {
