@@ -1,13 +1,18 @@
 //! The command line as it is typed. Nothing here is checked beyond its spelling; see [`crate::settings`].
 
+mod store;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+
+pub(crate) use store::{LsArgs, PullArgs, RmArgs};
 
 const EXAMPLES: &str = "\
 Examples:
   taipan generate \"Once upon a time\"     with the embedded model, where it is fastest
   taipan generate -m DIR --temp 0 -n 100 -f prompt.txt
+  taipan pull state-spaces/mamba2-130m   a model from the hub; then -m state-spaces/mamba2-130m
   taipan devices                         what --device can choose from
   taipan perplexity -f book.txt --device cpu
 
@@ -28,6 +33,9 @@ Exit codes: 0 success, 1 error, 2 usage, 3 no suitable GPU though one was demand
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
+    /// Do not ask: download, remove, or try what may not fit
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -43,6 +51,9 @@ impl Args {
             Command::Quantize(args) => args.json,
             Command::Info(args) => args.json,
             Command::Devices(args) => args.json,
+            Command::Pull(args) => args.json,
+            Command::Ls(args) => args.json,
+            Command::Rm(args) => args.json,
             Command::Bench(args) => args.json(),
         }
     }
@@ -84,6 +95,9 @@ pub(crate) enum Command {
     Logits(LogitsArgs),
     Perplexity(PerplexityArgs),
     Quantize(QuantizeArgs),
+    Pull(PullArgs),
+    Ls(LsArgs),
+    Rm(RmArgs),
     Info(InfoArgs),
     Devices(DevicesArgs),
     Bench(taipan_bench::native::BenchArgs),
@@ -92,8 +106,11 @@ pub(crate) enum Command {
 /// Which model, and how to run it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelArgs {
-    /// Folder with config.json, safetensors weights and tokenizer.json [default: the embedded model]
-    #[arg(short, long, value_name = "DIR")]
+    /// Folder with config.json, safetensors weights and tokenizer.json, or a model of the hub [default: the embedded model]
+    ///
+    /// A model of the hub is named ORG/NAME or ORG/NAME@REV. What is in the cache is used as it is; otherwise it is
+    /// downloaded, after asking. A folder of that name goes first.
+    #[arg(short, long, value_name = "DIR|ORG/NAME")]
     pub(crate) model: Option<PathBuf>,
     /// How matrices are held in memory; `auto` is as they are stored
     ///
@@ -342,24 +359,29 @@ pub(crate) enum QuantArg {
 }
 
 const INFO_HELP: &str = "\
-Reads config.json and the headers of the weights, no weight. Drivers do not tell how much memory is free, so the answer \
+Reads config.json and the headers of the weights, no weight; of a model of the hub that is not here only these are \
+fetched, and nothing is kept. Drivers do not tell how much memory is free, so the answer \
 to whether a model fits is `no` where a limit of the adapter excludes it, `yes` where it is certain, and `unknown` \
 otherwise.
 
 Examples:
   taipan info
-  taipan info DIR --device 0 --json";
+  taipan info DIR --device 0 --json
+  taipan info ibm-granite/granite-4.0-h-1b --ctx 8192";
 
 /// Describe a model: architecture, parameters, sizes, and whether it fits the chosen adapter
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = INFO_HELP)]
 pub(crate) struct InfoArgs {
-    /// Folder of the model [default: the embedded model]
-    #[arg(value_name = "DIR")]
+    /// Folder of the model, or its name on the hub [default: the embedded model]
+    #[arg(value_name = "DIR|ORG/NAME")]
     pub(crate) dir: Option<PathBuf>,
     /// The same as DIR
-    #[arg(short, long, value_name = "DIR", conflicts_with = "dir")]
+    #[arg(short, long, value_name = "DIR|ORG/NAME", conflicts_with = "dir")]
     pub(crate) model: Option<PathBuf>,
+    /// Count the state of a text of so many tokens; it grows where a model has full attention
+    #[arg(long, value_name = "N")]
+    pub(crate) ctx: Option<usize>,
     /// Print one JSON object instead of a table; {"error": {"code", "message", "hint"}} on failure
     #[arg(long)]
     pub(crate) json: bool,

@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     Library(taipan::Error),
     /// The library refused something that its message does not name.
     Within { what: String, error: Box<taipan::Error> },
+    /// The hub or its cache refused.
+    Hub(taipan_hub::Error),
     /// A device was demanded, and there is none.
     NoGpu(taipan::Error),
     /// Input that must be text is not.
@@ -35,6 +37,15 @@ pub(crate) enum Failure {
 impl From<taipan::Error> for Failure {
     fn from(error: taipan::Error) -> Self {
         Failure::Library(error)
+    }
+}
+
+impl From<taipan_hub::Error> for Failure {
+    fn from(error: taipan_hub::Error) -> Self {
+        match error {
+            taipan_hub::Error::Stopped => Failure::Interrupted,
+            error => Failure::Hub(error),
+        }
     }
 }
 
@@ -70,6 +81,7 @@ impl Failure {
             Failure::Usage { message, .. } | Failure::Input { message, .. } => message.clone(),
             Failure::Library(error) | Failure::NoGpu(error) => error.to_string(),
             Failure::Within { what, error } => format!("{what}: {error}"),
+            Failure::Hub(error) => error.to_string(),
             Failure::NotUtf8 { name, offset } => format!("{name} is not valid UTF-8 at byte {offset}"),
             Failure::Case { path, problem } => format!("{}: {problem}", path.display()),
             Failure::Stream { name, source } => format!("{name}: {source}"),
@@ -83,6 +95,7 @@ impl Failure {
             Failure::Usage { hint, .. } | Failure::Input { hint, .. } => hint,
             Failure::Library(error) => return error.hint(),
             Failure::Within { error, .. } => return error.hint(),
+            Failure::Hub(error) => return error.hint(),
             Failure::NoGpu(_) => "`taipan devices` lists what is there; `--device cpu` always works",
             Failure::NotUtf8 { .. } => "convert it to UTF-8, for instance with iconv",
             Failure::Case { .. } => {
@@ -99,6 +112,7 @@ impl Failure {
             Failure::Usage { .. } => "usage",
             Failure::Library(error) | Failure::NoGpu(error) => error.code(),
             Failure::Within { error, .. } => error.code(),
+            Failure::Hub(error) => error.code(),
             Failure::NotUtf8 { .. } => "not-utf8",
             Failure::Input { .. } => "input",
             Failure::Case { .. } => "case-invalid",

@@ -9,15 +9,37 @@ use crate::failure::{Failure, Result};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
+/// Whether the first one ends the process.
+static AT_ONCE: AtomicBool = AtomicBool::new(false);
+
 /// From here on the first Ctrl-C is only noted, for [`requested`] to be asked between tokens; the second one ends the
 /// process.
 pub(crate) fn install() {
     // If the system refuses, Ctrl-C ends the process, as it does everywhere.
     let _ = ctrlc::set_handler(|| {
-        if REQUESTED.swap(true, Ordering::SeqCst) {
+        if AT_ONCE.load(Ordering::SeqCst) || REQUESTED.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
     });
+}
+
+/// Until this is dropped Ctrl-C ends the process at once: while it waits for somebody, and has nothing to tidy up.
+#[must_use]
+pub(crate) struct AtOnce(());
+
+impl AtOnce {
+    /// From here on.
+    pub(crate) fn new() -> AtOnce {
+        install();
+        AT_ONCE.store(true, Ordering::SeqCst);
+        AtOnce(())
+    }
+}
+
+impl Drop for AtOnce {
+    fn drop(&mut self) {
+        AT_ONCE.store(false, Ordering::SeqCst);
+    }
 }
 
 /// Whether Ctrl-C was pressed.

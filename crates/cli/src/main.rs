@@ -6,9 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod ask;
 mod commands;
 mod embedded;
 mod failure;
+mod fetch;
+mod fit;
 mod interrupt;
 mod output;
 mod progress;

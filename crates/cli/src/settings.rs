@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use taipan::{AttentionBound, Backends, GenerationDefaults, Quant, Sampling, Select, WeightDtype};
+use taipan_hub::ModelId;
 
 use crate::args::{
-    Args, Backend, Command, DtypeArg, GenerateArgs, InfoArgs, LogitsArgs, ModelArgs, PerplexityArgs, QuantArg,
-    QuantizeArgs, SamplingArgs, TargetArgs, ValidateArgs,
+    Args, Backend, Command, DtypeArg, GenerateArgs, InfoArgs, LogitsArgs, LsArgs, ModelArgs, PerplexityArgs, PullArgs,
+    QuantArg, QuantizeArgs, RmArgs, SamplingArgs, TargetArgs, ValidateArgs,
 };
 use crate::failure::{Failure, Result};
 
@@ -31,6 +32,11 @@ pub(crate) enum Task {
     Logits(Logits),
     Perplexity(Perplexity),
     Quantize(Quantize),
+    Pull(Pull),
+    Ls {
+        json: bool,
+    },
+    Rm(Rm),
     Info(Info),
     Devices {
         json: bool,
@@ -39,6 +45,7 @@ pub(crate) enum Task {
     Bench {
         args: Box<taipan_bench::native::BenchArgs>,
         devices: String,
+        yes: bool,
     },
 }
 
@@ -62,8 +69,10 @@ pub(crate) enum Choice {
 /// Which model, and how to run it.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelChoice {
-    /// `None` is the embedded one.
+    /// A folder or a name on the hub; `None` is the embedded one.
     pub(crate) dir: Option<PathBuf>,
+    /// Not to ask before a download.
+    pub(crate) yes: bool,
     pub(crate) dtype: WeightDtype,
     pub(crate) bound: Option<AttentionBound>,
     /// Most tokens of a text.
@@ -143,13 +152,30 @@ pub(crate) struct Quantize {
     pub(crate) input: PathBuf,
     pub(crate) output: PathBuf,
     pub(crate) quant: Quant,
+    pub(crate) yes: bool,
+    pub(crate) json: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Pull {
+    pub(crate) id: ModelId,
+    pub(crate) yes: bool,
+    pub(crate) json: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Rm {
+    pub(crate) id: ModelId,
+    pub(crate) yes: bool,
     pub(crate) json: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Info {
-    /// `None` is the embedded model.
+    /// A folder or a name on the hub; `None` is the embedded model.
     pub(crate) dir: Option<PathBuf>,
+    /// Tokens of a text.
+    pub(crate) context: Option<usize>,
     pub(crate) json: bool,
 }
 
@@ -157,14 +183,20 @@ impl TryFrom<Args> for Settings {
     type Error = Failure;
 
     fn try_from(args: Args) -> Result<Settings> {
+        let yes = args.yes;
         let task = match args.command {
-            Command::Generate(args) => Task::Generate(generate(args)?),
+            Command::Generate(args) => Task::Generate(generate(args, yes)?),
             Command::Validate(args) => Task::Validate(validate(args)?),
-            Command::Logits(args) => Task::Logits(logits(args)?),
-            Command::Perplexity(args) => Task::Perplexity(perplexity(args)?),
-            Command::Quantize(args) => Task::Quantize(quantize(args)),
-            Command::Info(InfoArgs { dir, model, json }) => Task::Info(Info { dir: dir.or(model), json }),
-            Command::Bench(bench) => Task::Bench { args: Box::new(bench), devices: args.target.device.clone() },
+            Command::Logits(args) => Task::Logits(logits(args, yes)?),
+            Command::Perplexity(args) => Task::Perplexity(perplexity(args, yes)?),
+            Command::Quantize(args) => Task::Quantize(quantize(args, yes)),
+            Command::Pull(PullArgs { model, json }) => Task::Pull(Pull { id: id(&model)?, yes, json }),
+            Command::Ls(LsArgs { json }) => Task::Ls { json },
+            Command::Rm(RmArgs { model, json }) => Task::Rm(Rm { id: id(&model)?, yes, json }),
+            Command::Info(InfoArgs { dir, model, ctx, json }) => {
+                Task::Info(Info { dir: dir.or(model), context: context(ctx)?, json })
+            }
+            Command::Bench(bench) => Task::Bench { args: Box::new(bench), devices: args.target.device.clone(), yes },
             Command::Devices(args) => Task::Devices { json: args.json },
         };
         Ok(Settings { target: target(args.target)?, task })
@@ -196,15 +228,23 @@ fn target(args: TargetArgs) -> Result<Target> {
     Ok(Target { choice, backends })
 }
 
-fn model(args: ModelArgs) -> Result<ModelChoice> {
+fn id(name: &str) -> Result<ModelId> {
+    name.parse().map_err(|e: taipan_hub::Error| Failure::usage(e.to_string(), e.hint().unwrap_or_default()))
+}
+
+fn context(tokens: Option<usize>) -> Result<Option<usize>> {
+    if tokens == Some(0) {
+        return Err(not_in("--ctx", 0, "a number of tokens, 1 or more"));
+    }
+    Ok(tokens)
+}
+
+fn model(args: ModelArgs, yes: bool) -> Result<ModelChoice> {
     let bound = args.attention_bound.map(|text| text.parse::<AttentionBound>());
     let bound = bound
         .transpose()
         .map_err(|e| Failure::usage(format!("--attention-bound: {e}"), "for instance --attention-bound 0.15,16"))?;
-    if args.ctx == Some(0) {
-        return Err(not_in("--ctx", 0, "a number of tokens, 1 or more"));
-    }
-    Ok(ModelChoice { dir: args.model, dtype: dtype(args.dtype), bound, context: args.ctx })
+    Ok(ModelChoice { dir: args.model, yes, dtype: dtype(args.dtype), bound, context: context(args.ctx)? })
 }
 
 fn dtype(arg: DtypeArg) -> WeightDtype {
@@ -218,15 +258,15 @@ fn dtype(arg: DtypeArg) -> WeightDtype {
     }
 }
 
-fn quantize(args: QuantizeArgs) -> Quantize {
+fn quantize(args: QuantizeArgs, yes: bool) -> Quantize {
     let quant = match args.dtype {
         QuantArg::Q8 => Quant::Q8,
         QuantArg::Q4 => Quant::Q4,
     };
-    Quantize { input: args.input, output: args.output, quant, json: args.json }
+    Quantize { input: args.input, output: args.output, quant, yes, json: args.json }
 }
 
-fn generate(args: GenerateArgs) -> Result<Generate> {
+fn generate(args: GenerateArgs, yes: bool) -> Result<Generate> {
     let text = args.positional.or(args.prompt).map(PromptSource::Text);
     let max_tokens = match args.predict {
         None => Some(DEFAULT_PREDICT),
@@ -237,7 +277,7 @@ fn generate(args: GenerateArgs) -> Result<Generate> {
         return Err(Failure::usage("-r is empty", "a stop string has at least one character"));
     }
     Ok(Generate {
-        model: model(args.model)?,
+        model: model(args.model, yes)?,
         prompt: text.or(args.file.map(PromptSource::File)).unwrap_or(PromptSource::Stdin),
         max_tokens,
         sampling: sampling(&args.sampling)?,
@@ -325,15 +365,15 @@ fn validate(args: ValidateArgs) -> Result<Validate> {
     Ok(Validate { what, dtype: dtype(args.dtype), json: args.json })
 }
 
-fn logits(args: LogitsArgs) -> Result<Logits> {
+fn logits(args: LogitsArgs, yes: bool) -> Result<Logits> {
     let text = args.prompt.map(PromptSource::Text).or(args.file.map(PromptSource::File));
     let input = text.map_or(LogitsInput::Ids(args.ids), LogitsInput::Text);
-    Ok(Logits { model: model(args.model)?, input, output: args.output })
+    Ok(Logits { model: model(args.model, yes)?, input, output: args.output })
 }
 
-fn perplexity(args: PerplexityArgs) -> Result<Perplexity> {
+fn perplexity(args: PerplexityArgs, yes: bool) -> Result<Perplexity> {
     if args.context.is_some_and(|n| n < 2) {
         return Err(Failure::usage("--context is below 2", "a window of one token predicts nothing"));
     }
-    Ok(Perplexity { model: model(args.model)?, file: args.file, context: args.context, json: args.json })
+    Ok(Perplexity { model: model(args.model, yes)?, file: args.file, context: args.context, json: args.json })
 }

@@ -1,11 +1,13 @@
 //! From settings to an open device and an open model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use taipan::{Device, GpuRequest, LoadOptions, Model, SessionOptions};
+use taipan::{Config, Device, GpuRequest, LoadOptions, Model, SessionOptions, Weights};
 
 use crate::failure::{Failure, Result};
+use crate::fetch::{self, Use};
+use crate::fit::{Obstacle, Sized, stored_dtype};
 use crate::progress::{Progress, Unit};
 use crate::settings::{Choice, ModelChoice, Target};
 use crate::{embedded, interrupt, output};
@@ -41,6 +43,8 @@ pub(crate) struct Opened {
     pub(crate) model: Model,
     pub(crate) options: SessionOptions,
     pub(crate) load_time: Duration,
+    /// Its folder; `None` is the embedded model.
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// Opens a model on the chosen device.
@@ -50,18 +54,33 @@ pub(crate) struct Opened {
 pub(crate) async fn open_model(target: &Target, choice: &ModelChoice) -> Result<Opened> {
     let start = Instant::now();
     let device = open_device(target).await?;
+    let before = start.elapsed();
+    let purpose = Use { device: &device, dtype: choice.dtype, context: choice.context, yes: choice.yes };
+    let dir = choice.dir.as_deref().map(|model| fetch::folder(model, &purpose)).transpose()?;
+    if let Some(dir) = &dir {
+        fetch::consider(obstacle(dir, &purpose), choice.yes)?;
+    }
+    let start = Instant::now();
     let progress = Progress::new("loading", Unit::Bytes);
     let progress = Box::new(move |done, total| progress.set(done, total));
     let options = LoadOptions { dtype: choice.dtype, progress: Some(progress), ..LoadOptions::default() };
     let open = async {
-        match &choice.dir {
+        match &dir {
             Some(dir) => Model::open(dir, &device, options).await,
             None => Model::from_bytes(embedded::files(), &device, options).await,
         }
     };
     let model = interrupt::unless(open).await.ok_or(Failure::Interrupted)??;
     let options = SessionOptions { attention_bound: choice.bound, context: choice.context };
-    Ok(Opened { model, options, load_time: start.elapsed() })
+    Ok(Opened { model, options, load_time: before + start.elapsed(), dir })
+}
+
+/// Why a model that is here may not fit. What is wrong with its files is said when it is opened.
+fn obstacle(dir: &Path, purpose: &Use<'_>) -> Option<Obstacle> {
+    let config = Config::from_json(&std::fs::read(dir.join("config.json")).ok()?).ok()?;
+    let stored = stored_dtype(&config, &Weights::open_headers(dir).ok()?);
+    let model = Sized { config: &config, stored, context: purpose.context };
+    model.obstacle(&dir.display().to_string(), purpose.device, purpose.dtype)
 }
 
 /// What a model is called in messages and JSON.

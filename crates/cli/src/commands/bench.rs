@@ -1,13 +1,18 @@
 //! `taipan bench`: speed, in rows or kernel by kernel; the work is in the crate of that name.
 
+use taipan::Device;
 use taipan_bench::native::{self, BenchArgs, Error};
 
 use crate::failure::{Failure, Result};
+use crate::fetch::{self, Use};
 use crate::settings::Target;
 
 /// Runs the benchmark on the devices of a list.
-pub(super) async fn run(target: &Target, args: &BenchArgs, devices: &str) -> Result<()> {
-    native::run(args, devices, target.backends).await.map_err(failure)
+pub(super) async fn run(target: &Target, mut args: BenchArgs, devices: &str, yes: bool) -> Result<()> {
+    if let Some(model) = &mut args.model {
+        *model = fetch::folder(model, &Use::anyhow(&Device::cpu(), yes))?;
+    }
+    native::run(&args, devices, target.backends).await.map_err(failure)
 }
 
 fn failure(error: Error) -> Failure {

@@ -1,5 +1,6 @@
 //! `taipan generate`: continues a prompt.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -22,7 +23,7 @@ pub(super) async fn run(target: &Target, task: Generate) -> Result<()> {
     let opened = open_model(target, &task.model).await?;
     let model = &opened.model;
     let ids = match &task.chat {
-        Some(system) => text::encode(model, &chat_prompt(&task, system.as_deref(), &prompt)?)?,
+        Some(system) => text::encode(model, &chat_prompt(opened.dir.as_deref(), system.as_deref(), &prompt)?)?,
         None => text::encode_start(model, &prompt)?,
     };
     let mut session = model.session(opened.options.clone())?;
@@ -54,12 +55,12 @@ pub(super) async fn run(target: &Target, task: Generate) -> Result<()> {
 }
 
 /// What the model's template makes of a question.
-fn chat_prompt(task: &Generate, system: Option<&str>, question: &str) -> Result<String> {
+fn chat_prompt(dir: Option<&Path>, system: Option<&str>, question: &str) -> Result<String> {
     let refuse = |e: taipan_chat::ChatError| Failure::Input {
         message: e.to_string(),
         hint: "leave out --chat to give the model a text to continue".to_owned(),
     };
-    let template = task.model.dir.as_deref().map_or(Ok(None), ChatTemplate::from_dir).map_err(refuse)?;
+    let template = dir.map_or(Ok(None), ChatTemplate::from_dir).map_err(refuse)?;
     let template = template.ok_or_else(|| Failure::Input {
         message: "--chat: the model has no chat template".to_owned(),
         hint: "a chat model has a chat_template.jinja, or one in tokenizer_config.json; others continue a text"

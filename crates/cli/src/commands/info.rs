@@ -1,27 +1,29 @@
 //! `taipan info`: what a model is, how large it is, and whether it fits, from its config and headers alone.
 
-mod fit;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
-use taipan::{Config, Device, Dtype, Footprint, Headers, LayerType, Weights};
+use taipan::{Config, Device, Footprint, Headers, LayerType, Weights};
+use taipan_hub::{Hub, ModelId};
 
 use crate::failure::{Failure, Result};
+use crate::fit::{Size, Sized, stored_dtype};
 use crate::settings::{Info, Target};
 use crate::target::{find_device, model_name};
-use crate::{embedded, output};
-use fit::{Fit, Place};
+use crate::{embedded, fetch, output};
 
 /// Describes the model and judges whether it fits the chosen device.
 pub(super) async fn run(target: &Target, task: Info) -> Result<()> {
     let (config, headers) = match &task.dir {
-        Some(dir) => read(dir)?,
+        Some(dir) => match fetch::look(dir)? {
+            fetch::Place::Here(dir) => read(&dir)?,
+            fetch::Place::Hub(hub, id) => remote(&hub, &id)?,
+        },
         None => (Config::from_json(embedded::config())?, embedded_headers()?),
     };
     let (device, _) = find_device(target).await?;
-    let report = Report::new(model_name(task.dir.as_ref()), &config, &headers, &device);
+    let report = Report::new(&task, &config, &headers, &device);
     if task.json { output::json(&report) } else { output::line(&report.table(&config)) }
 }
 
@@ -32,6 +34,17 @@ fn read(dir: &Path) -> Result<(Config, Headers)> {
     let config = std::fs::read(&path).map_err(|source| Failure::read(path, source))?;
     let config = Config::from_json(&config).map_err(|e| e.in_dir(dir))?;
     headers.check(&config).map_err(|e| e.in_dir(dir))?;
+    Ok((config, headers))
+}
+
+/// What the hub's files say of themselves; nothing is kept.
+fn remote(hub: &Hub, id: &ModelId) -> Result<(Config, Headers)> {
+    let plan = hub.plan(id)?;
+    let (config, headers) = fetch::describe(hub, &plan)?;
+    let headers = headers.ok_or_else(|| Failure::Input {
+        message: format!("{id} has a pytorch_model.bin, which can be described once it is here"),
+        hint: format!("`taipan pull {id}` gets it"),
+    })?;
     Ok((config, headers))
 }
 
@@ -65,44 +78,31 @@ struct Largest {
     bytes: u64,
 }
 
-/// The model with matrices of one type.
-#[derive(Serialize)]
-struct Size {
-    dtype: &'static str,
-    /// Whether the files hold it like that.
-    stored: bool,
-    weight_bytes: u64,
-    /// Weights, one session's state, and scratch space.
-    total_bytes: u64,
-    #[serde(flatten)]
-    fit: Fit,
-}
-
 impl Report {
-    fn new(model: String, config: &Config, headers: &Headers, device: &Device) -> Report {
-        // Only weights and dispatches depend on the type of the matrices; the embedding's is as good as any.
-        let stored = headers.get(config.embedding_tensor()).ok().and_then(|t| t.dtype().ok()).unwrap_or(Dtype::F32);
+    fn new(task: &Info, config: &Config, headers: &Headers, device: &Device) -> Report {
+        // Only weights and dispatches depend on the type of the matrices.
+        let stored = stored_dtype(config, headers);
         let footprint = Footprint::of(config, device, stored);
-        let place = Place::of(device);
+        let model = Sized { config, stored, context: task.context };
         let canonical = serde_json::from_str(&config.to_canonical_json());
         let mut stored_bytes = BTreeMap::new();
         for tensor in &headers.tensors {
             *stored_bytes.entry(tensor.stored_as()).or_default() += tensor.stored_bytes();
         }
         Report {
-            model,
+            model: model_name(task.dir.as_ref()),
             architecture: config.family.name(),
             layers: LayerType::ALL.iter().map(|kind| (kind.name(), config.count(*kind))).collect(),
             config: canonical.expect("the library writes valid JSON"),
             parameters: footprint.parameters,
             stored_bytes,
-            state_bytes: footprint.state_bytes,
+            state_bytes: model.state_bytes(&footprint),
             state_bytes_per_token: footprint.state_bytes_per_token,
             scratch_bytes: footprint.scratch_bytes,
             largest_buffer: Largest { name: footprint.largest_buffer.0.clone(), bytes: footprint.largest_buffer.1 },
             decode_dispatches: footprint.decode_dispatches,
-            sizes: sizes(config, device, stored, &place),
-            device: place.description,
+            sizes: model.sizes(device),
+            device: device.description(),
         }
     }
 
@@ -139,20 +139,8 @@ impl Report {
     }
 
     fn size_table(&self) -> String {
-        let rows: Vec<Vec<String>> = self.sizes.iter().map(Size::row).collect();
+        let rows: Vec<Vec<String>> = self.sizes.iter().map(row).collect();
         output::table(&["matrices", "weights", "with state and scratch", "fits", "because"], &[1, 2], &rows)
-    }
-}
-
-impl Size {
-    fn row(&self) -> Vec<String> {
-        vec![
-            format!("{}{}", self.dtype, if self.stored { " (stored)" } else { "" }),
-            output::bytes(self.weight_bytes),
-            output::bytes(self.total_bytes),
-            self.fit.fits.name().to_owned(),
-            self.fit.limit.clone(),
-        ]
     }
 }
 
@@ -183,14 +171,12 @@ fn full_attention_row(config: &Config) -> Option<(&'static str, String)> {
     Some(("attention", format!("{heads}, over the whole text, {rotary}")))
 }
 
-/// The ways to hold the matrices.
-fn sizes(config: &Config, device: &Device, stored: Dtype, place: &Place) -> Vec<Size> {
-    let size = |dtype: Dtype| {
-        let footprint = Footprint::of(config, device, dtype);
-        let weight_bytes = footprint.weight_bytes;
-        let total_bytes = weight_bytes + footprint.state_bytes + footprint.scratch_bytes;
-        let fit = place.fit(total_bytes, &footprint.largest_buffer);
-        Size { dtype: dtype.format().name(), stored: stored == dtype, weight_bytes, total_bytes, fit }
-    };
-    Dtype::ALL.map(size).into()
+fn row(size: &Size) -> Vec<String> {
+    vec![
+        format!("{}{}", size.dtype, if size.stored { " (stored)" } else { "" }),
+        output::bytes(size.weight_bytes),
+        output::bytes(size.total_bytes),
+        size.fit.fits.name().to_owned(),
+        size.fit.limit.clone(),
+    ]
 }

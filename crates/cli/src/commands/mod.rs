@@ -6,7 +6,9 @@ mod generate;
 mod info;
 mod logits;
 mod perplexity;
+mod pull;
 mod quantize;
+mod store;
 mod validate;
 
 use taipan::Device;
@@ -33,8 +35,11 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         Task::Logits(task) => logits::run(&target, task).await,
         Task::Perplexity(task) => perplexity::run(&target, task).await,
         Task::Quantize(task) => quantize::run(task).await,
+        Task::Pull(task) => pull::run(&target, task).await,
+        Task::Ls { json } => store::list(json),
+        Task::Rm(task) => store::remove(&task),
         Task::Info(task) => info::run(&target, task).await,
-        Task::Bench { args, devices } => bench::run(&target, &args, &devices).await,
+        Task::Bench { args, devices, yes } => bench::run(&target, *args, &devices, yes).await,
         Task::Devices { json } => devices::run(&target, json).await,
     }
 }

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use serde::Serialize;
-use taipan::quantize_folder;
+use taipan::{Device, Quant, WeightDtype, quantize_folder};
 
 use crate::failure::{Failure, Result};
+use crate::fetch::{self, Use};
 use crate::progress::{Progress, Unit};
 use crate::settings::Quantize;
 use crate::{interrupt, output};
@@ -28,10 +29,16 @@ struct Report {
 /// Makes the copy, which appears when it is complete.
 pub(super) async fn run(task: Quantize) -> Result<()> {
     interrupt::install();
+    let dtype = match task.quant {
+        Quant::Q8 => WeightDtype::Q8,
+        Quant::Q4 => WeightDtype::Q4,
+    };
+    // What is quantised is the original, and what is to run is the copy.
+    let input = fetch::folder(&task.input, &Use { dtype, ..Use::anyhow(&Device::cpu(), task.yes) })?;
     let start = Instant::now();
     let progress = Progress::new("quantising", Unit::Numbers);
     let progress: taipan::Progress = Box::new(move |done, total| progress.set(done, total));
-    let copy = quantize_folder(&task.input, &task.output, task.quant, Some(&progress));
+    let copy = quantize_folder(&input, &task.output, task.quant, Some(&progress));
     let done = interrupt::unless(copy).await.ok_or(Failure::Interrupted)??;
     drop(progress);
     let report = Report {

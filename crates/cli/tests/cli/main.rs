@@ -7,6 +7,9 @@ mod common;
 mod devices;
 mod generate;
 mod golden;
+mod hub;
+#[path = "../../../hub/tests/hub/server.rs"]
+mod hub_server;
 mod interrupt;
 mod logits;
 mod memory;

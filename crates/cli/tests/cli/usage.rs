@@ -2,12 +2,13 @@
 
 use crate::common::{Folder, on_cpu, taipan, write_tiny};
 
-const COMMANDS: [&str; 7] = ["generate", "validate", "logits", "perplexity", "quantize", "info", "devices"];
+const COMMANDS: [&str; 10] =
+    ["generate", "validate", "logits", "perplexity", "quantize", "pull", "ls", "rm", "info", "devices"];
 
 #[test]
 fn help_names_all_commands_and_exit_codes() {
     let help = taipan(["--help"]).ok();
-    for text in COMMANDS.iter().chain(&["--device", "--backend", "130 interrupted", "Examples:"]) {
+    for text in COMMANDS.iter().chain(&["--device", "--backend", "--yes", "130 interrupted", "Examples:"]) {
         assert!(help.stdout.contains(text), "{text}: {}", help.stdout);
     }
     assert_eq!(help.stderr, "");
@@ -30,7 +31,7 @@ fn help_of_generate_teaches() {
     let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for text in [
         "a BOS in front only where the model's own tokenizer adds one",
-        "-m, --model <DIR>",
+        "-m, --model <DIR|ORG/NAME>",
         "-p, --prompt <PROMPT>",
         "-f, --file <FILE>",
         "-n, --predict <N>",

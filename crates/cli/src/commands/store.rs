@@ -1,0 +1,100 @@
+//! `taipan ls` and `taipan rm`: the models that are here.
+
+use serde::Serialize;
+use taipan::Config;
+use taipan_hub::{Cache, Cached, Snapshot};
+
+use crate::failure::{Failure, Result};
+use crate::settings::Rm;
+use crate::{ask, fetch, output};
+
+#[derive(Serialize)]
+struct List {
+    cache: String,
+    models: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    /// What `-m` takes.
+    model: String,
+    commit: String,
+    refs: Vec<String>,
+    path: String,
+    bytes: u64,
+    /// `model_type` of its config.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// `ready`, `incomplete` or `not supported`.
+    state: &'static str,
+}
+
+/// Prints what is here.
+pub(super) fn list(json: bool) -> Result<()> {
+    let cache = fetch::cache()?;
+    let models = cache.list()?;
+    let entries = models.iter().flat_map(|model| model.snapshots.iter().map(|snapshot| entry(model, snapshot)));
+    let list = List { cache: cache.root().display().to_string(), models: entries.collect() };
+    if json {
+        return output::json(&list);
+    }
+    if list.models.is_empty() {
+        output::note(&format!("no models in {}; `taipan pull ORG/NAME` gets one", list.cache));
+        return Ok(());
+    }
+    let row = |e: &Entry| {
+        let kind = e.kind.clone().unwrap_or_else(|| "–".to_owned());
+        vec![e.model.clone(), kind, output::bytes(e.bytes), e.state.to_owned()]
+    };
+    let rows: Vec<_> = list.models.iter().map(row).collect();
+    output::line(&output::table(&["model", "type", "size", "state"], &[2], &rows))
+}
+
+fn entry(model: &Cached, snapshot: &Snapshot) -> Entry {
+    let config = std::fs::read(snapshot.path.join("config.json")).ok();
+    let kind = config.as_ref().and_then(|config| {
+        let json: serde_json::Value = serde_json::from_slice(config).ok()?;
+        Some(json["model_type"].as_str()?.to_owned())
+    });
+    // Other tools fetch the config first, so without one nothing can be said.
+    let runs = config.as_ref().is_none_or(|config| Config::from_json(config).is_ok());
+    let state = match (runs, snapshot.complete) {
+        (false, _) => "not supported",
+        (true, true) => "ready",
+        (true, false) => "incomplete",
+    };
+    Entry {
+        model: Cache::label(&model.id, &snapshot.refs, &snapshot.commit),
+        commit: snapshot.commit.clone(),
+        refs: snapshot.refs.clone(),
+        path: snapshot.path.display().to_string(),
+        bytes: snapshot.bytes,
+        kind,
+        state,
+    }
+}
+
+#[derive(Serialize)]
+struct Removed {
+    model: String,
+    freed_bytes: u64,
+}
+
+/// Removes a model after asking.
+pub(super) fn remove(task: &Rm) -> Result<()> {
+    let cache = fetch::cache()?;
+    let found = cache.entry(&task.id)?;
+    let refused = || Failure::usage(format!("{} was not removed", task.id), "--yes removes it without asking");
+    if !task.yes {
+        let (size, root) = (output::bytes(found.bytes), cache.root().display());
+        let question = format!("Remove {}, {size}, from {root}, which other tools share?", task.id);
+        if !ask::is_possible() || !ask::confirm(&question)? {
+            return Err(refused());
+        }
+    }
+    let removed = Removed { model: task.id.to_string(), freed_bytes: cache.remove(&task.id)? };
+    if task.json {
+        return output::json(&removed);
+    }
+    output::line(&format!("{} removed, {} freed", removed.model, output::bytes(removed.freed_bytes)))
+}
