@@ -158,7 +158,9 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
                 }
             });
             const failed = await recovered;
-            const pausedError = await failure(() => paused.next());
+            const pausedError = await failure(async () => {
+                while (!(await paused.next()).done);
+            });
             const rest = await textOf(session.generate('', { ...greedy, maxTokens: 14 }));
             const held = await model.gpuBytes();
             const other = model.createSession();
