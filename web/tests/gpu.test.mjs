@@ -12,6 +12,8 @@ import { PROMPT, files, golden, serveModels, withManifest } from './models.mjs';
 let server;
 let browser;
 let opened;
+/** Of a session that used subgroups. */
+let state;
 
 before(async () => {
     server = await serveModels({ plain: { files: withManifest(files()) } });
@@ -50,12 +52,23 @@ function helpers() {
         }
         return text;
     };
+    /** A greedy text with a hash of the state after it. */
+    globalThis.outcome = async (model, prompt) => {
+        const session = model.createSession();
+        const text = await textOf(session.generate(prompt, greedy));
+        const state = new Uint8Array(await crypto.subtle.digest('SHA-256', await session.save()));
+        return { text, state: [...state].join() };
+    };
     globalThis.failure = (work) => work().then(() => undefined, ({ name, code, message, hint }) => ({ name, code, message, hint }));
     globalThis.greedy = { temperature: 0, maxTokens: 20 };
     /** Counts the bytes of buffers that are alive, and keeps the devices. */
     globalThis.watch = () => {
-        const seen = { bytes: 0, buffers: 0, devices: [] };
-        const { createBuffer } = GPUDevice.prototype;
+        const seen = { bytes: 0, buffers: 0, devices: [], subgroups: 0 };
+        const { createBuffer, createShaderModule } = GPUDevice.prototype;
+        GPUDevice.prototype.createShaderModule = function (descriptor) {
+            if (/^enable subgroups;/m.test(descriptor.code)) seen.subgroups++;
+            return createShaderModule.call(this, descriptor);
+        };
         GPUDevice.prototype.createBuffer = function (descriptor) {
             const buffer = createBuffer.call(this, descriptor);
             if (!seen.devices.includes(this)) seen.devices.push(this);
@@ -141,8 +154,11 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
     test('in the thread: the same text; a lost device is reported, and comes back with its sessions; all memory is freed', async () => {
         const seen = await inPage(async (prompt) => {
             const watched = watch();
+            const { requestDevice } = GPUAdapter.prototype;
+            const hasSubgroups = (await navigator.gpu.requestAdapter()).features.has('subgroups');
             const model = await load({ worker: false, autoRecover: true, warmup: false });
-            const whole = await textOf(model.createSession().generate(prompt, greedy));
+            const untouched = GPUAdapter.prototype.requestDevice === requestDevice;
+            const { text: whole, state } = await outcome(model, prompt);
             const session = model.createSession();
             const start = await textOf(session.generate(prompt, { ...greedy, maxTokens: 6 }));
             // A loop that is paused must not hold up the others.
@@ -170,9 +186,14 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
             const less = await model.gpuBytes();
             await model.dispose();
             const lost = await Promise.all(watched.devices.map((device) => device.lost.then(({ reason }) => reason)));
-            return { whole, text: start + rest, events, error, failed, pausedError, held, more, less, lost, bytes: watched.bytes, devices: watched.devices.length };
+            const subgroups = { has: hasSubgroups, used: watched.subgroups, untouched };
+            return { whole, state, subgroups, text: start + rest, events, error, failed, pausedError, held, more, less, lost, bytes: watched.bytes, devices: watched.devices.length };
         }, PROMPT);
         assertGolden(seen.whole);
+        assert.equal(seen.subgroups.has, true, 'this browser has subgroups, so that they are tried');
+        assert.ok(seen.subgroups.used >= 3, `${seen.subgroups.used} shaders use subgroups`);
+        assert.ok(seen.subgroups.untouched, 'the browser is left as it was');
+        state = seen.state;
         assert.equal(seen.error.code, 'device-lost');
         assert.deepEqual(seen.events.map(({ type, recovering }) => [type, recovering]), [['lost', true]]);
         assert.equal(seen.failed, undefined);
@@ -185,57 +206,26 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
         assert.deepEqual(opened.troubles, []);
     });
 
-    test('subgroups are used where the browser has them, and change nothing', async () => {
-        const seen = await inPage(async (prompt) => {
-            const shaders = [];
-            const { createShaderModule } = GPUDevice.prototype;
-            GPUDevice.prototype.createShaderModule = function (descriptor) {
-                shaders.push(descriptor.code);
-                return createShaderModule.call(this, descriptor);
-            };
-            const run = async () => {
-                shaders.length = 0;
-                const model = await load({ worker: false, warmup: false });
-                const session = model.createSession();
-                const text = await textOf(session.generate(prompt, greedy));
-                const state = [...new Uint8Array(await crypto.subtle.digest('SHA-256', await session.save()))].join();
-                await model.dispose();
-                const uses = shaders.filter((code) => code.includes('subgroup_sum(') && code.includes('enable subgroups;')).length;
-                return { text, state, uses };
-            };
-            const has = (await navigator.gpu.requestAdapter()).features.has('subgroups');
-            const { requestDevice } = GPUAdapter.prototype;
-            const unlocked = await run();
-            const untouched = GPUAdapter.prototype.requestDevice === requestDevice;
-            const features = Object.getOwnPropertyDescriptor(GPUAdapter.prototype, 'features');
-            const without = { get: () => new Set() };
-            Object.defineProperty(GPUAdapter.prototype, 'features', without);
-            const locked = await run();
-            Object.defineProperty(GPUAdapter.prototype, 'features', features);
-            return { has, unlocked, locked, untouched };
-        }, PROMPT);
-        assert.equal(seen.has, true, 'this browser has subgroups, so that they are tried');
-        assert.ok(seen.unlocked.uses >= 3, `${seen.unlocked.uses} shaders use them`);
-        assert.equal(seen.locked.uses, 0);
-        assert.ok(seen.untouched, 'the browser is left as it was');
-        assertGolden(seen.unlocked.text);
-        assert.equal(seen.unlocked.text, seen.locked.text);
-        assert.equal(seen.unlocked.state, seen.locked.state, 'the state is the same to the bit');
-    });
-
-    test('without recovery a lost device is an error with its code', async () => {
+    test('without subgroups the same state to the bit; without recovery a lost device is an error with its code', async () => {
         const seen = await inPage(async (prompt) => {
             const watched = watch();
+            Object.defineProperty(GPUAdapter.prototype, 'features', { get: () => new Set() });
             const model = await load({ worker: false, warmup: false });
             const lost = new Promise((resolve) => model.on('device-lost', resolve));
+            const { text, state } = await outcome(model, prompt);
             const session = model.createSession();
             const running = failure(async () => {
                 for await (const event of session.generate(prompt, { maxTokens: 50 })) {
                     if (event.type === 'text') watched.devices[0].destroy();
                 }
             });
-            return { error: await running, event: await lost, after: await failure(() => session.stats()) };
+            const [error, event] = [await running, await lost];
+            const after = await failure(() => session.stats());
+            return { text, state, subgroups: watched.subgroups, error, event, after };
         }, PROMPT);
+        assertGolden(seen.text);
+        assert.equal(seen.subgroups, 0);
+        assert.equal(seen.state, state, 'the state is the same, bit by bit');
         assert.equal(seen.error.code, 'device-lost');
         assert.equal(seen.event.recovering, false);
         assert.equal(seen.after.code, 'device-lost');
