@@ -128,44 +128,41 @@ fn finish_four(row: u32, value: vec4<f32>) {
 // Sums over the lanes of a slot, of `sum` (first) and of `more` (second), times the scale of the only group. What its first
 // lane returns is right.
 fn slot_sums(lane: u32, sum: vec4<f32>, more: vec4<f32>, squares: f32) -> array<vec4<f32>, 2> {
-  if (LANES <= SUBGROUP) { // no need of workgroup memory
-    var scale = 1.0;
-    if (GROUPS == 1u) {
-      let total = subgroup_sum(vec4(squares), LANES).x;
-      scale = inverseSqrt(total / f32(params.cols) + params.eps);
-    }
-    var second = more;
-    if (EIGHT) { second = subgroup_sum(more, LANES); }
-    return array(scale * subgroup_sum(sum, LANES), scale * second);
-  }
   var first = sum;
   var second = more;
-  partial[lane] = first;
-  if (EIGHT) { partial[WIDTH + lane] = second; }
-  if (GROUPS == 1u) { square[lane] = squares; }
-  workgroupBarrier();
-  if (lane % 4u == 0u) { // fours, then fours of them
-    first += partial[lane + 1u] + partial[lane + 2u] + partial[lane + 3u];
+  var total = squares;
+  if (LANES <= SUBGROUP) { // no need of workgroup memory
+    first = subgroup_sum(first, LANES);
+    if (EIGHT) { second = subgroup_sum(second, LANES); }
+    if (GROUPS == 1u) { total = subgroup_sum(vec4(total), LANES).x; }
+  } else {
     partial[lane] = first;
-    if (EIGHT) {
-      second += partial[WIDTH + lane + 1u] + partial[WIDTH + lane + 2u] + partial[WIDTH + lane + 3u];
-      partial[WIDTH + lane] = second;
+    if (EIGHT) { partial[WIDTH + lane] = second; }
+    if (GROUPS == 1u) { square[lane] = total; }
+    workgroupBarrier();
+    if (lane % 4u == 0u) { // fours, then fours of them
+      first += partial[lane + 1u] + partial[lane + 2u] + partial[lane + 3u];
+      partial[lane] = first;
+      if (EIGHT) {
+        second += partial[WIDTH + lane + 1u] + partial[WIDTH + lane + 2u] + partial[WIDTH + lane + 3u];
+        partial[WIDTH + lane] = second;
+      }
+      if (GROUPS == 1u) {
+        total += square[lane + 1u] + square[lane + 2u] + square[lane + 3u];
+        square[lane] = total;
+      }
     }
-    if (GROUPS == 1u) { square[lane] += square[lane + 1u] + square[lane + 2u] + square[lane + 3u]; }
+    workgroupBarrier();
+    if (lane % LANES == 0u) {
+      for (var i = 4u; i < LANES; i += 4u) {
+        first += partial[lane + i];
+        if (EIGHT) { second += partial[WIDTH + lane + i]; }
+        if (GROUPS == 1u) { total += square[lane + i]; }
+      }
+    }
   }
-  workgroupBarrier();
   var scale = 1.0;
-  if (lane % LANES == 0u) {
-    for (var i = 4u; i < LANES; i += 4u) {
-      first += partial[lane + i];
-      if (EIGHT) { second += partial[WIDTH + lane + i]; }
-    }
-    if (GROUPS == 1u) {
-      var total = square[lane];
-      for (var i = 4u; i < LANES; i += 4u) { total += square[lane + i]; }
-      scale = inverseSqrt(total / f32(params.cols) + params.eps);
-    }
-  }
+  if (GROUPS == 1u) { scale = inverseSqrt(total / f32(params.cols) + params.eps); }
   return array(scale * first, scale * second);
 }
 

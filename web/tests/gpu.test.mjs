@@ -245,15 +245,24 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
                     return original.call(this, { ...descriptor, code: `${descriptor.code}\n!` });
                 };
             const shader = await attempt(GPUDevice.prototype, 'createShaderModule', garbled);
+            const full = (original) =>
+                function (descriptor) {
+                    const event = new GPUUncapturedErrorEvent('uncapturederror', { error: new GPUOutOfMemoryError('no room'), cancelable: true });
+                    setTimeout(() => this.dispatchEvent(event));
+                    return original.call(this, descriptor);
+                };
+            const memory = await attempt(GPUDevice.prototype, 'createBuffer', full);
             const none = await attempt(GPU.prototype, 'requestAdapter', () => async () => null);
             // What throws in there is a panic, after which the module is not used again.
             const crash = await attempt(GPUQueue.prototype, 'submit', () => () => {
                 throw new TypeError('no submissions today');
             });
-            return { shader, none, crash };
+            return { shader, memory, none, crash };
         });
         assert.equal(codes.shader.code, 'shader-compile');
         assert.ok(codes.shader.hint.length > 10);
+        assert.equal(codes.memory.code, 'out-of-memory');
+        assert.ok(codes.memory.hint.length > 10);
         assert.equal(codes.none.code, 'adapter-null');
         assert.equal(codes.crash.code, 'crashed');
         assert.match(codes.crash.message, /no submissions today/);
