@@ -6,11 +6,11 @@
 
 #![forbid(unsafe_code)]
 
-/// A file's code. Lines stay lines, so that what a compiler says of one is true of the file; what is in a line for people is
+/// The code of files, one after another. Lines stay lines, so that what a compiler says of one is true of the file; what is in a line for people is
 /// left out, because browsers download every byte.
 macro_rules! wgsl {
-    ($path:literal) => {{
-        const SOURCE: &[u8] = include_bytes!($path);
+    ($($path:literal),+) => {{
+        const SOURCE: &[u8] = concat!($(include_str!($path)),+).as_bytes();
         const LEN: usize = strip(SOURCE, &mut []);
         const CODE: [u8; LEN] = {
             let mut code = [0; LEN];
@@ -175,11 +175,13 @@ impl Subgroups {
     }
 }
 
-/// Puts a module together: the weight prelude (for a kernel that reads a weight matrix), the shared parts, the body. With
-/// subgroups a kernel that has a use for them gets them in place of its [`Shared::Lanes`].
+/// Puts a module together: what the body enables, the weight prelude (for a kernel that reads a weight matrix), the shared
+/// parts, the body. With subgroups a kernel that has a use for them gets them in place of its [`Shared::Lanes`].
 #[must_use]
 pub fn assemble(format: Option<WeightFormat>, shared: &[Shared], body: &str, subgroups: Option<Subgroups>) -> String {
-    let mut source = String::new();
+    let enabled = body.lines().take_while(|line| line.starts_with("enable ")).map(|line| line.len() + 1).sum();
+    let (enables, body) = body.split_at(enabled);
+    let mut source = enables.to_owned();
     let lanes = subgroups.filter(|_| shared.contains(&Shared::Lanes));
     if let Some(subgroups) = lanes {
         source.push_str(&subgroups.source()); // directives come first
@@ -193,17 +195,18 @@ pub fn assemble(format: Option<WeightFormat>, shared: &[Shared], body: &str, sub
 }
 
 macro_rules! bodies {
-    ($($name:ident = $path:literal;)*) => {
+    ($($name:ident = $path:literal $(+ $more:literal)?;)*) => {
         $(
             #[doc = concat!("Body of `", $path, "`.")]
-            pub const $name: &str = wgsl!($path);
+            pub const $name: &str = wgsl!($path $(, $more)?);
         )*
     };
 }
 
 bodies! {
     EMBED = "embed.wgsl";
-    MATMUL = "matmul.wgsl";
+    MATMUL = "matmul.wgsl" + "shared/matmul.wgsl";
+    MATMUL_COOPERATIVE = "cooperative/matmul.wgsl" + "shared/matmul.wgsl";
     MATVEC = "matvec.wgsl";
     RMS_NORM = "rms_norm.wgsl";
     RMS_NORM_GATED = "rms_norm_gated.wgsl";

@@ -4,8 +4,9 @@
 //             small); with RAGGED a group is not a whole number of eights, so each column looks its group up
 //   epilogue: STORE y = v · ADD y += scale·v · MIX y = (1 − α)·y + α·v · RELU2 y = max(v, 0)²
 //             SWIGLU y[j] = silu(scale·v[2j]) · v[2j + 1] (rows interleaved)
-// A workgroup has SLOTS = WIDTH / LANES slots; a slot owns ROWS consecutive rows, its LANES lanes split the columns. With
-// EIGHT a slot has eight rows, so that what is read of x and norm feeds twice as many products.
+// A workgroup has SLOTS = WIDTH / LANES slots; a slot owns two consecutive rows, its LANES lanes split the columns and take
+// two eights of each row at a time. With EIGHT a slot has eight rows and takes an eight of each, so that what is read of x
+// and norm feeds four times as many products.
 // With ONLY_SELECTED an unselected token returns before it reads any weight.
 struct Params { cols: u32, rows: u32, first_row: u32, eps: f32, scale: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -23,8 +24,8 @@ override EPILOGUE: u32 = 0u;
 override ONLY_SELECTED: bool = false;
 override LANES: u32 = 16u;
 override EIGHT: bool = false;
-override ROWS: u32 = select(4u, 8u, EIGHT);
-const WIDTH = 64u;
+override ROWS: u32 = select(2u, 8u, EIGHT);
+const WIDTH = 128u;
 const STORE = 0u;
 const ADD = 1u;
 const MIX = 2u;
@@ -33,10 +34,17 @@ const RELU2 = 4u;
 override SCALES: u32 = max(GROUPS, 1u);
 override SLOTS: u32 = WIDTH / LANES;
 
-override PARTIALS: u32 = select(WIDTH, 2u * WIDTH, EIGHT);
-var<workgroup> partial: array<vec4<f32>, PARTIALS>;
+override HEADS: u32 = min(8u, LANES); // lanes that sum for their slot first
+override MORE: u32 = select(1u, WIDTH, EIGHT);
+var<workgroup> partial: array<vec4<f32>, WIDTH>;
+var<workgroup> partial_more: array<vec4<f32>, MORE>;
 var<workgroup> square: array<f32, WIDTH>;
 var<workgroup> scales: array<f32, SCALES>;
+
+// Sums of this lane: of the two rows in x and y, or of four and four; and of the squares of x.
+var<private> sum: vec4<f32>;
+var<private> more: vec4<f32>;
+var<private> squares: f32;
 
 // This lane's share of the squares of group `g`.
 fn square_sum(base: u32, g: u32, eights: u32, lane: u32) -> f32 {
@@ -61,9 +69,9 @@ fn square_sum(base: u32, g: u32, eights: u32, lane: u32) -> f32 {
 fn norm_scale(base: u32, g: u32, eights: u32, lane: u32) -> f32 {
   square[lane] = square_sum(base, g, eights, lane);
   workgroupBarrier();
-  if (lane < 8u) { // eight sums of eight
+  if (lane < 8u) { // eight sums
     var sum = 0.0;
-    for (var i = 0u; i < 8u; i += 1u) { sum += square[lane + 8u * i]; }
+    for (var i = lane; i < WIDTH; i += 8u) { sum += square[i]; }
     square[lane] = sum;
   }
   workgroupBarrier();
@@ -89,22 +97,29 @@ fn scale_of(four: u32, eights: u32) -> vec4<f32> {
   return vec4(scales[four / (2u * (eights / SCALES))]);
 }
 
-// Four rows of the result.
-fn finish(row: u32, value: vec4<f32>) {
-  for (var r = 0u; r < 4u && row + r < params.rows; r += 1u) {
-    let at = params.first_row + row + r;
-    var v = value[r];
-    if (BIAS) { v += bias[params.first_row + row + r]; }
-    if (EPILOGUE == STORE) {
-      y[at] = v;
-    } else if (EPILOGUE == ADD) {
-      y[at] += params.scale * v;
-    } else if (EPILOGUE == RELU2) {
-      y[at] = max(v, 0.0) * max(v, 0.0);
-    } else {
-      let alpha = bitcast<f32>(selection[alpha_at(0u)]);
-      y[at] = (1.0 - alpha) * y[at] + alpha * v;
-    }
+fn finish_row(row: u32, value: f32) {
+  if (row >= params.rows) { return; }
+  let at = params.first_row + row;
+  var v = value;
+  if (BIAS) { v += bias[at]; }
+  if (EPILOGUE == STORE) {
+    y[at] = v;
+  } else if (EPILOGUE == ADD) {
+    y[at] += params.scale * v;
+  } else if (EPILOGUE == RELU2) {
+    y[at] = max(v, 0.0) * max(v, 0.0);
+  } else {
+    let alpha = bitcast<f32>(selection[alpha_at(0u)]);
+    y[at] = (1.0 - alpha) * y[at] + alpha * v;
+  }
+}
+
+fn finish_two(row: u32, value: vec2<f32>) {
+  if (EPILOGUE == SWIGLU) {
+    finish_pair(row, value);
+  } else {
+    finish_row(row, value.x);
+    finish_row(row + 1u, value.y);
   }
 }
 
@@ -116,54 +131,120 @@ fn finish_pair(row: u32, value: vec2<f32>) {
   y[at / 2u] = silu(params.scale * v.x) * v.y;
 }
 
-fn finish_swiglu(row: u32, value: vec4<f32>) {
-  finish_pair(row, value.xy);
-  finish_pair(row + 2u, value.zw);
-}
-
-fn finish_four(row: u32, value: vec4<f32>) {
-  if (EPILOGUE == SWIGLU) { finish_swiglu(row, value); } else { finish(row, value); }
-}
-
-// Sums over the lanes of a slot, of `sum` (first) and of `more` (second), times the scale of the only group. What its first
-// lane returns is right.
-fn slot_sums(lane: u32, sum: vec4<f32>, more: vec4<f32>, squares: f32) -> array<vec4<f32>, 2> {
-  var first = sum;
-  var second = more;
-  var total = squares;
-  if (LANES <= SUBGROUP) { // no need of workgroup memory
-    first = subgroup_sum(first, LANES);
-    if (EIGHT) { second = subgroup_sum(second, LANES); }
-    if (GROUPS == 1u) { total = subgroup_sum(vec4(total), LANES).x; }
-  } else {
-    partial[lane] = first;
-    if (EIGHT) { partial[WIDTH + lane] = second; }
-    if (GROUPS == 1u) { square[lane] = total; }
-    workgroupBarrier();
-    if (lane % 4u == 0u) { // fours, then fours of them
-      first += partial[lane + 1u] + partial[lane + 2u] + partial[lane + 3u];
-      partial[lane] = first;
-      if (EIGHT) {
-        second += partial[WIDTH + lane + 1u] + partial[WIDTH + lane + 2u] + partial[WIDTH + lane + 3u];
-        partial[WIDTH + lane] = second;
-      }
-      if (GROUPS == 1u) {
-        total += square[lane + 1u] + square[lane + 2u] + square[lane + 3u];
-        square[lane] = total;
-      }
-    }
-    workgroupBarrier();
-    if (lane % LANES == 0u) {
-      for (var i = 4u; i < LANES; i += 4u) {
-        first += partial[lane + i];
-        if (EIGHT) { second += partial[WIDTH + lane + i]; }
-        if (GROUPS == 1u) { total += square[lane + i]; }
-      }
+// Two rows, or eight, each times x, from the first eight of this lane on. All that memory has to give is asked for before
+// any of it is used.
+fn two_rows(row: u32, base: u32, eights: u32, first: u32) {
+  let stride = weight_stride(params.cols);
+  let last = params.rows - 1u;
+  // The last rows of a matrix that is not a multiple of ROWS are computed again rather than read past the end.
+  let r0 = min(row, last) * stride;
+  let r1 = min(row + 1u, last) * stride;
+  for (var i = first; i < eights; i += 2u * LANES) {
+    let j = min(i + LANES, eights - 1u);
+    let a0 = stored8(r0 + i);
+    let a1 = stored8(r1 + i);
+    let b0 = stored8(r0 + j);
+    let b1 = stored8(r1 + j);
+    let x = input(base, i, eights);
+    sum.x += dot8(a0, r0 + i, x.lo, x.hi);
+    sum.y += dot8(a1, r1 + i, x.lo, x.hi);
+    if (i + LANES < eights) {
+      let x = input(base, j, eights);
+      sum.x += dot8(b0, r0 + j, x.lo, x.hi);
+      sum.y += dot8(b1, r1 + j, x.lo, x.hi);
     }
   }
-  var scale = 1.0;
-  if (GROUPS == 1u) { scale = inverseSqrt(total / f32(params.cols) + params.eps); }
-  return array(scale * first, scale * second);
+}
+
+fn eight_rows(row: u32, base: u32, eights: u32, first: u32) {
+  let stride = weight_stride(params.cols);
+  let last = params.rows - 1u;
+  let r0 = min(row, last) * stride;
+  let r1 = min(row + 1u, last) * stride;
+  let r2 = min(row + 2u, last) * stride;
+  let r3 = min(row + 3u, last) * stride;
+  let r4 = min(row + 4u, last) * stride;
+  let r5 = min(row + 5u, last) * stride;
+  let r6 = min(row + 6u, last) * stride;
+  let r7 = min(row + 7u, last) * stride;
+  for (var i = first; i < eights; i += LANES) {
+    let w0 = stored8(r0 + i);
+    let w1 = stored8(r1 + i);
+    let w2 = stored8(r2 + i);
+    let w3 = stored8(r3 + i);
+    let w4 = stored8(r4 + i);
+    let w5 = stored8(r5 + i);
+    let w6 = stored8(r6 + i);
+    let w7 = stored8(r7 + i);
+    let x = input(base, i, eights);
+    sum += vec4(dot8(w0, r0 + i, x.lo, x.hi), dot8(w1, r1 + i, x.lo, x.hi),
+                dot8(w2, r2 + i, x.lo, x.hi), dot8(w3, r3 + i, x.lo, x.hi));
+    more += vec4(dot8(w4, r4 + i, x.lo, x.hi), dot8(w5, r5 + i, x.lo, x.hi),
+                 dot8(w6, r6 + i, x.lo, x.hi), dot8(w7, r7 + i, x.lo, x.hi));
+  }
+}
+
+// An eight of x, normed but for the scale of the only group; its squares are counted.
+fn input(base: u32, i: u32, eights: u32) -> Eight {
+  var lo = x[base + 2u * i];
+  var hi = x[base + 2u * i + 1u];
+  if (GROUPS == 1u) { squares += dot(lo, lo) + dot(hi, hi); }
+  if (GROUPS > 1u) {
+    lo *= scale_of(2u * i, eights);
+    hi *= scale_of(2u * i + 1u, eights);
+  }
+  if (GROUPS > 0u) {
+    lo *= norm[2u * i];
+    hi *= norm[2u * i + 1u];
+  }
+  return Eight(lo, hi);
+}
+
+// What lane `other` has summed.
+fn take(other: u32) {
+  sum += partial[other];
+  if (EIGHT) {
+    more += partial_more[other];
+    if (GROUPS == 1u) { squares += square[other]; }
+  }
+}
+
+fn give(lane: u32) {
+  partial[lane] = sum;
+  if (EIGHT) {
+    partial_more[lane] = more;
+    if (GROUPS == 1u) { square[lane] = squares; }
+  }
+}
+
+// Sums over the lanes of a slot, times the scale of the only group; right in its first lane.
+fn sum_slot(lane: u32) {
+  let first = lane - lane % LANES;
+  if (!EIGHT) { sum.z = squares; } // one sum less
+  if (LANES <= SUBGROUP) { // no need of workgroup memory
+    sum = subgroup_sum_by(sum, LANES, HEADS);
+    if (EIGHT) {
+      more = subgroup_sum_by(more, LANES, HEADS);
+      squares = subgroup_sum_by(vec4(squares), LANES, HEADS).x;
+    }
+  } else {
+    give(lane);
+    workgroupBarrier();
+    if (lane % LANES < HEADS) {
+      for (var i = lane + HEADS; i < first + LANES; i += HEADS) { take(i); }
+      give(lane);
+    }
+    workgroupBarrier();
+    if (lane == first) {
+      for (var i = 1u; i < HEADS; i += 1u) { take(lane + i); }
+    }
+  }
+  if (lane == first && GROUPS == 1u) {
+    let total = select(sum.z, squares, EIGHT);
+    let scale = inverseSqrt(total / f32(params.cols) + params.eps);
+    sum *= scale;
+    more *= scale;
+  }
 }
 
 @compute @workgroup_size(WIDTH)
@@ -173,56 +254,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let eights = row_stride(params.cols) / 8u;
   let base = (control[TOKENS] - 1u) * eights * 2u;
   if (GROUPS > 1u) { norm_scales(base, eights, lane); }
-
   let row = ((group.y * groups.x + group.x) * SLOTS + lane / LANES) * ROWS;
-  let last = params.rows - 1u;
-  let stride = weight_stride(params.cols);
-  // The last rows of a matrix that is not a multiple of ROWS are computed again rather than read past the end.
-  let r0 = min(row, last) * stride;
-  let r1 = min(row + 1u, last) * stride;
-  let r2 = min(row + 2u, last) * stride;
-  let r3 = min(row + 3u, last) * stride;
-  let r4 = min(row + 4u, last) * stride;
-  let r5 = min(row + 5u, last) * stride;
-  let r6 = min(row + 6u, last) * stride;
-  let r7 = min(row + 7u, last) * stride;
-  var sum = vec4(0.0);
-  var more = vec4(0.0);
-  var squares = 0.0;
-  for (var i = lane % LANES; i < eights; i += LANES) {
-    // All that memory has to give is asked for before any of it is used.
-    let w0 = stored8(r0 + i);
-    let w1 = stored8(r1 + i);
-    let w2 = stored8(r2 + i);
-    let w3 = stored8(r3 + i);
-    var w4 = w0;
-    var w5 = w0;
-    var w6 = w0;
-    var w7 = w0;
-    if (EIGHT) {
-      w4 = stored8(r4 + i);
-      w5 = stored8(r5 + i);
-      w6 = stored8(r6 + i);
-      w7 = stored8(r7 + i);
-    }
-    var lo = x[base + 2u * i];
-    var hi = x[base + 2u * i + 1u];
-    if (GROUPS == 1u) { squares += dot(lo, lo) + dot(hi, hi); }
-    if (GROUPS > 1u) {
-      lo *= scale_of(2u * i, eights);
-      hi *= scale_of(2u * i + 1u, eights);
-    }
-    if (GROUPS > 0u) {
-      lo *= norm[2u * i];
-      hi *= norm[2u * i + 1u];
-    }
-    sum += vec4(dot8(w0, r0 + i, lo, hi), dot8(w1, r1 + i, lo, hi), dot8(w2, r2 + i, lo, hi), dot8(w3, r3 + i, lo, hi));
-    if (EIGHT) {
-      more += vec4(dot8(w4, r4 + i, lo, hi), dot8(w5, r5 + i, lo, hi), dot8(w6, r6 + i, lo, hi), dot8(w7, r7 + i, lo, hi));
-    }
+  sum = vec4(0.0);
+  more = vec4(0.0);
+  squares = 0.0;
+  if (EIGHT) {
+    eight_rows(row, base, eights, lane % LANES);
+  } else {
+    two_rows(row, base, eights, lane % LANES);
   }
-  let sums = slot_sums(lane, sum, more, squares);
+  sum_slot(lane);
   if (lane % LANES != 0u) { return; }
-  finish_four(row, sums[0]);
-  if (EIGHT) { finish_four(row + 4u, sums[1]); }
+  finish_two(row, sum.xy);
+  if (EIGHT) {
+    finish_two(row + 2u, sum.zw);
+    finish_two(row + 4u, more.xy);
+    finish_two(row + 6u, more.zw);
+  }
 }

@@ -12,7 +12,8 @@ struct Params { cols: u32, groups: u32, z_cols: u32, z_at: u32, eps: f32, z_scal
 @group(1) @binding(2) var<storage, read_write> out: array<f32>;  // (tokens, cols)
 
 override MODE: u32 = 0u;
-const WIDTH = 64u;
+const WIDTH = 256u;
+const SUMS = 16u; // of as many
 var<workgroup> partial: array<f32, WIDTH>;
 
 @compute @workgroup_size(WIDTH)
@@ -27,15 +28,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     if (MODE == 0u) { v *= silu(params.z_scale * z[z_base + i]); }
     sum += v * v;
   }
-  if (SUBGROUP > 0u) { sum = subgroup_sum(vec4(sum), 4u).x; }
   partial[local.x] = sum;
   workgroupBarrier();
   sum = 0.0;
-  for (var i = 0u; i < WIDTH; i += 4u) { // fours, then one after another
-    var four = partial[i];
-    if (SUBGROUP == 0u) { four += partial[i + 1u] + partial[i + 2u] + partial[i + 3u]; }
-    sum += four;
+  if (local.x < SUMS) {
+    for (var i = local.x; i < WIDTH; i += SUMS) { sum += partial[i]; }
+    partial[local.x] = sum;
   }
+  workgroupBarrier();
+  sum = 0.0;
+  for (var i = 0u; i < SUMS; i += 1u) { sum += partial[i]; }
   let scale = inverseSqrt(sum / f32(size) + params.eps);
   for (var i = local.x; i < size; i += WIDTH) {
     let gated = y[y_base + i] * silu(params.z_scale * z[z_base + i]);

@@ -8,3 +8,12 @@ fn subgroup_sum(value: vec4<f32>, lanes: u32) -> vec4<f32> {
   for (var i = 4u; i < lanes; i += 4u) { sum += subgroupShuffleDown(four, i); }
   return sum;
 }
+
+// The same in another order: `heads` lanes first sum every heads'th number, then the first of them sums theirs.
+fn subgroup_sum_by(value: vec4<f32>, lanes: u32, heads: u32) -> vec4<f32> {
+  var head = value;
+  for (var i = heads; i < lanes; i += heads) { head += subgroupShuffleDown(value, i); }
+  var sum = head;
+  for (var i = 1u; i < heads; i += 1u) { sum += subgroupShuffleDown(head, i); }
+  return sum;
+}

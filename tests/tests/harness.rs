@@ -145,7 +145,7 @@ impl Proof {
         let right = self.decl();
         self.cases.iter().any(|(case, expected)| {
             let swap = |own: &'static Decl| if std::ptr::eq(own, right) { mutant.decl } else { own };
-            let found = block_on(on_gpu(case, gpu, |call| swap(taipan_kernels::Kernel::decl(call))));
+            let found = block_on(on_gpu(case, gpu, Some(&|call| swap(taipan_kernels::Kernel::decl(call)))));
             let found = found.unwrap_or_else(|e| panic!("{}: {}: {e}", self.kernel, mutant.what));
             !compare(case, &found, expected).ok
         })
@@ -216,7 +216,7 @@ fn a_kernel_that_does_not_compile_is_an_error() {
     broken.decl = Box::leak(Box::new(Decl { name: "broken", body: "fn main( {", shared, matrix, bindings, workgroup }));
     // A device of its own: the error is reported to whoever asks it next.
     let gpu = block_on(taipan_gpu::Gpu::open(&taipan::GpuRequest::default())).unwrap();
-    let error = block_on(on_gpu(&proof.cases[0].0, &gpu, |_| broken.decl)).unwrap_err();
+    let error = block_on(on_gpu(&proof.cases[0].0, &gpu, Some(&|_| broken.decl))).unwrap_err();
     assert!(error.to_string().contains("broken"), "{error}");
 }
 

@@ -28,14 +28,16 @@ fn resolve_with(p: &Permutation, subgroups: Option<Subgroups>) -> (Module, Modul
 
 fn validate(p: &Permutation, module: &Module, subgroups: bool) -> ModuleInfo {
     // No optional capability: every kernel runs on the base tier. `unpack2x16float` is part of it, but naga gives it a flag.
+    let cooperative = Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
+    let more = if p.decl.body.starts_with("enable f16") { cooperative } else { Capabilities::empty() };
     let packed = if matches!(p.format, Some(WeightFormat::F16 | WeightFormat::Q8 | WeightFormat::Q4)) {
         Capabilities::SHADER_FLOAT16_IN_FLOAT32
     } else {
         Capabilities::empty()
     };
-    let mut validator = Validator::new(ValidationFlags::all(), packed);
+    let mut validator = Validator::new(ValidationFlags::all(), packed | more);
     if subgroups {
-        validator = Validator::new(ValidationFlags::all(), packed | Capabilities::SUBGROUP);
+        validator = Validator::new(ValidationFlags::all(), packed | more | Capabilities::SUBGROUP);
         validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
     }
     validator.validate(module).unwrap_or_else(|e| panic!("{} {:?}: {e:?}", p.module_name(), p.overrides))
@@ -56,6 +58,28 @@ fn every_kernel_has_permutations_and_known_overrides() {
     }
 }
 
+/// What a device needs for them is asked for where the device is opened.
+#[test]
+fn shaders_with_cooperative_matrices_stand_in_for_the_plain_ones() {
+    let permutations = taipan_cases::cooperative();
+    assert!(permutations.len() > 5, "{} permutations", permutations.len());
+    let plain = taipan_cases::permutations();
+    for p in &permutations {
+        let (module, info) = resolve(p);
+        let name = p.module_name();
+        assert!(spv::write_vec(&module, &info, &spv::Options::default(), None).is_ok(), "{name}");
+        assert_eq!(module.entry_points[0].workgroup_size, p.decl.workgroup, "{name}");
+        assert!(workgroup_memory(&module) <= taipan_gpu::COOPERATIVE_MEMORY, "{name}");
+        let kernel = name.split(' ').next().unwrap();
+        let twin = plain.iter().find(|q| q.decl.name == kernel && (q.format, &q.overrides) == (p.format, &p.overrides));
+        assert_eq!(
+            bindings(&resolve(twin.expect("a plain shader with the same switches")).0),
+            bindings(&module),
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn every_permutation_translates_to_every_backend() {
     let permutations = taipan_cases::permutations();
@@ -64,6 +88,22 @@ fn every_permutation_translates_to_every_backend() {
         let (module, info) = resolve(p);
         translate(&p.module_name(), &module, &info, spv::Options::default());
     }
+}
+
+fn bindings(module: &Module) -> Vec<(u32, u32, String, AddressSpace)> {
+    let variables = module.global_variables.iter();
+    let mut found: Vec<_> = variables
+        .filter_map(|(_, v)| v.binding.map(|b| (b.group, b.binding, v.name.clone().unwrap_or_default(), v.space)))
+        .collect();
+    found.sort_by_key(|(group, binding, ..)| (*group, *binding));
+    found
+}
+
+fn workgroup_memory(module: &Module) -> u32 {
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).unwrap();
+    let shared = module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::WorkGroup);
+    shared.map(|(_, v)| layouter[v.ty].size).sum()
 }
 
 #[test]
@@ -100,12 +140,7 @@ fn translate(name: &str, module: &Module, info: &ModuleInfo, options: spv::Optio
 fn every_shader_binds_what_its_declaration_says() {
     for p in &taipan_cases::permutations() {
         let (module, _) = resolve(p);
-        let mut found: Vec<_> = module
-            .global_variables
-            .iter()
-            .filter_map(|(_, v)| v.binding.map(|b| (b.group, b.binding, v.name.clone().unwrap_or_default(), v.space)))
-            .collect();
-        found.sort_by_key(|(group, binding, ..)| (*group, *binding));
+        let found = bindings(&module);
         let mut declared = vec![(0, 0, "params".to_owned(), AddressSpace::Uniform)];
         declared.extend(p.decl.numbered().map(|(group, binding, name, access)| {
             let write = if access == Access::Write { StorageAccess::STORE } else { StorageAccess::empty() };
@@ -147,10 +182,7 @@ fn workgroups_and_their_memory_fit_the_base_tier() {
         let entry = &module.entry_points[0];
         assert_eq!(entry.workgroup_size, p.decl.workgroup, "{}", p.module_name());
         assert!(entry.workgroup_size.iter().product::<u32>() <= 256, "{}", p.module_name());
-        let mut layouter = naga::proc::Layouter::default();
-        layouter.update(module.to_ctx()).unwrap();
-        let shared = module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::WorkGroup);
-        let bytes: u32 = shared.map(|(_, v)| layouter[v.ty].size).sum();
+        let bytes = workgroup_memory(&module);
         assert!(bytes <= 16_384, "{} {:?}: {bytes} bytes of workgroup memory", p.module_name(), p.overrides);
     }
 }

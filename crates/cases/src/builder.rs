@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use taipan::description::Buffers;
 use taipan::run::cpu::VectorData;
 use taipan_kernels::{
-    Attention, BufferId, Call, Element, Kernel, Matrix, Mixer, Piece, Rows, Selected, Vector, WeightFormat, Word,
+    Attention, BufferId, Call, Decl, Element, Kernel, Matrix, Mixer, Piece, Rows, Selected, Vector, WeightFormat, Word,
     control, selection,
 };
 
@@ -34,17 +34,25 @@ impl Case {
     /// Shader modules and overrides that this case runs.
     #[must_use]
     pub fn permutations(&self) -> Vec<Permutation> {
-        let permutation = |call: &Call| {
-            let rows = call.matrix().map_or(0, |m| m.rows);
-            let launch = call.launch(Piece { first_row: 0, rows });
-            Permutation {
-                decl: call.decl(),
-                format: call.matrix().map(|_| self.format),
-                overrides: launch.overrides,
-                params: launch.params.iter().map(|(n, w)| (*n, matches!(w, Word::F(_)))).collect(),
-            }
-        };
-        self.calls.iter().map(permutation).collect()
+        self.calls.iter().map(|call| self.permutation(call, call.decl())).collect()
+    }
+
+    /// Those that a device with cooperative matrices runs in the place of others.
+    #[must_use]
+    pub fn cooperative(&self) -> Vec<Permutation> {
+        let other = |call: &Call| Some(self.permutation(call, call.cooperative(self.format)?));
+        self.calls.iter().filter_map(other).collect()
+    }
+
+    fn permutation(&self, call: &Call, decl: &'static Decl) -> Permutation {
+        let rows = call.matrix().map_or(0, |m| m.rows);
+        let launch = call.launch(Piece { first_row: 0, rows });
+        Permutation {
+            decl,
+            format: call.matrix().map(|_| self.format),
+            overrides: launch.overrides,
+            params: launch.params.iter().map(|(n, w)| (*n, matches!(w, Word::F(_)))).collect(),
+        }
     }
 }
 

@@ -79,7 +79,17 @@ pub fn kernels() -> Vec<&'static str> {
 /// One entry per shader module and set of override values that the cases use: what a compiler has to accept.
 #[must_use]
 pub fn permutations() -> Vec<Permutation> {
-    let mut list: Vec<Permutation> = all(0).iter().flat_map(Case::permutations).collect();
+    distinct(Case::permutations)
+}
+
+/// As [`permutations`], of the shaders with cooperative matrices.
+#[must_use]
+pub fn cooperative() -> Vec<Permutation> {
+    distinct(Case::cooperative)
+}
+
+fn distinct(of: impl Fn(&Case) -> Vec<Permutation>) -> Vec<Permutation> {
+    let mut list: Vec<Permutation> = all(0).iter().flat_map(of).collect();
     list.sort_by(|a, b| a.key().cmp(&b.key()));
     list.dedup_by(|a, b| a.key() == b.key());
     list

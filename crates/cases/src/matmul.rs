@@ -21,6 +21,19 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
     out.push(dense(tokens("bias, relu2", 67), 70, 40, true, Epilogue::Relu2));
     out.push(dense(tokens("bias", 67).split(32), 70, 40, true, Epilogue::Store));
     out.push(dense(tokens("bias, scaled add", 5).split(32), 70, 40, true, Epilogue::Add(0.75)));
+    // Of those formats for which there is a shader with cooperative matrices, every switch, over more than one tile.
+    for (what, bias, epilogue) in [
+        ("bias, add", true, Epilogue::Add(0.75)),
+        ("scaled swiglu", false, Epilogue::Swiglu(0.6)),
+        ("relu2", false, Epilogue::Relu2),
+    ] {
+        let b = Builder::new("matmul", format!("67 x 150 x 72 {what}"), seed, 67, 9).format(WeightFormat::F16);
+        out.push(dense(b.split(140), 150, 72, bias, epilogue));
+    }
+    for over in [Over::Gather, Over::Scatter] {
+        let b = Builder::new("matmul", format!("150 x 70 x 40 {over:?}"), seed, 150, 9).format(WeightFormat::Bf16);
+        out.push(selected(b, 2, over));
+    }
     for format in [WeightFormat::Q8, WeightFormat::Q4] {
         // Three groups to a row; the last piece is one of a single row.
         let b = Builder::new("matmul", "67 x 69 x 68 bias", seed, 67, 9).format(format).split(34);

@@ -5,7 +5,7 @@ use taipan::run::dense::{Dense, PackedMatrix};
 use taipan::run::{cpu, gpu};
 use taipan::{Device, Result};
 use taipan_gpu::Gpu;
-use taipan_kernels::{BufferDesc, BufferId, Call, Decl, Element, Kernel, selection};
+use taipan_kernels::{BufferDesc, BufferId, Call, Decl, Element, selection};
 
 use crate::builder::CAPACITY;
 use crate::{Case, tolerance};
@@ -57,16 +57,16 @@ fn on_cpu(case: &Case, dense: Dense) -> Outputs {
 /// Device errors.
 pub async fn on_device(case: &Case, device: &Device) -> Result<Outputs> {
     match device.as_gpu() {
-        Some(gpu) => on_gpu(case, gpu, |call| call.decl()).await,
+        Some(gpu) => on_gpu(case, gpu, None).await,
         None => Ok(on_cpu(case, Dense::Vectorised)),
     }
 }
 
-/// A GPU's outputs with other shaders than the calls': the harness is given wrong ones and must notice.
+/// A GPU's outputs; with other shaders than the calls', if `decl` names them: the harness is given wrong ones and must notice.
 ///
 /// # Errors
 /// Device errors.
-pub async fn on_gpu(case: &Case, device: &Gpu, decl: impl Fn(&Call) -> &'static Decl) -> Result<Outputs> {
+pub async fn on_gpu(case: &Case, device: &Gpu, decl: Option<&dyn Fn(&Call) -> &'static Decl>) -> Result<Outputs> {
     let matrix = |(data, cols): &(Vec<f32>, usize)| {
         let most = case.split_rows.min((data.len() / cols).max(1));
         gpu::MatrixBuffers::upload(device, data, *cols, case.format, most)
@@ -80,7 +80,10 @@ pub async fn on_gpu(case: &Case, device: &Gpu, decl: impl Fn(&Call) -> &'static 
         device.write_dense(buffer, desc, words);
     }
     let scratch = gpu::Memory::new(device, &taipan::description::Buffers::default());
-    let program = gpu::Program::replaced(device, &case.calls, &weights, decl);
+    let program = match decl {
+        Some(decl) => gpu::Program::replaced(device, &case.calls, &weights, decl),
+        None => gpu::Program::new(device, &case.calls, &weights),
+    };
     let bound = program.bind(device, &state, &scratch);
     device.check()?;
     let mut encoder = device.encoder();

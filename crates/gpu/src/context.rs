@@ -1,6 +1,7 @@
 //! Adapter and device request; capabilities are decided here, once.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::channel::oneshot;
@@ -54,6 +55,7 @@ pub struct Gpu {
     report: AdapterReport,
     limits: Limits,
     features: Features,
+    cooperative: AtomicBool,
     trouble: Arc<Mutex<Trouble>>,
     pub(crate) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pub(crate) dummy: wgpu::Buffer,
@@ -210,13 +212,15 @@ impl Gpu {
 
     async fn from_adapter(adapter: &Adapter, report: AdapterReport, request: &GpuRequest) -> Result<Self, GpuError> {
         let limits = wanted_limits(&report, &adapter.limits(), request.base_tier)?;
-        let mut wanted = Features::TIMESTAMP_QUERY;
-        wanted.set(Features::SUBGROUP, request.subgroups);
-        let features = if request.base_tier { Features::empty() } else { adapter.features() & wanted };
+        let mut features = if request.base_tier { Features::empty() } else { wanted_features(adapter, &report) };
+        if request.subgroups && !request.base_tier {
+            features |= adapter.features() & Features::SUBGROUP;
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("taipan"),
             required_features: features,
             required_limits: limits.clone(),
+            experimental_features: experimental(features),
             ..Default::default()
         };
         let requested = request_device(adapter, &descriptor, request.subgroups && !request.base_tier);
@@ -230,8 +234,21 @@ impl Gpu {
             mapped_at_creation: false,
         });
         let (pipelines, counters) = (Mutex::default(), Arc::default());
-        let mut gpu =
-            Self { device, queue, report, limits, features, trouble, pipelines, dummy, counters, subgroups: None };
+        let cooperative = features.contains(COOPERATIVE).into();
+        let subgroups = None;
+        let mut gpu = Self {
+            device,
+            queue,
+            report,
+            limits,
+            features,
+            cooperative,
+            trouble,
+            pipelines,
+            dummy,
+            counters,
+            subgroups,
+        };
         gpu.find_subgroups().await;
         Ok(gpu)
     }
@@ -266,6 +283,17 @@ impl Gpu {
         return crate::browser::has_feature(&self.device, crate::browser::SUBGROUPS);
         #[cfg(not(target_arch = "wasm32"))]
         return self.features.contains(Features::SUBGROUP);
+    }
+
+    /// Whether kernels use cooperative matrices: they do where the adapter has those that they need.
+    #[must_use]
+    pub fn cooperative(&self) -> bool {
+        self.cooperative.load(Ordering::Relaxed)
+    }
+
+    /// From now on no kernel is prepared that uses cooperative matrices.
+    pub fn without_cooperative(&self) {
+        self.cooperative.store(false, Ordering::Relaxed);
     }
 
     /// Whether the device measures time.
@@ -346,6 +374,37 @@ fn watch(device: &wgpu::Device) -> Arc<Mutex<Trouble>> {
         errors.lock().unwrap_or_else(PoisonError::into_inner).error.get_or_insert(error);
     }));
     trouble
+}
+
+/// What a kernel with cooperative matrices asks for.
+const COOPERATIVE: Features = Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(Features::SHADER_F16);
+
+/// Bytes of workgroup memory that such a kernel may use.
+pub const COOPERATIVE_MEMORY: u32 = 28_672;
+
+/// Timestamps; cooperative matrices of the kind that kernels are written for.
+fn wanted_features(adapter: &Adapter, report: &AdapterReport) -> Features {
+    let half_to_float = |p: wgpu::CooperativeMatrixProperties| {
+        (p.m_size, p.n_size, p.k_size) == (16, 16, 16)
+            && p.ab_type == wgpu::CooperativeScalarType::F16
+            && p.cr_type == wgpu::CooperativeScalarType::F32
+    };
+    let able = report.limits.subgroup_size == [32, 32]
+        && report.limits.workgroup_memory_bytes >= COOPERATIVE_MEMORY
+        && adapter.features().contains(COOPERATIVE)
+        && adapter.cooperative_matrix_properties().into_iter().any(half_to_float);
+    let cooperative = if able { COOPERATIVE } else { Features::empty() };
+    (adapter.features() & Features::TIMESTAMP_QUERY) | cooperative
+}
+
+#[expect(unsafe_code, reason = "wgpu hands out no other permission for what it calls experimental")]
+fn experimental(features: Features) -> wgpu::ExperimentalFeatures {
+    if !features.contains(COOPERATIVE) {
+        return wgpu::ExperimentalFeatures::disabled();
+    }
+    // SAFETY: wgpu's checks of cooperative matrices may have gaps. Only our own shaders run. They load and store blocks at
+    // constant places of workgroup memory, 16 bytes aligned, with all subgroups of a workgroup in step.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
 /// WebGPU's defaults, and with them the adapter's own values of the four limits that let larger models fit.

@@ -39,7 +39,7 @@ mod report;
 mod subgroups;
 mod timer;
 
-pub use context::{Auto, Gpu, GpuRequest, Select, list_adapters};
+pub use context::{Auto, COOPERATIVE_MEMORY, Gpu, GpuRequest, Select, list_adapters};
 pub use counts::Counts;
 pub use dispatch::{Bound, Prepared};
 pub use error::GpuError;

@@ -1,6 +1,6 @@
 //! The one enum of everything an executor can be asked to do.
 
-use crate::{Decl, Kernel, Launch, Matrix, Piece, Tuning};
+use crate::{Decl, Kernel, Launch, Matrix, Piece, Tuning, WeightFormat};
 
 macro_rules! calls {
     ($($name:ident),* $(,)?) => {
@@ -41,6 +41,10 @@ calls! {
 impl Kernel for Call {
     fn decl(&self) -> &'static Decl {
         self.kernel().decl()
+    }
+
+    fn cooperative(&self, format: WeightFormat) -> Option<&'static Decl> {
+        self.kernel().cooperative(format)
     }
 
     fn matrix(&self) -> Option<Matrix> {

@@ -11,9 +11,9 @@ use crate::{BufferId, Decl, Grid, Kernel, Launch, Piece, read, write};
 pub struct Compact {
     /// Tokens the selection has room for.
     pub capacity: u32,
-    /// Tiles of 64 rows of the query projection.
+    /// Tiles of 128 rows of the query projection.
     pub q_tiles: u32,
-    /// Tiles of 64 rows of the output projection.
+    /// Tiles of 128 rows of the output projection.
     pub o_tiles: u32,
     /// Attention heads.
     pub heads: u32,

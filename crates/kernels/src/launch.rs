@@ -180,15 +180,14 @@ pub struct Piece {
 /// What is faster on one kind of device than on another. None of it changes what a kernel computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Rows of a matrix from which on a slot of `matvec` takes eight of them instead of four.
+    /// Rows of a matrix from which on a slot of `matvec` takes eight of them instead of two.
     pub matvec_eight_from: u32,
 }
 
 impl Tuning {
     /// A CPU that stands in for a GPU: what counts are loads, and x is loaded for fewer slots.
-    pub const SOFTWARE: Self = Self { matvec_eight_from: 512 };
-    /// A GPU: what counts is how many workgroups there are. Measured on an NVIDIA H200 with 2048 rows of 4096 columns: 13.4
-    /// µs with four rows to a slot, 18.5 µs with eight.
+    pub const SOFTWARE: Self = Self { matvec_eight_from: 1 };
+    /// A GPU: what counts is how many workgroups there are.
     pub const HARDWARE: Self = Self { matvec_eight_from: u32::MAX };
 }
 
@@ -218,6 +217,13 @@ pub trait Kernel {
     /// The constant part.
     fn decl(&self) -> &'static Decl;
 
+    /// The same kernel for a device with cooperative matrices (16 × 16 × 16, f16 to f32, subgroups of 32), where there is
+    /// one for the format of its matrix. Launches are the same.
+    fn cooperative(&self, format: WeightFormat) -> Option<&'static Decl> {
+        let _ = format;
+        None
+    }
+
     /// The weight matrix it reads, if any.
     fn matrix(&self) -> Option<Matrix> {
         None
@@ -237,7 +243,7 @@ pub trait Kernel {
 /// rows do not leave lanes idle.
 pub(crate) fn lanes_of_row(cols: u32, width: u32) -> u32 {
     let eights = row_stride(cols as usize) as u32 / 8;
-    (eights / 2).next_power_of_two().clamp(4, width)
+    (eights / 2).next_power_of_two().clamp(8, width)
 }
 
 /// Spreads a count of workgroups over x and y, since no dimension may exceed 65 535.

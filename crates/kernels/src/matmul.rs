@@ -1,6 +1,6 @@
 //! Matrix times many tokens.
 
-use taipan_shaders::{MATMUL, Shared};
+use taipan_shaders::{MATMUL, MATMUL_COOPERATIVE, Shared, WeightFormat};
 
 use crate::matvec::Epilogue;
 use crate::{BufferId, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Vector, read, weight, write};
@@ -61,20 +61,28 @@ static DECL: Decl = Decl {
     shared: &[Shared::Rows, Shared::Activation, Shared::Selection, Shared::Control],
     matrix: true,
     bindings: &[weight("bias"), read("x"), write("y"), read("control"), read("selection")],
-    workgroup: [8, 8, 1],
+    workgroup: [16, 8, 1],
 };
 
+static COOPERATIVE: Decl =
+    Decl { name: "matmul (cooperative)", body: MATMUL_COOPERATIVE, workgroup: [256, 1, 1], ..DECL };
+
 impl Matmul {
-    /// Tiles of 64 rows that cover the matrix.
+    /// Tiles of 128 rows that cover the matrix.
     #[must_use]
     pub const fn row_tiles(rows: u32) -> u32 {
-        rows.div_ceil(64)
+        rows.div_ceil(128)
     }
 }
 
 impl Kernel for Matmul {
     fn decl(&self) -> &'static Decl {
         &DECL
+    }
+
+    fn cooperative(&self, format: WeightFormat) -> Option<&'static Decl> {
+        // Other formats have more bits than the f16 of which such matrices are made.
+        matches!(format, WeightFormat::F16 | WeightFormat::Bf16).then_some(&COOPERATIVE)
     }
 
     fn matrix(&self) -> Option<Matrix> {

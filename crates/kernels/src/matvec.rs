@@ -79,11 +79,11 @@ static DECL: Decl = Decl {
     shared: &[Shared::Lanes, Shared::Rows, Shared::Activation, Shared::Selection, Shared::Control],
     matrix: true,
     bindings: &[weight("bias"), weight("norm"), read("x"), write("y"), read("control"), read("selection")],
-    workgroup: [64, 1, 1],
+    workgroup: [128, 1, 1],
 };
 
 /// Invocations of a workgroup.
-const WIDTH: u32 = 64;
+const WIDTH: u32 = 128;
 
 impl Kernel for Matvec {
     fn decl(&self) -> &'static Decl {
@@ -99,9 +99,10 @@ impl Kernel for Matvec {
     }
 
     fn launch_tuned(&self, piece: Piece, tuning: &Tuning) -> Launch {
-        let lanes = lanes_of_row(self.weight.cols, WIDTH);
         let eight = piece.rows >= tuning.matvec_eight_from;
-        let rows_per_group = WIDTH / lanes * if eight { 8 } else { 4 };
+        // Where a slot has eight rows, what it spends on adding up its lanes' sums counts.
+        let lanes = lanes_of_row(self.weight.cols, WIDTH) / if eight { 2 } else { 1 };
+        let rows_per_group = WIDTH / lanes * if eight { 8 } else { 2 };
         let groups = self.norm.map_or(0, |n| n.groups);
         Launch {
             overrides: vec![

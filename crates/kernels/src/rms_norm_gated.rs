@@ -33,10 +33,10 @@ pub struct RmsNormGated {
 static DECL: Decl = Decl {
     name: "rms_norm_gated",
     body: RMS_NORM_GATED,
-    shared: &[Shared::Lanes, Shared::Rows, Shared::Activation],
+    shared: &[Shared::Rows, Shared::Activation],
     matrix: false,
     bindings: &[weight("norm"), read("y"), read("z"), write("out")],
-    workgroup: [64, 1, 1],
+    workgroup: [256, 1, 1],
 };
 
 impl Kernel for RmsNormGated {

@@ -111,25 +111,39 @@ impl Program {
     /// Prepares every dispatch of a list of calls: one per call, or one per piece of a split matrix.
     #[must_use]
     pub fn new(gpu: &Gpu, calls: &[Call], weights: &Weights) -> Self {
-        Self::replaced(gpu, calls, weights, |call| call.decl())
+        let best = |call: &Call, format: Option<WeightFormat>| {
+            let cooperative = format.filter(|_| gpu.cooperative()).and_then(|format| call.cooperative(format));
+            cooperative.unwrap_or(call.decl())
+        };
+        Self::with(gpu, calls, weights, best)
     }
 
     /// As [`Program::new`], with other shaders: `decl` says which one stands for the kernel of a call. Checks use it to
     /// see a wrong kernel being noticed. A shader must have a name of its own: compiled ones are kept by name.
     #[must_use]
     pub fn replaced(gpu: &Gpu, calls: &[Call], weights: &Weights, decl: impl Fn(&Call) -> &'static Decl) -> Self {
+        Self::with(gpu, calls, weights, |call, _| decl(call))
+    }
+
+    fn with(
+        gpu: &Gpu,
+        calls: &[Call],
+        weights: &Weights,
+        decl: impl Fn(&Call, Option<WeightFormat>) -> &'static Decl,
+    ) -> Self {
         let mut dispatches = Vec::with_capacity(calls.len());
         for call in calls {
             match call.matrix() {
                 None => {
                     let whole = Piece { first_row: 0, rows: 0 };
-                    dispatches.push(Dispatch::new(gpu, decl(call), call, weights, whole, None));
+                    dispatches.push(Dispatch::new(gpu, decl(call, None), call, weights, whole, None));
                 }
                 Some(matrix) => {
                     let stored = &weights.matrices[matrix.id as usize];
                     for (piece, buffer) in &stored.pieces {
                         let matrix = Some((buffer, stored.format));
-                        dispatches.push(Dispatch::new(gpu, decl(call), call, weights, *piece, matrix));
+                        let decl = decl(call, Some(stored.format));
+                        dispatches.push(Dispatch::new(gpu, decl, call, weights, *piece, matrix));
                     }
                 }
             }
