@@ -109,7 +109,7 @@ function machine(): { browser?: string; os: string; cpu: string } {
     const { userAgent = '', hardwareConcurrency = 0 } = globalThis.navigator ?? {};
     const browser = /(Edg|Firefox|Chrome|Version)\/[\d.]+/.exec(userAgent)?.[0];
     const os = /\(([^)]*)\)/.exec(userAgent)?.[1] ?? '';
-    return { ...(browser ? { browser: browser.replace('Version', 'Safari') } : {}), os, cpu: `${hardwareConcurrency} threads` };
+    return { ...(browser ? { browser: browser.replace('Version', 'Safari') } : {}), os, cpu: `CPU with ${hardwareConcurrency} threads` };
 }
 
 async function withLab<T>(options: LabOptions, work: (lab: Connection) => Promise<T>): Promise<T> {
