@@ -2,7 +2,6 @@
 
 use pollster::block_on;
 use taipan::Device;
-use taipan_kernels::Kernel;
 use taipan_tests::device;
 
 fn run_all(device: &Device, seed: u64) {
@@ -32,7 +31,7 @@ fn every_kernel_agrees_with_its_twin_at_base_tier() {
 fn words(device: &Device, kernel: &str) -> Vec<taipan_cases::Outputs> {
     let cases = taipan_cases::all(4).into_iter().filter(|case| case.kernel == kernel);
     let gpu = device.as_gpu().unwrap();
-    cases.map(|case| block_on(taipan_cases::on_gpu(&case, gpu, Kernel::decl)).unwrap()).collect()
+    cases.map(|case| block_on(taipan_cases::on_gpu(&case, gpu, None)).unwrap()).collect()
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Charts as SVG text, drawn by `plotters`. Text and axes are black there; here black becomes the page's text colour, so
 //! that a chart is readable on a dark page too. `plotters` escapes what it writes.
 
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (860, 360);
@@ -86,24 +87,7 @@ pub(crate) fn log_log(series: &[Series], x: &str, y: &str) -> String {
         let (low, high) = all().map(of).fold((f64::MAX, 0.0f64), |(l, h), v| (l.min(v), h.max(v)));
         (0.7 * low)..(1.4 * high)
     };
-    svg(SIZE.1, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .x_label_area_size(40)
-            .y_label_area_size(70)
-            .build_cartesian_2d(range(|p| p.0).log_scale(), range(|p| p.1).log_scale())?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(BLACK.mix(0.12))
-            .x_desc(x)
-            .y_desc(y)
-            .draw()?;
-        for (i, s) in series.iter().enumerate() {
-            draw_series(&mut chart, s, COLOURS[i % COLOURS.len()], good)?;
-        }
-        legend(&mut chart)
-    })
+    plot(series, good, (range(|p| p.0).log_scale(), range(|p| p.1).log_scale()), (x, y))
 }
 
 /// Lines over a linear axis that starts at 0 and an axis of depths.
@@ -114,12 +98,28 @@ pub(crate) fn lines(series: &[Series], x: &str, y: &str) -> String {
     if right <= 0.0 || top <= 0.0 {
         return String::new();
     }
+    plot(series, good, (0.0..1.05 * right, 0.0..1.15 * top), (x, y))
+}
+
+/// Series over two axes, with a legend.
+fn plot<X, Y>(
+    series: &[Series],
+    good: impl Fn(&&(f64, f64)) -> bool,
+    (across, up): (X, Y),
+    (x, y): (&str, &str),
+) -> String
+where
+    X: AsRangedCoord<Value = f64>,
+    Y: AsRangedCoord<Value = f64>,
+    X::CoordDescType: ValueFormatter<f64>,
+    Y::CoordDescType: ValueFormatter<f64>,
+{
     svg(SIZE.1, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(70)
-            .build_cartesian_2d(0.0..1.05 * right, 0.0..1.15 * top)?;
+            .build_cartesian_2d(across, up)?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
@@ -128,7 +128,7 @@ pub(crate) fn lines(series: &[Series], x: &str, y: &str) -> String {
             .y_desc(y)
             .draw()?;
         for (i, s) in series.iter().enumerate() {
-            draw_series(&mut chart, s, COLOURS[i % COLOURS.len()], good)?;
+            draw_series(&mut chart, s, COLOURS[i % COLOURS.len()], &good)?;
         }
         legend(&mut chart)
     })

@@ -7,14 +7,6 @@ struct Params { seed: u32, first: u32, rows: u32, cols: u32, scale: f32 }
 
 override HALF: bool = true;
 
-fn scramble(value: u32) -> u32 {
-  var h = value ^ (value >> 16u);
-  h *= 0x7feb352du;
-  h ^= h >> 15u;
-  h *= 0x846ca68bu;
-  return h ^ (h >> 16u);
-}
-
 fn value(row: u32, col: u32) -> f32 {
   if (col >= params.cols) { return 0.0; }
   let index = params.first + row * params.cols + col;
@@ -24,7 +16,7 @@ fn value(row: u32, col: u32) -> f32 {
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let stride = (params.cols + 7u) / 8u * 8u;
+  let stride = row_stride(params.cols);
   let per_word = select(1u, 2u, HALF);
   let words = stride / per_word;
   let i = id.y * groups.x * 256u + id.x;

@@ -353,7 +353,7 @@ impl Bench<'_> {
         KernelRecord {
             kernel: kernel.to_owned(),
             phase: phase.to_owned(),
-            shape: shape_of(call, self.gpu.tuning()),
+            shape: shape_of(call, &self.gpu.tuning()),
             tokens,
             calls,
             median_ns: s.median,

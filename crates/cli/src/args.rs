@@ -77,6 +77,9 @@ pub(crate) struct TargetArgs {
     /// Graphics interfaces to look for adapters in, separated by commas [default: all but gl]
     #[arg(long, global = true, value_enum, value_delimiter = ',', value_name = "LIST", help_heading = "Device")]
     pub(crate) backend: Vec<Backend>,
+    /// Table of what is faster on which GPU, over the built-in one; written by `taipan bench --tune` [default: none]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Device")]
+    pub(crate) tuning: Option<PathBuf>,
 }
 
 /// A graphics interface.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use taipan::{AttentionBound, Backends, GenerationDefaults, Quant, Sampling, Select, WeightDtype};
+use taipan::{AttentionBound, Backends, GenerationDefaults, Quant, Sampling, Select, TuningTable, WeightDtype};
 use taipan_hub::ModelId;
 
 use crate::args::{
@@ -54,6 +54,7 @@ pub(crate) enum Task {
 pub(crate) struct Target {
     pub(crate) choice: Choice,
     pub(crate) backends: Backends,
+    pub(crate) tuning: Option<TuningTable>,
 }
 
 /// A device, as asked for.
@@ -225,7 +226,8 @@ fn target(args: TargetArgs) -> Result<Target> {
             Err(_) => Select::Name(args.device),
         }),
     };
-    Ok(Target { choice, backends })
+    let tuning = args.tuning.map(|path| taipan::read_tuning(&path)).transpose()?;
+    Ok(Target { choice, backends, tuning })
 }
 
 fn id(name: &str) -> Result<ModelId> {

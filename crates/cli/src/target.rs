@@ -17,13 +17,20 @@ use crate::{embedded, interrupt, output};
 /// # Errors
 /// `NoGpu` if an adapter was demanded and cannot be had.
 pub(crate) async fn find_device(target: &Target) -> Result<(Device, Option<String>)> {
-    let select = match &target.choice {
-        Choice::Auto => return Ok(Device::auto(target.backends).await),
-        Choice::Cpu => return Ok((Device::cpu(), None)),
-        Choice::Gpu(select) => select.clone(),
+    let found = match &target.choice {
+        Choice::Auto => Device::auto(target.backends).await,
+        Choice::Cpu => (Device::cpu(), None),
+        Choice::Gpu(select) => {
+            let request = GpuRequest { backends: target.backends, select: select.clone(), ..GpuRequest::default() };
+            (Device::gpu(&request).await.map_err(Failure::NoGpu)?, None)
+        }
     };
-    let request = GpuRequest { backends: target.backends, select, ..GpuRequest::default() };
-    Ok((Device::gpu(&request).await.map_err(Failure::NoGpu)?, None))
+    if let Some(table) = &target.tuning
+        && !(found.0.is_cpu() || found.0.tune(table))
+    {
+        output::note(&format!("--tuning: the table has no entry for {}", found.0.description()));
+    }
+    Ok(found)
 }
 
 /// Opens the device to compute on. Where `auto` finds no real GPU, one line on stderr says so.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::channel::oneshot;
-use taipan_kernels::{Subgroups, Tuning};
+use taipan_kernels::{Subgroups, Tuning, TuningTable};
 use wgpu::{Adapter, Backends, Features, Instance, InstanceDescriptor, InstanceFlags, Limits};
 
 use crate::report::Shortfall;
@@ -56,6 +56,7 @@ pub struct Gpu {
     limits: Limits,
     features: Features,
     cooperative: AtomicBool,
+    tuning: Mutex<Tuning>,
     trouble: Arc<Mutex<Trouble>>,
     pub(crate) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pub(crate) dummy: wgpu::Buffer,
@@ -235,6 +236,7 @@ impl Gpu {
         });
         let (pipelines, counters) = (Mutex::default(), Arc::default());
         let cooperative = features.contains(COOPERATIVE).into();
+        let tuning = TuningTable::builtin().over(Tuning::default(), &report.key()).unwrap_or_default().into();
         let subgroups = None;
         let mut gpu = Self {
             device,
@@ -243,6 +245,7 @@ impl Gpu {
             limits,
             features,
             cooperative,
+            tuning,
             trouble,
             pipelines,
             dummy,
@@ -267,8 +270,16 @@ impl Gpu {
 
     /// What kernels do differently on it.
     #[must_use]
-    pub fn tuning(&self) -> &Tuning {
-        if self.report.software { &Tuning::SOFTWARE } else { &Tuning::HARDWARE }
+    pub fn tuning(&self) -> Tuning {
+        *self.tuning.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what a table says about this device, for whatever is prepared from now on. Whether it says anything.
+    pub fn tune(&self, table: &TuningTable) -> bool {
+        let mut tuning = self.tuning.lock().unwrap_or_else(PoisonError::into_inner);
+        let tuned = table.over(*tuning, &self.report.key());
+        *tuning = tuned.unwrap_or(*tuning);
+        tuned.is_some()
     }
 
     /// The fewest lanes of a subgroup, where kernels use them.

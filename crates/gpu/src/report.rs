@@ -1,6 +1,7 @@
 //! What an adapter is and can do, in a form for people and machines.
 
 use serde::Serialize;
+use taipan_kernels::DeviceKey;
 use wgpu::{AdapterInfo, DeviceType, Features, Limits};
 
 /// Description of one adapter.
@@ -110,6 +111,18 @@ impl AdapterReport {
                 subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
             },
             auto: false,
+        }
+    }
+
+    /// What a table of tunings goes by.
+    #[must_use]
+    pub fn key(&self) -> DeviceKey {
+        DeviceKey {
+            software: Some(self.software),
+            kind: Some(self.kind.clone()),
+            vendor: Some(format!("{:#06x}", self.vendor)),
+            device: Some(format!("{:#06x}", self.device)),
+            backend: Some(self.backend.clone()),
         }
     }
 

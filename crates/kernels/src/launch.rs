@@ -2,6 +2,7 @@
 
 use taipan_shaders::{Shared, Subgroups, WeightFormat, assemble};
 
+use crate::Tuning;
 use crate::ids::{BufferId, Matrix, Vector, row_stride};
 
 /// Role of one binding.
@@ -175,26 +176,6 @@ pub struct Piece {
     pub first_row: u32,
     /// Rows of the piece.
     pub rows: u32,
-}
-
-/// What is faster on one kind of device than on another. None of it changes what a kernel computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tuning {
-    /// Rows of a matrix from which on a slot of `matvec` takes eight of them instead of two.
-    pub matvec_eight_from: u32,
-}
-
-impl Tuning {
-    /// A CPU that stands in for a GPU: what counts are loads, and x is loaded for fewer slots.
-    pub const SOFTWARE: Self = Self { matvec_eight_from: 1 };
-    /// A GPU: what counts is how many workgroups there are.
-    pub const HARDWARE: Self = Self { matvec_eight_from: u32::MAX };
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self::SOFTWARE
-    }
 }
 
 /// Everything that one dispatch needs but the memory.

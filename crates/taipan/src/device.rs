@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use taipan_gpu::{AdapterReport, Backends, Gpu, GpuError, GpuRequest};
+use taipan_kernels::TuningTable;
 
 use crate::error::{Error, Result};
 
@@ -70,6 +71,12 @@ impl Device {
         self.as_gpu().map(|gpu| gpu.report())
     }
 
+    /// Takes over what a table of tunings says about this device, for models opened from now on: what is faster on it, never
+    /// what comes out. Whether the table says anything about it; the CPU has nothing to tune.
+    pub fn tune(&self, table: &TuningTable) -> bool {
+        self.as_gpu().is_some_and(|gpu| gpu.tune(table))
+    }
+
     /// The GPU layer of a GPU device.
     #[must_use]
     pub fn as_gpu(&self) -> Option<&Arc<Gpu>> {
@@ -78,6 +85,16 @@ impl Device {
             Kind::Gpu(gpu) => Some(gpu),
         }
     }
+}
+
+/// Reads a table of tunings, for [`Device::tune`].
+///
+/// # Errors
+/// `Io`; `Tuning` where it says something that is unknown or not allowed.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn read_tuning(path: &std::path::Path) -> Result<TuningTable> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+    TuningTable::from_json(&bytes).map_err(|problem| Error::Tuning { file: path.display().to_string(), problem })
 }
 
 /// Why `auto` takes what it takes, unless that is the best GPU.

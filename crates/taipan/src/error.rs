@@ -4,12 +4,16 @@
 //! programs, `Display` is one line for a person, and [`Error::hint`] says what to do next where there is something to do.
 //! Names that come out of a file are shown escaped and shortened, because a hostile file chooses them.
 
+mod saved;
 mod show;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use taipan_kernels::TuningError;
+
 use crate::weights::WeightsProblem;
+pub use saved::SavedStateProblem;
 pub(crate) use show::Name;
 use show::{Allocating, AndMore, File, List, Tokenizing};
 
@@ -260,68 +264,19 @@ pub enum Error {
         /// What was asked for.
         what: String,
     },
+    /// A table of tunings says something that is unknown or not allowed.
+    #[error("{}: {}", File(file), Name(problem.to_string()))]
+    Tuning {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: TuningError,
+    },
     /// Bytes given to `restore` are not a usable saved state.
     #[error("saved state: {problem}")]
     SavedState {
         /// What is wrong with them.
         problem: SavedStateProblem,
-    },
-}
-
-/// Why a saved state was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SavedStateProblem {
-    /// The first bytes are not those of a saved state.
-    #[error("these bytes are not a saved session state")]
-    NotAState,
-    /// Written by another version of the format.
-    #[error("format version {found}, this build reads version {expected}")]
-    Version {
-        /// The version in the bytes.
-        found: u32,
-        /// The version this build reads.
-        expected: u32,
-    },
-    /// Written by a session of another model.
-    #[error("made by model {}, the open model is {expected}", Name(found))]
-    Fingerprint {
-        /// Fingerprint in the bytes.
-        found: String,
-        /// Fingerprint of the open model.
-        expected: String,
-    },
-    /// A field has a size or value that does not fit the model.
-    #[error("field `{}` is {}, expected {expected}", Name(field), Name(found))]
-    Shape {
-        /// The field.
-        field: String,
-        /// What the open model asks for.
-        expected: String,
-        /// What the bytes say.
-        found: String,
-    },
-    /// The bytes were changed after they were written.
-    #[error("checksum is {found:016x}, expected {expected:016x}: the bytes are damaged")]
-    Checksum {
-        /// The checksum stored in the bytes.
-        expected: u64,
-        /// The checksum of the bytes as they are.
-        found: u64,
-    },
-    /// The bytes end early.
-    #[error("ends after {found} bytes, expected {expected}")]
-    Truncated {
-        /// The length that the header promises.
-        expected: u64,
-        /// The length there is.
-        found: u64,
-    },
-    /// There are bytes after the end.
-    #[error("{extra} bytes follow the end")]
-    TrailingBytes {
-        /// How many.
-        extra: u64,
     },
 }
 
@@ -355,6 +310,7 @@ impl Error {
             Error::Gpu { .. } => "gpu",
             Error::ShaderCompile { .. } => "shader-compile",
             Error::Unsupported { .. } => "unsupported",
+            Error::Tuning { .. } => "tuning-invalid",
             Error::SavedState { .. } => "saved-state",
         }
     }
@@ -406,7 +362,8 @@ impl Error {
             }
             Error::ShaderCompile { .. } => "update the graphics driver or the browser, or use the CPU device",
             Error::Unsupported { .. } => return None,
-            Error::SavedState { problem } => return saved_state_hint(problem),
+            Error::Tuning { .. } => "`taipan bench --tune` measures such a table",
+            Error::SavedState { problem } => return Some(problem.hint().to_owned()),
         };
         Some(text.to_owned())
     }
@@ -474,15 +431,6 @@ fn io_hint(action: &str, source: &io::Error) -> Option<String> {
         io::ErrorKind::PermissionDenied => "check the permissions of the file and its folder",
         io::ErrorKind::StorageFull => "free some space or write to another disk; nothing was left behind",
         _ => return None,
-    };
-    Some(text.to_owned())
-}
-
-fn saved_state_hint(problem: &SavedStateProblem) -> Option<String> {
-    let text = match problem {
-        SavedStateProblem::Fingerprint { .. } => "restore it with the model that made it",
-        SavedStateProblem::Version { .. } => "make the state again with this version",
-        _ => "the bytes are not what `save` returned; make the state again",
     };
     Some(text.to_owned())
 }

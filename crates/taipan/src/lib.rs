@@ -69,6 +69,8 @@ pub use config::{
     SalConfig, Scales,
 };
 pub use device::Device;
+#[cfg(not(target_arch = "wasm32"))]
+pub use device::read_tuning;
 pub use error::{Error, Result, SavedStateProblem};
 pub use footprint::Footprint;
 pub use generation::GenerationDefaults;
@@ -82,6 +84,7 @@ pub use session::{
     AttentionBound, Bytes, Finish, GateTrace, GenerateOptions, Rows, SalStats, Session, SessionOptions, Stats, Token,
 };
 pub use taipan_gpu::{AdapterReport, Backends, GpuRequest, Select, list_adapters};
+pub use taipan_kernels::{TuningError, TuningTable};
 pub use taipan_reference::{Routing, Sampling};
 pub use tokenizer::{TextDecoder, Tokenizer};
 pub use weights::{

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use taipan::{Backends, WeightDtype};
+use taipan::{Backends, TuningTable, WeightDtype};
 
 use super::{Error, Result};
 use crate::draw::Storage;
@@ -17,6 +17,15 @@ pub struct TargetArgs {
     /// Devices in turn, separated by commas: auto, cpu, gpu, or an adapter by its index or part of its name
     #[arg(long, default_value = "auto", value_name = "LIST")]
     pub device: String,
+    /// Table of what is faster on which GPU, over the built-in one; written by --tune [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub tuning: Option<PathBuf>,
+}
+
+impl TargetArgs {
+    pub(super) fn table(&self) -> Result<Option<TuningTable>> {
+        Ok(self.tuning.as_deref().map(taipan::read_tuning).transpose()?)
+    }
 }
 
 /// Measure speed: rows of prefill and decoding, or kernels one by one
@@ -161,6 +170,7 @@ pub struct Line {
 pub(super) struct Options {
     pub(super) device: String,
     pub(super) backends: Backends,
+    pub(super) tuning: Option<TuningTable>,
     pub(super) model: Option<PathBuf>,
     pub(super) random: String,
     pub(super) seed: u64,
@@ -168,7 +178,7 @@ pub(super) struct Options {
 }
 
 impl BenchArgs {
-    pub(super) fn options(&self, device: &str, backends: Backends) -> Options {
+    pub(super) fn options(&self, device: &str, backends: Backends, tuning: Option<TuningTable>) -> Options {
         let dtype = match self.dtype {
             Dtype::Auto => WeightDtype::Auto,
             Dtype::F32 => WeightDtype::F32,
@@ -180,6 +190,7 @@ impl BenchArgs {
         Options {
             device: device.to_owned(),
             backends,
+            tuning,
             model: self.model.clone(),
             random: self.random.clone().unwrap_or_else(|| "mamba2-4.8m".to_owned()),
             seed: self.seed,
@@ -201,13 +212,16 @@ impl BenchArgs {
         if has(&row) || line.args.vs.is_some() || line.args.command.is_some() {
             return Err(Error::usage(
                 "--vs changes rows",
-                "allowed in --vs: --device, -m, --random, --seed, --dtype, --segment, --chunk",
+                "allowed in --vs: --device, --tuning, -m, --random, --seed, --dtype, --segment, --chunk",
             ));
         }
-        let second = line.args.options(&line.target.device, first.backends);
+        let second = line.args.options(&line.target.device, first.backends, line.target.table()?);
         let mut options = first.clone();
         if has(&["--device"]) {
             options.device = second.device;
+        }
+        if has(&["--tuning"]) {
+            options.tuning = second.tuning;
         }
         if has(&["-m", "--model", "--random"]) {
             (options.model, options.random) = (second.model, second.random);
@@ -309,7 +323,7 @@ mod tests {
     #[test]
     fn a_second_option_set_changes_what_it_names_and_nothing_else() {
         let line = line("--random mamba2-130m --seed 7 --device gpu --chunk 32");
-        let first = line.args.options(&line.target.device, Backends::all());
+        let first = line.args.options(&line.target.device, Backends::all(), None);
         let second = line.args.versus(&first, "--device cpu --dtype f32").expect("options");
         assert_eq!((second.device.as_str(), second.storage.dtype), ("cpu", WeightDtype::F32));
         assert_eq!((second.random.as_str(), second.seed, second.storage.chunk), ("mamba2-130m", 7, Some(32)));

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
-use taipan::{Backends, Config, Device, GpuRequest, LoadOptions, Model, Select, SessionOptions};
+use taipan::{Backends, Config, Device, GpuRequest, LoadOptions, Model, Select, SessionOptions, TuningTable};
 
 use super::args::{BenchArgs, Format, Options, Sub};
 use super::{Error, Result, host};
@@ -20,11 +20,11 @@ use crate::work::element_bytes;
 use crate::workload::{Test, repeat};
 use crate::{compare, kernels, output, probes, report, subject};
 
-/// Runs what the arguments say. `device` is a list as `--device` takes it.
+/// Runs what the arguments say. `device` is a list as `--device` takes it, `tuning` goes over the built-in table.
 ///
 /// # Errors
 /// Bad arguments, device errors, files, kernels that do not match.
-pub async fn run(args: &BenchArgs, device: &str, backends: Backends) -> Result<()> {
+pub async fn run(args: &BenchArgs, device: &str, backends: Backends, tuning: Option<&TuningTable>) -> Result<()> {
     match &args.command {
         Some(Sub::Compare { files }) => return print(&compare::table(&output::read_all(files)?)),
         Some(Sub::Report { files, output: path }) => return write_report(&output::read_all(files)?, path.as_deref()),
@@ -36,7 +36,7 @@ pub async fn run(args: &BenchArgs, device: &str, backends: Backends) -> Result<(
     let notes = Notes::new(args.progress);
     let mut entries = Vec::new();
     for name in device.split(',') {
-        let options = args.options(name.trim(), backends);
+        let options = args.options(name.trim(), backends, tuning.cloned());
         if args.kernels {
             entries.extend(kernel_entries(&options, args, &notes).await?);
         } else {
@@ -109,6 +109,17 @@ impl Drop for Notes {
 }
 
 async fn open(options: &Options) -> Result<Device> {
+    let device = find(options).await?;
+    if let Some(table) = &options.tuning
+        && !(device.is_cpu() || device.tune(table))
+    {
+        let what = format!("--tuning: the table has no entry for {}", device.description());
+        return Err(Error::usage(what, "what is measured would not be what was asked for"));
+    }
+    Ok(device)
+}
+
+async fn find(options: &Options) -> Result<Device> {
     let select = match options.device.to_ascii_lowercase().as_str() {
         "auto" => return Ok(Device::auto(options.backends).await.0),
         "cpu" => return Ok(Device::cpu()),
@@ -322,6 +333,6 @@ impl super::Line {
     /// # Errors
     /// As [`run`].
     pub async fn run(&self) -> Result<()> {
-        run(&self.args, &self.target.device, Backends::all()).await
+        run(&self.args, &self.target.device, Backends::all(), self.target.table()?.as_ref()).await
     }
 }

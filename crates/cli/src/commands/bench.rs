@@ -12,7 +12,7 @@ pub(super) async fn run(target: &Target, mut args: BenchArgs, devices: &str, yes
     if let Some(model) = &mut args.model {
         *model = fetch::folder(model, &Use::anyhow(&Device::cpu(), yes))?;
     }
-    native::run(&args, devices, target.backends).await.map_err(failure)
+    native::run(&args, devices, target.backends, target.tuning.as_ref()).await.map_err(failure)
 }
 
 fn failure(error: Error) -> Failure {

@@ -54,6 +54,35 @@ fn features_that_nothing_uses_are_not_in_the_table() {
 }
 
 #[test]
+fn a_table_of_tunings_is_read_and_what_it_may_not_say_is_refused() {
+    let folder = Folder::new();
+    let path = folder.path().join("tuning.json");
+    let with = |tuning: &str, args: &[&str]| {
+        std::fs::write(&path, format!("{{\"entries\": [{tuning}]}}")).expect("a file");
+        taipan(args.iter().copied().chain(["--tuning", path.to_str().expect("UTF-8")]))
+    };
+    for (entry, said) in [
+        (r#"{"device": {}, "tuning": {"colour": 1}}"#, "tuning.json: there is no tunable `colour`; there are: matvec"),
+        (
+            r#"{"device": {}, "tuning": {"matvec_eight_from": 3}}"#,
+            "tuning.json: `matvec_eight_from` is 3; allowed: 1, ",
+        ),
+        (r#"{"device": {"name": "x"}, "tuning": {}}"#, "unknown field `name`"),
+    ] {
+        for args in [&["generate", "a", "--device", "cpu"][..], &["bench", "--kernels"]] {
+            with(entry, args).fails(1, &[said, "hint: `taipan bench --tune`"]);
+        }
+    }
+    let generate = ["generate", "Once", "-n", "3", "--temp", "0", "--device", "gpu"];
+    let tuned = with(r#"{"device": {}, "tuning": {"matvec_eight_from": 1}}"#, &generate).ok();
+    let other = with(r#"{"device": {"vendor": "0xabc"}, "tuning": {}}"#, &generate).ok();
+    assert_eq!(tuned.stdout, other.stdout);
+    let note = "--tuning: the table has no entry for ";
+    assert!(other.stderr.contains(note) && !tuned.stderr.contains(note), "{tuned:#?} {other:#?}");
+    taipan(["devices", "--tuning", "nowhere.json"]).fails(1, &["cannot read nowhere.json"]);
+}
+
+#[test]
 fn gl_is_looked_at_only_when_asked_for() {
     let json = taipan(["devices", "--json"]).ok().json();
     let adapters = json["adapters"].as_array().expect("a list");

@@ -4,7 +4,7 @@
 mod matrix;
 
 use taipan_gpu::{Bound, Buffer, CommandEncoder, ComputePass, ComputePassDescriptor, Gpu, Prepared};
-use taipan_kernels::{BufferId, Call, Decl, Grid, Kernel, Piece, WeightFormat, row_stride};
+use taipan_kernels::{BufferId, Call, Decl, Grid, Kernel, Launch, Piece, Tuning, WeightFormat, row_stride};
 
 use super::cpu::VectorData;
 use crate::description::Buffers;
@@ -111,39 +111,45 @@ impl Program {
     /// Prepares every dispatch of a list of calls: one per call, or one per piece of a split matrix.
     #[must_use]
     pub fn new(gpu: &Gpu, calls: &[Call], weights: &Weights) -> Self {
+        Self::tuned(gpu, calls, weights, &gpu.tuning())
+    }
+
+    /// As [`Program::new`], tuned otherwise than the device is.
+    #[must_use]
+    pub fn tuned(gpu: &Gpu, calls: &[Call], weights: &Weights, tuning: &Tuning) -> Self {
         let best = |call: &Call, format: Option<WeightFormat>| {
             let cooperative = format.filter(|_| gpu.cooperative()).and_then(|format| call.cooperative(format));
             cooperative.unwrap_or(call.decl())
         };
-        Self::with(gpu, calls, weights, best)
+        Self::prepare(gpu, calls, weights, tuning, best)
     }
 
     /// As [`Program::new`], with other shaders: `decl` says which one stands for the kernel of a call. Checks use it to
     /// see a wrong kernel being noticed. A shader must have a name of its own: compiled ones are kept by name.
     #[must_use]
     pub fn replaced(gpu: &Gpu, calls: &[Call], weights: &Weights, decl: impl Fn(&Call) -> &'static Decl) -> Self {
-        Self::with(gpu, calls, weights, |call, _| decl(call))
+        Self::prepare(gpu, calls, weights, &gpu.tuning(), |call, _| decl(call))
     }
 
-    fn with(
+    fn prepare(
         gpu: &Gpu,
         calls: &[Call],
         weights: &Weights,
+        tuning: &Tuning,
         decl: impl Fn(&Call, Option<WeightFormat>) -> &'static Decl,
     ) -> Self {
         let mut dispatches = Vec::with_capacity(calls.len());
         for call in calls {
             match call.matrix() {
                 None => {
-                    let whole = Piece { first_row: 0, rows: 0 };
-                    dispatches.push(Dispatch::new(gpu, decl(call, None), call, weights, whole, None));
+                    let launch = call.launch_tuned(Piece { first_row: 0, rows: 0 }, tuning);
+                    dispatches.push(Dispatch::new(gpu, decl(call, None), launch, weights, None));
                 }
                 Some(matrix) => {
                     let stored = &weights.matrices[matrix.id as usize];
                     for (piece, buffer) in &stored.pieces {
-                        let matrix = Some((buffer, stored.format));
-                        let decl = decl(call, Some(stored.format));
-                        dispatches.push(Dispatch::new(gpu, decl, call, weights, *piece, matrix));
+                        let (launch, matrix) = (call.launch_tuned(*piece, tuning), Some((buffer, stored.format)));
+                        dispatches.push(Dispatch::new(gpu, decl(call, Some(stored.format)), launch, weights, matrix));
                     }
                 }
             }
@@ -200,12 +206,10 @@ impl Dispatch {
     fn new(
         gpu: &Gpu,
         decl: &'static Decl,
-        call: &Call,
+        launch: Launch,
         weights: &Weights,
-        piece: Piece,
         matrix: Option<(&Buffer, WeightFormat)>,
     ) -> Self {
-        let launch = call.launch_tuned(piece, gpu.tuning());
         let vectors: Vec<_> = launch.vectors.iter().map(|v| v.map(|v| &weights.vectors[v.id as usize])).collect();
         let prepared = gpu.prepare(decl, &launch, matrix, &vectors);
         Self { prepared, buffers: launch.buffers }

@@ -10,7 +10,7 @@ const COMPOSED: [(&str, &[&str]); 2] = [
 
 /// Files beside the kernels that are not kernels.
 const HELPERS: [(&str, &[&str]); 2] = [
-    ("crates/kernels/src/", &["attention", "call", "ids", "launch", "lib", "ssm"]),
+    ("crates/kernels/src/", &["attention", "call", "ids", "launch", "lib", "ssm", "tuning"]),
     ("crates/cases/src/", &["attention", "builder", "lib", "run", "ssd", "tolerance"]),
 ];
 
