@@ -102,7 +102,10 @@ async function consume(session: Session, text: string, signal: AbortSignal, made
 
 /** Numbers and charts, after a text. */
 async function finish(model: Model, session: Session, made: Made, hard: number | undefined): Promise<void> {
-    const stats = await session.stats().catch(() => undefined);
+    // Of a copy: counting sends the last token through the layers, whose gates the next run is to show.
+    const copy = await session.fork().catch(() => undefined);
+    const stats = await copy?.stats().catch(() => undefined);
+    await copy?.dispose();
     if (!stats) return;
     report = rows(model, stats, made);
     define(find('stats'), report);
