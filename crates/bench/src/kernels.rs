@@ -87,53 +87,92 @@ fn short(config: &Config) -> Config {
     short
 }
 
+/// A dispatch to be measured, and how often the whole model has it.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    call: &'a Call,
+    phase: &'static str,
+    tokens: usize,
+    calls: usize,
+}
+
+/// What a dispatch left in its buffers, and nanoseconds.
+#[derive(Clone)]
+struct Found {
+    words: Vec<(BufferId, Vec<u32>)>,
+    samples: Vec<f64>,
+}
+
 /// Times every kernel of decode and of prefill.
 ///
 /// # Errors
 /// Device errors; a model that does not fit.
-pub async fn run(gpu: &Gpu, setup: &Setup, mut say: impl FnMut(String)) -> Result<Vec<KernelRecord>> {
+pub async fn run(gpu: &Gpu, setup: &Setup, say: impl FnMut(String)) -> Result<Vec<KernelRecord>> {
+    Ok(walk(gpu, setup, &[gpu.tuning()], |_| true, say).await?.into_iter().flatten().collect())
+}
+
+/// Times some kernels, each under every one of `tunings`: a list of records a dispatch, one for each tuning.
+///
+/// # Errors
+/// As [`run`].
+pub async fn walk(
+    gpu: &Gpu,
+    setup: &Setup,
+    tunings: &[Tuning],
+    wanted: impl Fn(&Call) -> bool,
+    mut say: impl FnMut(String),
+) -> Result<Vec<Vec<KernelRecord>>> {
     let shape = Shape { segment: setup.tokens, chunk: 64.min(setup.tokens), logit_rows: 1 };
     let full = Programs::new(&Description::new(&setup.config, shape));
-    let d = Description::new(&short(&setup.config), shape);
-    let mut drawn = Drawn::new(&setup.model, short(&setup.config), setup.seed);
-    let storage = draw::Storage { segment: Some(setup.tokens), ..draw::Storage::default() };
-    draw::calibrate(&mut drawn, &taipan::Device::cpu(), storage, 64).await?;
-    let mut bench = Bench {
-        gpu,
-        setup,
-        weights: draw::gpu_weights(gpu, &drawn, &d, setup.format)?,
-        cpu_weights: drawn.cpu_weights(&d, setup.format),
-        memory: cpu::Memory::new(&d.state, &d.scratch_buffers),
-        state: gpu::Memory::new(gpu, &d.state),
-        scratch: gpu::Memory::new(gpu, &d.scratch_buffers),
-        roundtrip: roundtrip_ns(gpu).await?,
-        timer: gpu.timer(),
-        d,
-        drawn,
-    };
+    let mut bench = Bench::new(gpu, setup, shape).await?;
     let programs = Programs::new(&bench.d);
     let with_sample = |p: &Programs| p.decode.iter().chain(&p.sample).copied().collect::<Vec<Call>>();
     let mut records = Vec::new();
-    for (phase, calls, all, tokens) in [
+    for (phase, mut calls, all, tokens) in [
         ("prefill", programs.prefill.clone(), full.prefill.clone(), setup.tokens),
         ("decode", with_sample(&programs), with_sample(&full), 1),
     ] {
         let mut counts: HashMap<String, usize> = HashMap::new();
         all.iter().for_each(|call| *counts.entry(signature(call)).or_default() += 1);
+        // Behind the last one that is wanted there is nothing to compute.
+        calls.truncate(calls.iter().rposition(&wanted).map_or(0, |last| last + 1));
         bench.begin(tokens);
         let mut seen = std::collections::HashSet::new();
         for call in &calls {
             let name = signature(call);
             bench.select(call, tokens);
-            if seen.insert(name.clone()) {
+            if wanted(call) && seen.insert(name.clone()) {
                 say(format!("{phase} {}", call.decl().name));
-                records.push(bench.measure(call, phase, tokens, counts[&name]).await?);
+                let case = Case { call, phase, tokens, calls: counts[&name] };
+                records.push(bench.measure(&case, tunings).await?);
             } else {
                 cpu::run(&[*call], &bench.cpu_weights, &mut bench.memory, tokens);
             }
         }
     }
     Ok(records)
+}
+
+impl<'a> Bench<'a> {
+    async fn new(gpu: &'a Gpu, setup: &'a Setup, shape: Shape) -> Result<Self> {
+        let d = Description::new(&short(&setup.config), shape);
+        let mut drawn = Drawn::new(&setup.model, short(&setup.config), setup.seed);
+        let storage = draw::Storage { segment: Some(setup.tokens), ..draw::Storage::default() };
+        draw::calibrate(&mut drawn, &taipan::Device::cpu(), storage, 64).await?;
+        Ok(Self {
+            gpu,
+            setup,
+            weights: draw::gpu_weights(gpu, &drawn, &d, setup.format)?,
+            cpu_weights: drawn.cpu_weights(&d, setup.format),
+            memory: cpu::Memory::new(&d.state, &d.scratch_buffers),
+            state: gpu::Memory::new(gpu, &d.state),
+            scratch: gpu::Memory::new(gpu, &d.scratch_buffers),
+            roundtrip: roundtrip_ns(gpu).await?,
+            timer: gpu.timer(),
+            d,
+            drawn,
+        })
+    }
 }
 
 impl Bench<'_> {
@@ -202,25 +241,46 @@ impl Bench<'_> {
         self.gpu.flush();
     }
 
-    async fn measure(&mut self, call: &Call, phase: &str, tokens: usize, calls: usize) -> Result<KernelRecord> {
-        self.upload(call);
-        let program = gpu::Program::new(self.gpu, &[*call], &self.weights);
+    async fn measure(&mut self, case: &Case<'_>, tunings: &[Tuning]) -> Result<Vec<KernelRecord>> {
+        // Where two tunings make the same dispatch it is measured once.
+        let piece = Piece { first_row: 0, rows: case.call.matrix().map_or(0, |m| m.rows) };
+        let launches: Vec<String> = tunings.iter().map(|t| format!("{:?}", case.call.launch_tuned(piece, t))).collect();
+        let mut found: Vec<Found> = Vec::new();
+        for (i, tuning) in tunings.iter().enumerate() {
+            let same = launches[..i].iter().position(|launch| *launch == launches[i]);
+            found.push(match same {
+                Some(same) => found[same].clone(),
+                None => {
+                    let words = self.outputs(case, tuning).await?;
+                    // Timed on what it was compared on; the CPU has not run yet.
+                    self.upload(case.call);
+                    Found { words, samples: self.time(case, tuning).await? }
+                }
+            });
+        }
+        cpu::run(&[*case.call], &self.cpu_weights, &mut self.memory, case.tokens);
+        let record = |(found, tuning): (&Found, &Tuning)| {
+            let worst = found.words.iter().map(|(id, words)| self.difference(*id, words)).fold(0.0, f64::max);
+            self.record(case, shape_of(case.call, tuning), &found.samples, worst)
+        };
+        Ok(found.iter().zip(tunings).map(record).collect())
+    }
+
+    /// What a call leaves in its buffers.
+    async fn outputs(&self, case: &Case<'_>, tuning: &Tuning) -> Result<Vec<(BufferId, Vec<u32>)>> {
+        self.upload(case.call);
+        let program = gpu::Program::tuned(self.gpu, &[*case.call], &self.weights, tuning);
         let bound = program.bind(self.gpu, &self.state, &self.scratch);
         self.gpu.check()?;
         let mut encoder = self.gpu.encoder();
-        program.encode(&bound, &mut encoder, tokens);
+        program.encode(&bound, &mut encoder, case.tokens);
         self.gpu.submit(encoder);
         let mut found = Vec::new();
-        for id in self.buffers(call) {
+        for id in self.buffers(case.call) {
             let desc = self.desc(id);
             found.push((id, self.gpu.read_dense(gpu::buffer(id, &self.state, &self.scratch), desc).await?));
         }
-        // Timed on what it was compared on; the CPU has not run yet.
-        self.upload(call);
-        let samples = self.time(call, tokens).await?;
-        cpu::run(&[*call], &self.cpu_weights, &mut self.memory, tokens);
-        let worst = found.iter().map(|(id, words)| self.difference(*id, words)).fold(0.0, f64::max);
-        Ok(self.record(call, phase, tokens, calls, &samples, worst))
+        Ok(found)
     }
 
     /// Largest difference between a GPU's buffer and the CPU's.
@@ -249,9 +309,9 @@ impl Bench<'_> {
     }
 
     /// Nanoseconds of one call, several samples.
-    async fn time(&self, call: &Call, tokens: usize) -> Result<Vec<f64>> {
-        let copies = self.copies(call)?;
-        let run = |times: usize| self.run_copies(&copies, tokens, times);
+    async fn time(&self, case: &Case<'_>, tuning: &Tuning) -> Result<Vec<f64>> {
+        let copies = self.copies(case.call, tuning)?;
+        let run = |times: usize| self.run_copies(&copies, case.tokens, times);
         let once = run(1).await?.min(run(1).await?).max(1.0);
         let times = (SAMPLE_NS / once).clamp(1.0, 256.0) as usize;
         // The CPU was at work before: until its clocks are up, a GPU takes up to three times as long.
@@ -297,7 +357,7 @@ impl Bench<'_> {
     }
 
     /// The call on enough copies of its weights and state that a cache does not hold them all.
-    fn copies(&self, call: &Call) -> Result<Vec<(gpu::Program, gpu::BoundProgram)>> {
+    fn copies(&self, call: &Call, tuning: &Tuning) -> Result<Vec<(gpu::Program, gpu::BoundProgram)>> {
         let touched: Vec<BufferId> =
             self.buffers(call).into_iter().filter(|id| matches!(id, BufferId::State(_))).collect();
         let state_bytes: u64 = touched.iter().map(|id| self.desc(*id).gpu_bytes()).sum();
@@ -324,7 +384,7 @@ impl Bench<'_> {
                     buffers[at as usize] = copy;
                 }
             }
-            let program = gpu::Program::new(self.gpu, &[*call], &weights);
+            let program = gpu::Program::tuned(self.gpu, &[*call], &weights, tuning);
             let bound = program.bind(self.gpu, &gpu::Memory::from_buffers(buffers), &self.scratch);
             out.push((program, bound));
         }
@@ -332,16 +392,8 @@ impl Bench<'_> {
         Ok(out)
     }
 
-    fn record(
-        &self,
-        call: &Call,
-        phase: &str,
-        tokens: usize,
-        calls: usize,
-        samples: &[f64],
-        worst: f64,
-    ) -> KernelRecord {
-        let setup = self.setup;
+    fn record(&self, case: &Case<'_>, shape: String, samples: &[f64], worst: f64) -> KernelRecord {
+        let (Case { call, phase, tokens, calls }, setup) = (*case, self.setup);
         let s = Summary::of(samples);
         let selected = self.selected(call, tokens);
         let w = work(call, &Conditions { tokens, first: BEFORE, selected, element: element_bytes(setup.format) });
@@ -353,7 +405,7 @@ impl Bench<'_> {
         KernelRecord {
             kernel: kernel.to_owned(),
             phase: phase.to_owned(),
-            shape: shape_of(call, &self.gpu.tuning()),
+            shape,
             tokens,
             calls,
             median_ns: s.median,

@@ -2,7 +2,7 @@
 //!
 //! [`presets`] and [`random`] say which models there are; [`draw`] puts one on a device. [`workload`] is one repetition of
 //! a row, [`measure`] repeats it, [`stats`] sums it up, [`probes`] measures what the device could do at best, [`work`]
-//! counts what a token needs, [`quality`] compares with the CPU. [`record`] is what all of it becomes, [`output`],
+//! counts what a token needs, [`tune`] finds which kernels are faster how, [`quality`] compares with the CPU. [`record`] is what all of it becomes, [`output`],
 //! [`compare`] and [`report`] what people see of it. Files, processes and the command line are in `native`, which a browser
 //! does not have.
 
@@ -26,5 +26,6 @@ pub mod report;
 mod shader;
 pub mod stats;
 pub mod subject;
+pub mod tune;
 pub mod work;
 pub mod workload;

@@ -8,11 +8,11 @@ use taipan_bench::draw::{self, Storage};
 use taipan_bench::kernels::{self, Setup};
 use taipan_bench::measure::{Plan, row};
 use taipan_bench::random::Drawn;
-use taipan_bench::record::{Adapter, Probes, Runtime};
+use taipan_bench::record::{Adapter, KernelRecord, Probes, Runtime};
 use taipan_bench::work::element_bytes;
 use taipan_bench::workload::Test;
-use taipan_bench::{probes, quality};
-use taipan_kernels::{WeightFormat, row_stride};
+use taipan_bench::{probes, quality, tune};
+use taipan_kernels::{Call, Kernel, NEVER, TUNABLES, Tuning, TuningTable, WeightFormat, row_stride};
 
 const TINY: &str = r#"{
     "model_type": "taipan", "vocab_size": 300, "hidden_size": 36,
@@ -128,11 +128,8 @@ fn repetitions_of_two_models_come_in_pairs() {
     }
 }
 
-#[test]
-fn every_kernel_of_a_model_matches_the_cpu_where_it_is_timed() {
-    let device = gpu();
-    let gpu = device.as_gpu().expect("a GPU");
-    let setup = Setup {
+fn setup() -> Setup {
+    Setup {
         config: tiny().config,
         model: "tiny".to_owned(),
         seed: 5,
@@ -142,8 +139,50 @@ fn every_kernel_of_a_model_matches_the_cpu_where_it_is_timed() {
         adapter: Adapter::default(),
         runtime: Runtime::default(),
         probes: Probes { copy_gbps: 1.0, fma_gflops: 1.0, ..Probes::default() },
+    }
+}
+
+/// Every value of every tunable computes the same, is another dispatch, and a table with it changes what a device does.
+#[test]
+fn a_device_is_tuned_by_what_was_measured_and_computes_what_it_did() {
+    let device = gpu();
+    let gpu = device.as_gpu().expect("a GPU");
+    for tunable in TUNABLES {
+        let tunings: Vec<Tuning> = tunable.values.iter().map(|v| gpu.tuning().with(tunable, *v)).collect();
+        let wanted = |call: &Call| tunable.kernels.contains(&call.decl().name);
+        let found = block_on(kernels::walk(gpu, &setup(), &tunings, wanted, |_| {})).expect("a measurement");
+        let all: Vec<_> = found.iter().flatten().collect();
+        assert!(all.iter().all(|r| r.ok && tunable.kernels.contains(&r.kernel.as_str())), "{all:?}");
+        let differ = |records: &Vec<KernelRecord>| records.iter().any(|r| r.shape != records[0].shape);
+        assert!(found.iter().any(differ), "{}: no value makes a difference", tunable.name);
+    }
+    let entry = block_on(tune::tune(gpu, &[setup()], |_| {})).expect("a measurement");
+    let (note, names) = (entry.note.clone().expect("a note"), entry.values.keys().copied());
+    assert!(
+        names.eq(TUNABLES.iter().map(|t| t.name)) && note.contains("matvec_eight_from, time over that of"),
+        "{note}"
+    );
+    let mut table = TuningTable::default();
+    table.put(entry);
+    let mut table = TuningTable::from_json(table.to_json().as_bytes()).expect("its own words");
+    let matvecs = || {
+        let records = block_on(kernels::run(gpu, &setup(), |_| {})).expect("a measurement");
+        records.iter().filter(|r| r.kernel == "matvec" && r.shape.contains("EIGHT=1")).count()
     };
-    let records = block_on(kernels::run(gpu, &setup, |_| {})).expect("a measurement");
+    for (value, eights) in [(1, true), (NEVER, false)] {
+        table.entries[0].values.insert("matvec_eight_from", value);
+        assert!(device.tune(&table));
+        assert_eq!(matvecs() > 0, eights, "{value}");
+    }
+    table.entries[0].device.vendor = Some("0xabcd".to_owned());
+    assert!(!device.tune(&table));
+}
+
+#[test]
+fn every_kernel_of_a_model_matches_the_cpu_where_it_is_timed() {
+    let device = gpu();
+    let gpu = device.as_gpu().expect("a GPU");
+    let records = block_on(kernels::run(gpu, &setup(), |_| {})).expect("a measurement");
     for r in &records {
         assert!(r.ok, "{} {} ({}): {} > {}", r.phase, r.kernel, r.shape, r.worst, r.tolerance);
         assert!(r.median_ns > 0.0 && r.calls > 0, "{r:?}");

@@ -93,13 +93,20 @@ pub struct BenchArgs {
     /// Time every kernel at the model's shapes instead, after comparing it with the CPU
     #[arg(long, conflicts_with = "vs")]
     pub kernels: bool,
+    /// Find what is fastest on the device at the shapes of --random PRESET[,PRESET], or of three by default, and print a table
+    /// for --tuning
+    #[arg(long, conflicts_with_all = ["vs", "kernels", "model"])]
+    pub tune: bool,
+    /// Put what --tune finds into this table, in the place of what it says about the same devices
+    #[arg(long, requires = "tune", value_name = "FILE")]
+    pub into: Option<PathBuf>,
 }
 
 impl BenchArgs {
     /// Whether standard output is to be read by a program, and so failures too.
     #[must_use]
     pub fn json(&self) -> bool {
-        self.command.is_none() && matches!(self.output, Format::Json | Format::Jsonl)
+        self.command.is_none() && !self.tune && matches!(self.output, Format::Json | Format::Jsonl)
     }
 }
 

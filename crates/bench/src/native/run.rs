@@ -5,7 +5,10 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
+use taipan::fsutil::AtomicFile;
 use taipan::{Backends, Config, Device, GpuRequest, LoadOptions, Model, Select, SessionOptions, TuningTable};
+use taipan_gpu::Gpu;
+use taipan_kernels::TuningEntry;
 
 use super::args::{BenchArgs, Format, Options, Sub};
 use super::{Error, Result, host};
@@ -14,11 +17,11 @@ use crate::draw::{self, Storage};
 use crate::measure::{Samples, row};
 use crate::presets::{PRESETS, Preset};
 use crate::random::Drawn;
-use crate::record::{Entry, Load, Versus};
+use crate::record::{Entry, Load, Probes, Versus};
 use crate::stats::Ratio;
 use crate::work::element_bytes;
 use crate::workload::{Test, repeat};
-use crate::{compare, kernels, output, probes, report, subject};
+use crate::{compare, kernels, output, probes, report, subject, tune};
 
 /// Runs what the arguments say. `device` is a list as `--device` takes it, `tuning` goes over the built-in table.
 ///
@@ -34,16 +37,21 @@ pub async fn run(args: &BenchArgs, device: &str, backends: Backends, tuning: Opt
         return list_devices(backends).await;
     }
     let notes = Notes::new(args.progress);
-    let mut entries = Vec::new();
+    let (mut entries, mut table) = (Vec::new(), TuningTable::default());
     for name in device.split(',') {
         let options = args.options(name.trim(), backends, tuning.cloned());
-        if args.kernels {
+        if args.tune {
+            table.put(tuned(&options, args, &notes).await?);
+        } else if args.kernels {
             entries.extend(kernel_entries(&options, args, &notes).await?);
         } else {
             entries.extend(workloads(&options, args, &notes).await?);
         }
     }
     drop(notes);
+    if args.tune {
+        return write_table(table, args.into.as_deref());
+    }
     write(&entries, args.output)?;
     let wrong = entries.iter().filter(|e| matches!(e, Entry::Kernel(k) if !k.ok)).count();
     if wrong > 0 { Err(Error::Mismatch { count: wrong }) } else { Ok(()) }
@@ -69,6 +77,21 @@ fn write_report(entries: &[Entry], path: Option<&std::path::Path>) -> Result<()>
     let page = report::page(entries);
     let Some(path) = path else { return print(&page) };
     std::fs::write(path, page).map_err(|source| Error::Io { action: "write", path: path.to_owned(), source })
+}
+
+/// A table that is there already keeps what it says about other devices.
+fn write_table(found: TuningTable, path: Option<&std::path::Path>) -> Result<()> {
+    let Some(path) = path else { return print(&found.to_json()) };
+    let exists = path.try_exists().map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
+    let mut table = if exists { taipan::read_tuning(path)? } else { TuningTable::default() };
+    found.entries.into_iter().for_each(|entry| table.put(entry));
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(table.to_json().as_bytes()).map_err(|source| Error::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(file.commit()?)
 }
 
 async fn list_devices(backends: Backends) -> Result<()> {
@@ -297,12 +320,7 @@ fn hold(subject: &Subject, samples: &mut Samples) {
 
 async fn kernel_entries(options: &Options, args: &BenchArgs, notes: &Notes) -> Result<Vec<Entry>> {
     let device = open(options).await?;
-    let Some(gpu) = device.as_gpu() else {
-        return Err(Error::usage(
-            format!("--kernels times shaders, and `{}` is the CPU", options.device),
-            "give --device gpu, or an adapter of --list-devices",
-        ));
-    };
+    let gpu = shaders_of(&device, options, "--kernels")?;
     let (config, id) = match &options.model {
         None => (preset(options)?.config(), options.random.clone()),
         Some(dir) => {
@@ -312,19 +330,58 @@ async fn kernel_entries(options: &Options, args: &BenchArgs, notes: &Notes) -> R
         }
     };
     notes.say(format!("measuring what {} can do", device.description()));
-    let setup = kernels::Setup {
+    let probes = probes::measure(&device).await?;
+    let setup = setup(&device, options, args, (config, id), probes)?;
+    let records = kernels::run(gpu, &setup, |what| notes.say(what)).await?;
+    Ok(records.into_iter().map(|r| Entry::Kernel(Box::new(r))).collect())
+}
+
+fn shaders_of<'a>(device: &'a Device, options: &Options, flag: &str) -> Result<&'a Gpu> {
+    device.as_gpu().map(|gpu| &**gpu).ok_or_else(|| {
+        Error::usage(
+            format!("{flag} times shaders, and `{}` is the CPU", options.device),
+            "give --device gpu, or an adapter of --list-devices",
+        )
+    })
+}
+
+fn setup(
+    device: &Device,
+    options: &Options,
+    args: &BenchArgs,
+    (config, model): (Config, String),
+    probes: Probes,
+) -> Result<kernels::Setup> {
+    Ok(kernels::Setup {
         config,
-        model: id,
+        model,
         seed: options.seed,
         format: options.storage.format()?,
         tokens: args.tests()?.iter().map(|t| t.prompt).max().filter(|n| *n > 0).unwrap_or(512).min(512),
         repetitions: args.plan()?.repetitions,
-        adapter: describe::adapter(&device, ""),
+        adapter: describe::adapter(device, ""),
         runtime: describe::runtime("native", None),
-        probes: probes::measure(&device).await?,
-    };
-    let records = kernels::run(gpu, &setup, |what| notes.say(what)).await?;
-    Ok(records.into_iter().map(|r| Entry::Kernel(Box::new(r))).collect())
+        probes,
+    })
+}
+
+/// Shapes that a device is tuned at if nobody says which: small ones where it is a CPU.
+const TUNED_AT: &str = "mamba2-130m,taipan-450m,mamba2-1.3b";
+const TUNED_AT_SOFTWARE: &str = "mamba2-4.8m,taipan-4.7m";
+
+async fn tuned(options: &Options, args: &BenchArgs, notes: &Notes) -> Result<TuningEntry> {
+    let device = open(options).await?;
+    let gpu = shaders_of(&device, options, "--tune")?;
+    let usual = if gpu.report().software { TUNED_AT_SOFTWARE } else { TUNED_AT };
+    let mut setups = Vec::new();
+    for name in args.random.as_deref().unwrap_or(usual).split(',') {
+        let options = Options { random: name.trim().to_owned(), ..options.clone() };
+        let model = (preset(&options)?.config(), options.random.clone());
+        // Ratios to ceilings are not asked for.
+        let probes = Probes { copy_gbps: 1.0, fma_gflops: 1.0, ..Probes::default() };
+        setups.push(setup(&device, &options, args, model, probes)?);
+    }
+    Ok(tune::tune(gpu, &setups, |what| notes.say(what)).await?)
 }
 
 impl super::Line {
