@@ -6,16 +6,16 @@ use taipan_shaders::{Shared, assemble};
 
 use crate::{Gpu, Readback};
 
-/// Invocations of the workgroup, as in the kernels that use subgroups.
-const WIDTH: usize = 64;
+/// Invocations of the workgroup: the most that a kernel with a use for subgroups has.
+const WIDTH: usize = 128;
 
 const PROBE: &str = "
 @group(0) @binding(0) var<storage, read_write> sums: array<f32>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(128)
 fn main(@builtin(local_invocation_index) lane: u32) {
   sums[lane] = subgroup_sum(vec4(f32(lane)), 4u).x;
-  sums[64u + lane] = subgroup_sum(vec4(f32(lane)), min(SUBGROUP, 64u)).x;
+  sums[128u + lane] = subgroup_sum(vec4(f32(lane)), min(SUBGROUP, 128u)).x;
 }
 ";
 
