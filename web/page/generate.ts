@@ -102,10 +102,7 @@ async function consume(session: Session, text: string, signal: AbortSignal, made
 
 /** Numbers and charts, after a text. */
 async function finish(model: Model, session: Session, made: Made, hard: number | undefined): Promise<void> {
-    // Of a copy: counting sends the last token through the layers, whose gates the next run is to show.
-    const copy = await session.fork().catch(() => undefined);
-    const stats = await copy?.stats().catch(() => undefined);
-    await copy?.dispose();
+    const stats = await session.stats().catch(() => undefined);
     if (!stats) return;
     report = rows(model, stats, made);
     define(find('stats'), report);
