@@ -224,6 +224,7 @@ bodies! {
     COMPACT = "sal/compact.wgsl";
     ROTARY = "sal/rotary.wgsl";
     WINDOW_ATTENTION = "sal/window_attention.wgsl";
+    MERGE_ATTENTION = "sal/merge_attention.wgsl";
     KV_APPEND = "sal/kv_append.wgsl";
     ROUTE = "moe/route.wgsl";
     EXPERTS = "moe/experts.wgsl";

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use taipan::{Device, GpuRequest};
+use taipan_kernels::{DeviceKey, TuningEntry, TuningTable};
 
 /// The GPU (a software adapter counts) with everything it offers.
 ///
@@ -32,6 +33,24 @@ pub fn with_subgroups() -> Device {
 pub fn base_tier() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     DEVICE.get_or_init(|| open(GpuRequest { base_tier: true, ..GpuRequest::default() })).clone()
+}
+
+/// A device of its own, tuned so.
+///
+/// # Panics
+/// As [`gpu`].
+#[must_use]
+pub fn tuned(values: &[(&'static str, u32)]) -> Device {
+    let device = open(GpuRequest::default());
+    let software = device.adapter().map(|a| a.software);
+    let entry = TuningEntry {
+        // The most particular entry has the last word.
+        device: DeviceKey { software, ..device.adapter().expect("a GPU").key() },
+        note: None,
+        values: values.iter().copied().collect(),
+    };
+    assert!(device.tune(&TuningTable { entries: vec![entry] }), "an entry for this very device");
+    device
 }
 
 fn open(request: GpuRequest) -> Device {

@@ -1,9 +1,11 @@
 //! The harness must be able to fail: each way of being wrong is tried and must be noticed.
 
+use std::sync::LazyLock;
+
 use pollster::block_on;
 use taipan::Device;
 use taipan_cases::{Case, Outputs, compare, complaints, elements, expected, on_gpu, run, tolerance};
-use taipan_kernels::{Decl, Element};
+use taipan_kernels::{Decl, Element, NEVER, TUNABLES};
 use taipan_tests::device;
 use taipan_tests::mutate::{self, Mutant};
 
@@ -21,7 +23,7 @@ fn last_case(kernel: &str) -> Case {
 /// damage, `damage` says so.
 fn must_notice(what: &str, damage: impl Fn(&Case, &mut Outputs) -> bool) -> usize {
     let kernels = taipan_cases::kernels();
-    assert_eq!(kernels.len(), 22);
+    assert_eq!(kernels.len(), 23);
     let mut damaged = 0;
     for kernel in kernels {
         let case = last_case(kernel);
@@ -110,7 +112,7 @@ fn a_truncated_buffer_is_noticed() {
 
 #[test]
 fn an_empty_list_is_noticed() {
-    assert_eq!(complaints(&[]).len(), 22);
+    assert_eq!(complaints(&[]).len(), 23);
     let cases: Vec<Case> = taipan_cases::kernels().into_iter().map(last_case).collect();
     let mut reports: Vec<_> = cases.iter().map(|case| block_on(run(case, &Device::cpu())).unwrap()).collect();
     assert_eq!(complaints(&reports), Vec::<String>::new());
@@ -138,9 +140,15 @@ impl Proof {
         self.cases[0].0.permutations().into_iter().map(|p| p.decl).find(|d| d.name == self.kernel).unwrap()
     }
 
-    /// Whether some case fails when the mutant runs in place of the kernel.
+    /// Whether some case fails when the mutant runs in place of the kernel: as software adapters run it, or as GPUs do.
     fn notices(&self, mutant: Mutant) -> bool {
-        let device = device::gpu();
+        static AS_GPU: LazyLock<Device> =
+            LazyLock::new(|| device::tuned(&[("matvec_eight_from", NEVER), ("attention_part", 64)]));
+        let tuned = TUNABLES.iter().any(|t| t.kernels.contains(&self.kernel));
+        self.notices_on(&device::gpu(), mutant) || (tuned && self.notices_on(&AS_GPU, mutant))
+    }
+
+    fn notices_on(&self, device: &Device, mutant: Mutant) -> bool {
         let gpu = device.as_gpu().unwrap();
         let right = self.decl();
         self.cases.iter().any(|(case, expected)| {

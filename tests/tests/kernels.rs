@@ -2,6 +2,7 @@
 
 use pollster::block_on;
 use taipan::Device;
+use taipan_kernels::TUNABLES;
 use taipan_tests::device;
 
 fn run_all(device: &Device, seed: u64) {
@@ -48,5 +49,23 @@ fn subgroups_change_no_bit() {
         let (expected, found) = (words(&plain, kernel), words(&grouped, kernel));
         assert!(expected.len() > 3, "{kernel}: {} cases", expected.len());
         assert_eq!(found, expected, "{kernel}");
+    }
+}
+
+/// Every value that a table may give a device, on the kernels that it touches.
+#[test]
+fn tuning_changes_no_result() {
+    for tunable in TUNABLES {
+        let cases = taipan_cases::all(4).into_iter().filter(|c| tunable.kernels.contains(&c.kernel));
+        let cases: Vec<_> = cases.collect();
+        assert!(!cases.is_empty(), "{}", tunable.name);
+        for value in tunable.values {
+            let device = device::tuned(&[(tunable.name, *value)]);
+            assert_eq!(device.as_gpu().unwrap().tuning().get(tunable), *value);
+            for case in &cases {
+                let report = block_on(taipan_cases::run(case, &device)).unwrap();
+                assert!(report.ok, "{} = {value}: {}: {:?}", tunable.name, case.shape, report.detail);
+            }
+        }
     }
 }

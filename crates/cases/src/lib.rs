@@ -23,6 +23,7 @@ mod experts;
 mod kv_append;
 mod matmul;
 mod matvec;
+mod merge_attention;
 mod mixer_update;
 mod rms_norm;
 mod rms_norm_gated;
@@ -60,6 +61,7 @@ pub fn all(seed: u64) -> Vec<Case> {
         compact::cases,
         rotary::cases,
         window_attention::cases,
+        merge_attention::cases,
         kv_append::cases,
         route::cases,
         experts::cases,

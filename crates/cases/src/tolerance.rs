@@ -21,6 +21,8 @@ pub fn tolerance(kernel: &str) -> f64 {
         "experts" => 1e-4,
         // Experts and the bits of their weights, compared as numbers: exp and division are a few ulp off.
         "route" => 1e-5,
+        // A few exps and a division.
+        "merge_attention" => 1e-5,
         // A softmax of f32 scores; with a rotary table also its sin and cos.
         "window_attention" | "token_gate_kv" => 5e-4,
         other => panic!("no tolerance for kernel {other}"),

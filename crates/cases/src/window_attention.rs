@@ -1,6 +1,6 @@
 //! Cases of `window_attention`.
 
-use taipan_kernels::{Attention, Selected, WindowAttention};
+use taipan_kernels::{Attention, MergeAttention, Rows, Selected, WindowAttention};
 
 use crate::Case;
 use crate::attention::attention;
@@ -35,7 +35,7 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
         let b = Builder::new("window_attention", shape, seed, tokens, first);
         out.push(full(b, [4, 2, 16], channels, segment));
     }
-    for (first, window) in [(0, 1), (1, 5), (63, 64), (200, 64), (700, 257)] {
+    for (first, window) in [(0, 1), (1, 5), (63, 64), (200, 64), (700, 257), (300, 700), (2500, 2048)] {
         let shape = format!("one token at {first} in the ring, window {window}");
         let b = Builder::new("window_attention", shape, seed, 1, first);
         out.push(case(b, [4, 2, 16, window], first % 2 == 1, 1, false));
@@ -63,8 +63,9 @@ fn case(
     let args = b.words("args", [[0; 4], [count as u32, heads, 1, 0]].concat());
     let selected = Selected { args, row: 1, ..selected };
     let out = b.output("out", tokens, a.q_cols() as usize);
+    let parts = (!segment).then(|| parts(&mut b, heads, head_dim));
     let control = b.control();
-    b.call(WindowAttention { attention: a, table, q, kv, ring, control, selected: Some(selected), out })
+    b.call(WindowAttention { attention: a, table, q, kv, ring, control, selected: Some(selected), out, parts })
 }
 
 fn full(mut b: Builder, [heads, kv_heads, head_dim]: [u32; 3], channels: usize, segment: bool) -> Case {
@@ -77,6 +78,13 @@ fn full(mut b: Builder, [heads, kv_heads, head_dim]: [u32; 3], channels: usize, 
     let slots = b.first() + tokens + 3;
     let ring = b.rows("ring", slots, cols, -1.0, 1.0).buffer;
     let out = b.output("out", tokens, attention.q_cols() as usize);
+    let parts = (tokens == 1).then(|| parts(&mut b, heads, head_dim));
     let control = b.control();
-    b.call(WindowAttention { attention, table, q, kv, ring, control, selected: None, out })
+    b.call(WindowAttention { attention, table, q, kv, ring, control, selected: None, out, parts })
+}
+
+/// Room that a device may use or not: it is not compared.
+fn parts(b: &mut Builder, heads: u32, head_dim: u32) -> Rows {
+    let cols = MergeAttention::part_cols(heads, head_dim) as usize;
+    b.rows("parts", MergeAttention::MOST as usize, cols, -1.0, 1.0)
 }

@@ -80,6 +80,9 @@ pub(crate) struct TargetArgs {
     /// Table of what is faster on which GPU, over the built-in one; written by `taipan bench --tune` [default: none]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Device")]
     pub(crate) tuning: Option<PathBuf>,
+    /// Do without an adapter's matrix units, which make prompts faster where it has them
+    #[arg(long, global = true, help_heading = "Device")]
+    pub(crate) no_cooperative: bool,
 }
 
 /// A graphics interface.

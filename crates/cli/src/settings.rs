@@ -55,6 +55,7 @@ pub(crate) struct Target {
     pub(crate) choice: Choice,
     pub(crate) backends: Backends,
     pub(crate) tuning: Option<TuningTable>,
+    pub(crate) cooperative: bool,
 }
 
 /// A device, as asked for.
@@ -227,7 +228,7 @@ fn target(args: TargetArgs) -> Result<Target> {
         }),
     };
     let tuning = args.tuning.map(|path| taipan::read_tuning(&path)).transpose()?;
-    Ok(Target { choice, backends, tuning })
+    Ok(Target { choice, backends, tuning, cooperative: !args.no_cooperative })
 }
 
 fn id(name: &str) -> Result<ModelId> {

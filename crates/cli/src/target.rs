@@ -25,6 +25,9 @@ pub(crate) async fn find_device(target: &Target) -> Result<(Device, Option<Strin
             (Device::gpu(&request).await.map_err(Failure::NoGpu)?, None)
         }
     };
+    if let Some(gpu) = found.0.as_gpu().filter(|_| !target.cooperative) {
+        gpu.without_cooperative();
+    }
     if let Some(table) = &target.tuning
         && !(found.0.is_cpu() || found.0.tune(table))
     {

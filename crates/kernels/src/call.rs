@@ -34,7 +34,7 @@ macro_rules! calls {
 
 calls! {
     Embed, RmsNorm, RmsNormGated, Matvec, Matmul, CausalConv1d, ConvAppend, MixerUpdate, ChunkCumsum, BmmChunk,
-    ChunkState, StatePassing, ChunkScan, TokenGate, TokenGateKv, Compact, Rotary, WindowAttention, KvAppend, Route, Experts,
+    ChunkState, StatePassing, ChunkScan, TokenGate, TokenGateKv, Compact, Rotary, WindowAttention, MergeAttention, KvAppend, Route, Experts,
     Sample,
 }
 
@@ -53,6 +53,10 @@ impl Kernel for Call {
 
     fn launch(&self, piece: Piece) -> Launch {
         self.kernel().launch(piece)
+    }
+
+    fn rest(&self, tuning: &Tuning) -> Option<Self> {
+        self.kernel().rest(tuning)
     }
 
     fn launch_tuned(&self, piece: Piece, tuning: &Tuning) -> Launch {

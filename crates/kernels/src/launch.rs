@@ -2,8 +2,8 @@
 
 use taipan_shaders::{Shared, Subgroups, WeightFormat, assemble};
 
-use crate::Tuning;
 use crate::ids::{BufferId, Matrix, Vector, row_stride};
+use crate::{Call, Tuning};
 
 /// Role of one binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +212,12 @@ pub trait Kernel {
 
     /// The dispatch over one piece of its matrix (or over everything, where it has none).
     fn launch(&self, piece: Piece) -> Launch;
+
+    /// What a device has to run after [`Kernel::launch_tuned`], where that does a part of the work only.
+    fn rest(&self, tuning: &Tuning) -> Option<Call> {
+        let _ = tuning;
+        None
+    }
 
     /// The same dispatch as a device likes it best.
     fn launch_tuned(&self, piece: Piece, tuning: &Tuning) -> Launch {

@@ -55,6 +55,9 @@ tunables! {
     /// Rows of a matrix from which on a slot of `matvec` takes eight of them instead of two: x is loaded for fewer slots,
     /// but there are fewer workgroups.
     matvec_eight_from = 1, ["matvec"], [1, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, NEVER];
+    /// Positions of a window that one workgroup of `window_attention` takes, where a token is alone: fewer are more
+    /// workgroups, and then there is `merge_attention` to run.
+    attention_part = 256, ["window_attention"], [64, 128, 256, 512, NEVER];
 }
 
 impl Tuning {

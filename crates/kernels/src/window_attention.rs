@@ -2,7 +2,11 @@
 
 use taipan_shaders::{Shared, WINDOW_ATTENTION};
 
-use crate::{Attention, BufferId, Decl, Grid, Kernel, Launch, Piece, Rows, Selected, Vector, read, weight, write};
+use crate::tuning::NEVER;
+use crate::{
+    Attention, BufferId, Call, Decl, Grid, Kernel, Launch, MergeAttention, Piece, Rows, Selected, Tuning, Vector, read,
+    weight, write,
+};
 
 /// `out[r] = softmax(scale · q_r · k_j) v_j` over the positions `(i − window, i]` (arXiv 2410.18572 eq. 4).
 ///
@@ -25,6 +29,17 @@ pub struct WindowAttention {
     pub selected: Option<Selected>,
     /// Output.
     pub out: Rows,
+    /// For one token: room for what parts of its positions come to, see [`crate::MergeAttention`]. A device that is better
+    /// off with many workgroups divides the positions among them and merges the parts.
+    pub parts: Option<Rows>,
+}
+
+impl WindowAttention {
+    /// Parts that the positions are divided into on a device.
+    fn divided(&self, tuning: &Tuning) -> u32 {
+        let most = self.attention.window.div_ceil(tuning.attention_part).min(MergeAttention::MOST);
+        self.parts.map_or(1, |_| most)
+    }
 }
 
 static DECL: Decl = Decl {
@@ -49,14 +64,29 @@ impl Kernel for WindowAttention {
         &DECL
     }
 
-    fn launch(&self, _: Piece) -> Launch {
+    fn launch(&self, piece: Piece) -> Launch {
+        self.launch_tuned(piece, &Tuning { attention_part: NEVER, ..Tuning::default() })
+    }
+
+    fn rest(&self, tuning: &Tuning) -> Option<Call> {
+        let (count, parts) = (self.divided(tuning), self.parts?);
+        let (attention, selection) = (self.attention, self.selected.map(|s| s.selection));
+        (count > 1).then(|| MergeAttention { attention, count, parts, selection, out: self.out }.into())
+    }
+
+    fn launch_tuned(&self, _: Piece, tuning: &Tuning) -> Launch {
         let a = &self.attention;
+        let count = self.divided(tuning);
+        let out = self.parts.filter(|_| count > 1).unwrap_or(self.out);
         Launch {
             overrides: vec![
                 ("ROTARY", u8::from(self.table.is_some()).into()),
                 ("ALL", u8::from(self.selected.is_none()).into()),
                 ("SEGMENT", u8::from(self.kv.is_some()).into()),
+                ("PARTS", count.into()),
                 ("HEAD_DIM", a.head_dim.into()),
+                ("FOURS", u8::from(a.head_dim.is_multiple_of(4)).into()),
+                ("COLUMNS", a.head_dim.div_ceil(4).next_power_of_two().into()),
             ],
             params: vec![
                 ("heads", a.heads.into()),
@@ -74,12 +104,12 @@ impl Kernel for WindowAttention {
                 Some(self.ring),
                 Some(self.control),
                 self.selected.map(|s| s.selection),
-                Some(self.out.buffer),
+                Some(out.buffer),
             ],
             grid: match self.selected {
-                None => Grid::Tokens { x: a.heads, per_group: 1, z: 1 },
+                None => Grid::Tokens { x: a.heads, per_group: 1, z: count },
                 Some(s) if self.kv.is_some() => Grid::Indirect { args: s.args, row: s.row },
-                Some(_) => Grid::Fixed([1, a.heads, 1]),
+                Some(_) => Grid::Fixed([1, a.heads, count]),
             },
         }
     }

@@ -269,6 +269,8 @@ pub struct Scratch {
     pub q: Rows,
     /// Attention output.
     pub attended: Rows,
+    /// What parts of the positions come to, of one token's attention.
+    pub parts: Rows,
     /// Indirect arguments.
     pub args: BufferId,
     /// Activated MLP.

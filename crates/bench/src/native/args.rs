@@ -20,12 +20,30 @@ pub struct TargetArgs {
     /// Table of what is faster on which GPU, over the built-in one; written by --tune [default: none]
     #[arg(long, value_name = "FILE")]
     pub tuning: Option<PathBuf>,
+    /// Do without an adapter's matrix units, which make prompts faster where it has them
+    #[arg(long)]
+    pub no_cooperative: bool,
 }
 
 impl TargetArgs {
-    pub(super) fn table(&self) -> Result<Option<TuningTable>> {
-        Ok(self.tuning.as_deref().map(taipan::read_tuning).transpose()?)
+    /// What the flags say.
+    pub(super) fn on(&self, backends: Backends) -> Result<On> {
+        let tuning = self.tuning.as_deref().map(taipan::read_tuning).transpose()?;
+        Ok(On { devices: self.device.clone(), backends, tuning, cooperative: !self.no_cooperative })
     }
+}
+
+/// Where to measure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct On {
+    /// Devices in turn, separated by commas.
+    pub devices: String,
+    /// Graphics interfaces to look for adapters in.
+    pub backends: Backends,
+    /// Goes over the built-in table.
+    pub tuning: Option<TuningTable>,
+    /// Whether an adapter's matrix units are used.
+    pub cooperative: bool,
 }
 
 /// Measure speed: rows of prefill and decoding, or kernels one by one
@@ -93,7 +111,7 @@ pub struct BenchArgs {
     /// Time every kernel at the model's shapes instead, after comparing it with the CPU
     #[arg(long, conflicts_with = "vs")]
     pub kernels: bool,
-    /// Find what is fastest on the device at the shapes of --random PRESET[,PRESET], or of three by default, and print a table
+    /// Find what is fastest on the device at the shapes of --random PRESET,PRESET, or of three by default, and print a table
     /// for --tuning
     #[arg(long, conflicts_with_all = ["vs", "kernels", "model"])]
     pub tune: bool,
@@ -176,8 +194,7 @@ pub struct Line {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Options {
     pub(super) device: String,
-    pub(super) backends: Backends,
-    pub(super) tuning: Option<TuningTable>,
+    pub(super) on: On,
     pub(super) model: Option<PathBuf>,
     pub(super) random: String,
     pub(super) seed: u64,
@@ -185,7 +202,7 @@ pub(super) struct Options {
 }
 
 impl BenchArgs {
-    pub(super) fn options(&self, device: &str, backends: Backends, tuning: Option<TuningTable>) -> Options {
+    pub(super) fn options(&self, device: &str, on: &On) -> Options {
         let dtype = match self.dtype {
             Dtype::Auto => WeightDtype::Auto,
             Dtype::F32 => WeightDtype::F32,
@@ -196,8 +213,7 @@ impl BenchArgs {
         };
         Options {
             device: device.to_owned(),
-            backends,
-            tuning,
+            on: on.clone(),
             model: self.model.clone(),
             random: self.random.clone().unwrap_or_else(|| "mamba2-4.8m".to_owned()),
             seed: self.seed,
@@ -219,16 +235,19 @@ impl BenchArgs {
         if has(&row) || line.args.vs.is_some() || line.args.command.is_some() {
             return Err(Error::usage(
                 "--vs changes rows",
-                "allowed in --vs: --device, --tuning, -m, --random, --seed, --dtype, --segment, --chunk",
+                "allowed in --vs: --device, --tuning, --no-cooperative, -m, --random, --seed, --dtype, --segment, --chunk",
             ));
         }
-        let second = line.args.options(&line.target.device, first.backends, line.target.table()?);
+        let second = line.args.options(&line.target.device, &line.target.on(first.on.backends)?);
         let mut options = first.clone();
         if has(&["--device"]) {
             options.device = second.device;
         }
         if has(&["--tuning"]) {
-            options.tuning = second.tuning;
+            options.on.tuning = second.on.tuning;
+        }
+        if has(&["--no-cooperative"]) {
+            options.on.cooperative = false;
         }
         if has(&["-m", "--model", "--random"]) {
             (options.model, options.random) = (second.model, second.random);
@@ -330,7 +349,7 @@ mod tests {
     #[test]
     fn a_second_option_set_changes_what_it_names_and_nothing_else() {
         let line = line("--random mamba2-130m --seed 7 --device gpu --chunk 32");
-        let first = line.args.options(&line.target.device, Backends::all(), None);
+        let first = line.args.options(&line.target.device, &line.target.on(Backends::all()).unwrap());
         let second = line.args.versus(&first, "--device cpu --dtype f32").expect("options");
         assert_eq!((second.device.as_str(), second.storage.dtype), ("cpu", WeightDtype::F32));
         assert_eq!((second.random.as_str(), second.seed, second.storage.chunk), ("mamba2-130m", 7, Some(32)));

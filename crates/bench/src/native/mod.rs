@@ -6,7 +6,7 @@ mod run;
 
 use std::path::PathBuf;
 
-pub use args::{BenchArgs, Format, Line, Sub, TargetArgs};
+pub use args::{BenchArgs, Format, Line, On, Sub, TargetArgs};
 pub use run::run;
 
 /// What stopped a benchmark.

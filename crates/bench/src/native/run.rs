@@ -10,7 +10,7 @@ use taipan::{Backends, Config, Device, GpuRequest, LoadOptions, Model, Select, S
 use taipan_gpu::Gpu;
 use taipan_kernels::TuningEntry;
 
-use super::args::{BenchArgs, Format, Options, Sub};
+use super::args::{BenchArgs, Format, On, Options, Sub};
 use super::{Error, Result, host};
 use crate::describe::{self, Subject};
 use crate::draw::{self, Storage};
@@ -23,23 +23,25 @@ use crate::work::element_bytes;
 use crate::workload::{Test, repeat};
 use crate::{compare, kernels, output, probes, report, subject, tune};
 
-/// Runs what the arguments say. `device` is a list as `--device` takes it, `tuning` goes over the built-in table.
+/// Runs what the arguments say.
 ///
 /// # Errors
 /// Bad arguments, device errors, files, kernels that do not match.
-pub async fn run(args: &BenchArgs, device: &str, backends: Backends, tuning: Option<&TuningTable>) -> Result<()> {
+pub async fn run(args: &BenchArgs, on: &On) -> Result<()> {
     match &args.command {
         Some(Sub::Compare { files }) => return print(&compare::table(&output::read_all(files)?)),
         Some(Sub::Report { files, output: path }) => return write_report(&output::read_all(files)?, path.as_deref()),
         None => {}
     }
     if args.list_devices {
-        return list_devices(backends).await;
+        return list_devices(on.backends).await;
     }
     let notes = Notes::new(args.progress);
+    // Read before minutes go into measuring.
+    let kept = args.into.as_deref().map(table_at).transpose()?.unwrap_or_default();
     let (mut entries, mut table) = (Vec::new(), TuningTable::default());
-    for name in device.split(',') {
-        let options = args.options(name.trim(), backends, tuning.cloned());
+    for name in on.devices.split(',') {
+        let options = args.options(name.trim(), on);
         if args.tune {
             table.put(tuned(&options, args, &notes).await?);
         } else if args.kernels {
@@ -50,7 +52,7 @@ pub async fn run(args: &BenchArgs, device: &str, backends: Backends, tuning: Opt
     }
     drop(notes);
     if args.tune {
-        return write_table(table, args.into.as_deref());
+        return write_table(table, kept, args.into.as_deref());
     }
     write(&entries, args.output)?;
     let wrong = entries.iter().filter(|e| matches!(e, Entry::Kernel(k) if !k.ok)).count();
@@ -79,12 +81,15 @@ fn write_report(entries: &[Entry], path: Option<&std::path::Path>) -> Result<()>
     std::fs::write(path, page).map_err(|source| Error::Io { action: "write", path: path.to_owned(), source })
 }
 
-/// A table that is there already keeps what it says about other devices.
-fn write_table(found: TuningTable, path: Option<&std::path::Path>) -> Result<()> {
-    let Some(path) = path else { return print(&found.to_json()) };
+/// The table to put entries into: it keeps what it says about other devices.
+fn table_at(path: &std::path::Path) -> Result<TuningTable> {
     let exists = path.try_exists().map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
-    let mut table = if exists { taipan::read_tuning(path)? } else { TuningTable::default() };
+    Ok(if exists { taipan::read_tuning(path)? } else { TuningTable::default() })
+}
+
+fn write_table(found: TuningTable, mut table: TuningTable, path: Option<&std::path::Path>) -> Result<()> {
     found.entries.into_iter().for_each(|entry| table.put(entry));
+    let Some(path) = path else { return print(&table.to_json()) };
     let mut file = AtomicFile::create(path)?;
     file.write_all(table.to_json().as_bytes()).map_err(|source| Error::Io {
         action: "write",
@@ -133,7 +138,10 @@ impl Drop for Notes {
 
 async fn open(options: &Options) -> Result<Device> {
     let device = find(options).await?;
-    if let Some(table) = &options.tuning
+    if let Some(gpu) = device.as_gpu().filter(|_| !options.on.cooperative) {
+        gpu.without_cooperative();
+    }
+    if let Some(table) = &options.on.tuning
         && !(device.is_cpu() || device.tune(table))
     {
         let what = format!("--tuning: the table has no entry for {}", device.description());
@@ -144,13 +152,13 @@ async fn open(options: &Options) -> Result<Device> {
 
 async fn find(options: &Options) -> Result<Device> {
     let select = match options.device.to_ascii_lowercase().as_str() {
-        "auto" => return Ok(Device::auto(options.backends).await.0),
+        "auto" => return Ok(Device::auto(options.on.backends).await.0),
         "cpu" => return Ok(Device::cpu()),
         "gpu" => Select::Any,
         "" => return Err(Error::usage("--device has an empty name", "see --list-devices")),
         other => other.parse().map_or_else(|_| Select::Name(other.to_owned()), Select::Index),
     };
-    Ok(Device::gpu(&GpuRequest { backends: options.backends, select, ..GpuRequest::default() }).await?)
+    Ok(Device::gpu(&GpuRequest { backends: options.on.backends, select, ..GpuRequest::default() }).await?)
 }
 
 fn preset(options: &Options) -> Result<&'static Preset> {
@@ -390,6 +398,6 @@ impl super::Line {
     /// # Errors
     /// As [`run`].
     pub async fn run(&self) -> Result<()> {
-        run(&self.args, &self.target.device, Backends::all(), self.target.table()?.as_ref()).await
+        run(&self.args, &self.target.on(Backends::all())?).await
     }
 }

@@ -12,7 +12,9 @@ pub(super) async fn run(target: &Target, mut args: BenchArgs, devices: &str, yes
     if let Some(model) = &mut args.model {
         *model = fetch::folder(model, &Use::anyhow(&Device::cpu(), yes))?;
     }
-    native::run(&args, devices, target.backends, target.tuning.as_ref()).await.map_err(failure)
+    let (backends, tuning, cooperative) = (target.backends, target.tuning.clone(), target.cooperative);
+    let on = native::On { devices: devices.to_owned(), backends, tuning, cooperative };
+    native::run(&args, &on).await.map_err(failure)
 }
 
 fn failure(error: Error) -> Failure {

@@ -83,6 +83,30 @@ fn a_table_of_tunings_is_read_and_what_it_may_not_say_is_refused() {
 }
 
 #[test]
+fn what_tune_finds_goes_into_a_table_beside_what_is_there() {
+    let folder = Folder::new();
+    let path = folder.path().join("tuning.json");
+    let path = path.to_str().expect("UTF-8");
+    let other =
+        r#"{"entries": [{"device": {"vendor": "0xabc"}, "note": "kept", "tuning": {"matvec_eight_from": 512}}]}"#;
+    std::fs::write(path, other).expect("a file");
+    let tune = ["bench", "--device", "gpu", "--tune", "--random", "mamba2-4.8m", "-r", "1", "--into", path];
+    // Once more replaces the entry.
+    for _ in 0..2 {
+        assert_eq!(taipan(tune).ok().stdout, "");
+    }
+    let table: serde_json::Value = serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON");
+    let entries = table["entries"].as_array().expect("a list");
+    assert_eq!((entries.len(), &entries[0]["note"]), (2, &"kept".into()), "{table}");
+    assert!(entries[1]["tuning"]["matvec_eight_from"] != serde_json::Value::Null, "{table}");
+    let run = taipan(["generate", "Once", "-n", "1", "--device", "gpu", "--tuning", path]).ok();
+    assert!(!run.stderr.contains("no entry"), "{run:#?}");
+    std::fs::write(path, "{}").expect("a file");
+    taipan(tune).fails(1, &["tuning.json: not a tuning table: missing field `entries`"]);
+    assert_eq!(std::fs::read(path).expect("a file"), b"{}");
+}
+
+#[test]
 fn gl_is_looked_at_only_when_asked_for() {
     let json = taipan(["devices", "--json"]).ok().json();
     let adapters = json["adapters"].as_array().expect("a list");

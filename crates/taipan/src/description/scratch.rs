@@ -1,6 +1,6 @@
 //! Buffers that every session has, and those that all layers share.
 
-use taipan_kernels::{BufferId, Element, Rows, control, sampler};
+use taipan_kernels::{BufferId, Element, MergeAttention, Rows, control, sampler};
 use taipan_reference::RECENT;
 
 use super::{Buffers, Common, Scratch, Shape};
@@ -35,6 +35,8 @@ impl Scratch {
         let a = config.attention.as_ref().filter(|_| config.count(LayerType::Attention) + parallel > 0);
         let q_width = s.map_or(0, SalConfig::q_width).max(a.map_or(0, AttentionConfig::q_width));
         let kv_width = s.map_or(0, SalConfig::kv_width).max(a.map_or(0, AttentionConfig::kv_width));
+        let q_heads = s.map_or(0, |s| s.num_heads).max(a.map_or(0, |a| a.num_heads));
+        let parts = if q_heads > 0 { MergeAttention::MOST as usize } else { 0 };
         let mlp = s.map_or(0, |s| s.intermediate_size).max(config.mlp.as_ref().map_or(0, |m| m.intermediate_size));
         let e = config.experts.as_ref();
         let shared = e.and_then(|e| e.shared.as_ref()).map_or(0, |m| m.intermediate_size);
@@ -53,6 +55,7 @@ impl Scratch {
             kv: rows("kv", t, 2 * kv_width),
             q: rows("q", t, q_width),
             attended: rows("attended", t, q_width),
+            parts: rows("parts of attention", parts, q_width + 2 * q_heads),
             mlp: rows("mlp", t, mlp.max(shared)),
             scores: rows("scores of experts", t, experts(&|e| e.routing.experts)),
             latent: rows("input of experts", t, latent),

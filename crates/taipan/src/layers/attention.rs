@@ -1,6 +1,6 @@
 //! `h ← h + W_o softmax(scale · q kᵀ) v` over all positions so far, grouped queries, rotary or no positions.
 
-use taipan_kernels::{Call, Epilogue, KvAppend, RmsNorm, Rotary, WindowAttention};
+use taipan_kernels::{Call, Epilogue, KvAppend, RmsNorm, Rotary, Rows, WindowAttention};
 
 use super::{Context, matmul, matvec};
 use crate::description::AttentionLayer;
@@ -18,7 +18,7 @@ impl AttentionLayer {
         let s = cx.scratch;
         calls.push(matmul(cx, self.kv_proj, self.kv_bias, s.normed, s.kv, Epilogue::Store));
         calls.push(matmul(cx, self.q_proj, self.q_bias, s.normed, s.q, Epilogue::Store));
-        self.attend(cx, calls);
+        self.attend(cx, None, calls);
         calls.push(matmul(cx, self.o_proj, self.o_bias, s.attended, s.hidden, Epilogue::Add(self.out_scale)));
     }
 
@@ -32,12 +32,13 @@ impl AttentionLayer {
     /// One token, second half: it adds to the residual stream.
     pub(super) fn add(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
         let s = cx.scratch;
-        self.attend(cx, calls);
+        self.attend(cx, Some(s.parts), calls);
         calls.push(matvec(cx, self.o_proj, self.o_bias, None, s.attended, s.hidden, Epilogue::Add(self.out_scale)));
     }
 
-    /// From queries, keys and values to what is attended to; the cache then holds the segment as well.
-    fn attend(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
+    /// From queries, keys and values to what is attended to; the cache then holds the segment as well. `parts` is for a
+    /// token on its own.
+    fn attend(&self, cx: &Context<'_>, parts: Option<Rows>, calls: &mut Vec<Call>) {
         let (s, control, attention) = (cx.scratch, cx.common.control, self.attention);
         if let Some(table) = self.table {
             let (heads, head_dim) = (attention.kv_heads, attention.head_dim);
@@ -52,6 +53,7 @@ impl AttentionLayer {
             control,
             selected: None,
             out: s.attended,
+            parts,
         };
         calls.push(attend.into());
         calls.push(KvAppend { kv: s.kv, control, window: attention.window, ring: self.cache }.into());

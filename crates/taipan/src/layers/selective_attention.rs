@@ -28,6 +28,8 @@ impl SalLayer {
             control: cx.common.control,
             selected: Some(self.selected(cx, ATTENTION)),
             out: cx.scratch.attended,
+            // A token on its own has its row in the ring.
+            parts: kv.is_none().then_some(cx.scratch.parts),
         }
         .into()
     }

@@ -142,8 +142,10 @@ impl Program {
         for call in calls {
             match call.matrix() {
                 None => {
-                    let launch = call.launch_tuned(Piece { first_row: 0, rows: 0 }, tuning);
-                    dispatches.push(Dispatch::new(gpu, decl(call, None), launch, weights, None));
+                    for call in [Some(*call), call.rest(tuning)].into_iter().flatten() {
+                        let launch = call.launch_tuned(Piece { first_row: 0, rows: 0 }, tuning);
+                        dispatches.push(Dispatch::new(gpu, decl(&call, None), launch, weights, None));
+                    }
                 }
                 Some(matrix) => {
                     let stored = &weights.matrices[matrix.id as usize];

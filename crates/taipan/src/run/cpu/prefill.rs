@@ -1,6 +1,6 @@
 //! The CPU device, continued: calls that only a prefill makes, one twin each.
 
-use taipan_kernels::{Call, Compact, Mixer, Rows, TokenGate, WindowAttention, selection};
+use taipan_kernels::{Call, Compact, MergeAttention, Mixer, Rows, TokenGate, WindowAttention, selection};
 use taipan_reference as reference;
 use taipan_reference::Conv;
 
@@ -49,6 +49,7 @@ pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
             });
         }
         Call::WindowAttention(c) => window_attention(c, w, m),
+        Call::MergeAttention(c) => merge_attention(c, m),
         Call::Route(c) => {
             let (used, routes) = (n * c.logits.cols as usize, n * 2 * c.routing.top);
             m.write_words(c.routes, |m, out| {
@@ -164,5 +165,15 @@ fn window_attention(c: &WindowAttention, w: &Weights, m: &mut Memory) {
         let kv = c.kv.map_or(&[][..], |kv| m.f32(kv.buffer));
         let (q, ring, a) = (&m.f32(c.q.buffer)[..used], m.f32(c.ring), c.attention.reference());
         reference::window_attention(&a, q, kv, ring, table, &indices, first, c.kv.is_some(), &mut out[..used]);
+    });
+}
+
+fn merge_attention(c: &MergeAttention, m: &mut Memory) {
+    if c.selection.is_some_and(|id| m.u32(id)[selection::COUNT] == 0) {
+        return;
+    }
+    let (heads, head_dim) = (c.attention.heads as usize, c.attention.head_dim as usize);
+    m.write(c.out.buffer, |m, out| {
+        reference::merge_attention(heads, head_dim, c.count as usize, m.f32(c.parts.buffer), out);
     });
 }
