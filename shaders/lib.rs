@@ -1,10 +1,59 @@
 //! The WGSL kernels of Taipan, one entry point per file, and how a file becomes a shader module.
 //!
-//! A module is `prelude + shared parts + body`, nothing is generated: a prelude says how a weight matrix is stored, so that
+//! A module is `prelude + shared parts + body`, without comments and indentation; nothing is generated: a prelude says how a weight matrix is stored, so that
 //! a body never names a dtype; the shared parts are small functions; the body is one kernel. Sizes and switches are WGSL
 //! `override` constants. `README.md` beside this file defines the shape letters and the conventions.
 
 #![forbid(unsafe_code)]
+
+/// The code of files, one after another. Lines stay lines, so that what a compiler says of one is true of the file; what is in a line for people is
+/// left out, because browsers download every byte.
+macro_rules! wgsl {
+    ($($path:literal),+) => {{
+        const SOURCE: &[u8] = concat!($(include_str!($path)),+).as_bytes();
+        const LEN: usize = strip(SOURCE, &mut []);
+        const CODE: [u8; LEN] = {
+            let mut code = [0; LEN];
+            strip(SOURCE, &mut code);
+            code
+        };
+        match std::str::from_utf8(&CODE) {
+            Ok(code) => code,
+            Err(_) => panic!("a shader that is not UTF-8"),
+        }
+    }};
+}
+
+/// Copies the code of a source to `out`, as far as there is room; its length.
+const fn strip(source: &[u8], out: &mut [u8]) -> usize {
+    let (mut at, mut len, mut end) = (0, 0, 0);
+    let mut begun = false; // the line has code in it
+    while at < source.len() {
+        let byte = source[at];
+        if byte == b'/' && at + 1 < source.len() && source[at + 1] == b'/' {
+            while at < source.len() && source[at] != b'\n' {
+                at += 1;
+            }
+            continue;
+        }
+        let newline = byte == b'\n';
+        if newline {
+            len = end; // without the spaces at the end of the line
+        }
+        if newline || begun || byte != b' ' {
+            if len < out.len() {
+                out[len] = byte;
+            }
+            len += 1;
+        }
+        begun = !newline && (begun || byte != b' ');
+        if newline || byte != b' ' {
+            end = len;
+        }
+        at += 1;
+    }
+    end
+}
 
 /// Columns of a quantised row that share a scale.
 pub const GROUP: usize = 32;
@@ -59,14 +108,14 @@ impl WeightFormat {
     }
 
     const fn prelude(self) -> [&'static str; 2] {
-        const FLOAT: &str = include_str!("shared/weight_float.wgsl");
-        const GROUPS: &str = include_str!("shared/weight_groups.wgsl");
+        const FLOAT: &str = wgsl!("shared/weight_float.wgsl");
+        const GROUPS: &str = wgsl!("shared/weight_groups.wgsl");
         match self {
-            Self::F32 => [include_str!("shared/weight_f32.wgsl"), FLOAT],
-            Self::F16 => [include_str!("shared/weight_f16.wgsl"), FLOAT],
-            Self::Bf16 => [include_str!("shared/weight_bf16.wgsl"), FLOAT],
-            Self::Q8 => [include_str!("shared/weight_q8.wgsl"), GROUPS],
-            Self::Q4 => [include_str!("shared/weight_q4.wgsl"), GROUPS],
+            Self::F32 => [wgsl!("shared/weight_f32.wgsl"), FLOAT],
+            Self::F16 => [wgsl!("shared/weight_f16.wgsl"), FLOAT],
+            Self::Bf16 => [wgsl!("shared/weight_bf16.wgsl"), FLOAT],
+            Self::Q8 => [wgsl!("shared/weight_q8.wgsl"), GROUPS],
+            Self::Q4 => [wgsl!("shared/weight_q4.wgsl"), GROUPS],
         }
     }
 }
@@ -88,33 +137,57 @@ pub enum Shared {
     Rotary,
     /// `uniform_at`.
     Random,
+    /// `SUBGROUP`, `subgroup_sum`.
+    Lanes,
 }
 
 impl Shared {
     const fn source(self) -> &'static str {
         match self {
-            Self::Rows => include_str!("shared/rows.wgsl"),
-            Self::Control => include_str!("shared/control.wgsl"),
-            Self::Selection => include_str!("shared/selection.wgsl"),
-            Self::Bucket => include_str!("shared/bucket.wgsl"),
-            Self::Activation => include_str!("shared/activation.wgsl"),
-            Self::Rotary => include_str!("shared/rotary.wgsl"),
-            Self::Random => include_str!("shared/random.wgsl"),
+            Self::Rows => wgsl!("shared/rows.wgsl"),
+            Self::Control => wgsl!("shared/control.wgsl"),
+            Self::Selection => wgsl!("shared/selection.wgsl"),
+            Self::Bucket => wgsl!("shared/bucket.wgsl"),
+            Self::Activation => wgsl!("shared/activation.wgsl"),
+            Self::Rotary => wgsl!("shared/rotary.wgsl"),
+            Self::Random => wgsl!("shared/random.wgsl"),
+            Self::Lanes => wgsl!("shared/lanes.wgsl"),
         }
     }
 }
 
+/// Lanes that can exchange numbers without workgroup memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subgroups {
+    /// The fewest lanes of a subgroup, whatever the shader: a power of two, at least 4.
+    pub fewest: u32,
+    /// Whether a module must ask for them, as browsers want it; wgpu does not know the directive.
+    pub enable: bool,
+}
+
+impl Subgroups {
+    fn source(self) -> String {
+        let enable = if self.enable { "enable subgroups;\n" } else { "" };
+        // What is uniform in a workgroup is uniform in a subgroup, but not every compiler sees that of an override.
+        let head = "diagnostic(off, subgroup_uniformity);\n";
+        let part = wgsl!("shared/lanes_subgroup.wgsl");
+        format!("{head}{enable}const SUBGROUP = {}u;\n{part}", self.fewest)
+    }
+}
+
 /// Puts a module together: what the body enables, the weight prelude (for a kernel that reads a weight matrix), the shared
-/// parts, the body.
+/// parts, the body. With subgroups a kernel that has a use for them gets them in place of its [`Shared::Lanes`].
 #[must_use]
-pub fn assemble(format: Option<WeightFormat>, shared: &[Shared], body: &str) -> String {
+pub fn assemble(format: Option<WeightFormat>, shared: &[Shared], body: &str, subgroups: Option<Subgroups>) -> String {
     let enabled = body.lines().take_while(|line| line.starts_with("enable ")).map(|line| line.len() + 1).sum();
     let (enables, body) = body.split_at(enabled);
     let mut source = enables.to_owned();
-    if let Some(format) = format {
-        source.push_str(&format.prelude().concat());
+    let lanes = subgroups.filter(|_| shared.contains(&Shared::Lanes));
+    if let Some(subgroups) = lanes {
+        source.push_str(&subgroups.source()); // directives come first
     }
-    for part in shared {
+    source.extend(format.into_iter().flat_map(WeightFormat::prelude));
+    for part in shared.iter().filter(|part| lanes.is_none() || **part != Shared::Lanes) {
         source.push_str(part.source());
     }
     source.push_str(body);
@@ -125,7 +198,7 @@ macro_rules! bodies {
     ($($name:ident = $path:literal $(+ $more:literal)?;)*) => {
         $(
             #[doc = concat!("Body of `", $path, "`.")]
-            pub const $name: &str = concat!(include_str!($path) $(, include_str!($more))?);
+            pub const $name: &str = wgsl!($path $(, $more)?);
         )*
     };
 }
@@ -155,4 +228,18 @@ bodies! {
     KV_APPEND = "sal/kv_append.wgsl";
     ROUTE = "moe/route.wgsl";
     EXPERTS = "moe/experts.wgsl";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::strip;
+
+    #[test]
+    fn what_is_for_people_is_left_out() {
+        let source = b"// what\nfn f() { // why\n  let a = 1 / 2;  \n\n  // more\n  return a; }  // end";
+        let mut out = [0; 100];
+        let len = strip(source, &mut out);
+        assert_eq!(str::from_utf8(&out[..len]), Ok("\nfn f() {\nlet a = 1 / 2;\n\n\nreturn a; }"));
+        assert_eq!(strip(source, &mut []), len);
+    }
 }

@@ -221,21 +221,29 @@ fn give(lane: u32) {
 fn sum_slot(lane: u32) {
   let first = lane - lane % LANES;
   if (!EIGHT) { sum.z = squares; } // one sum less
-  give(lane);
-  workgroupBarrier();
-  if (lane % LANES < HEADS) {
-    for (var i = lane + HEADS; i < first + LANES; i += HEADS) { take(i); }
-    give(lane);
-  }
-  workgroupBarrier();
-  if (lane == first) {
-    for (var i = 1u; i < HEADS; i += 1u) { take(lane + i); }
-    if (GROUPS == 1u) {
-      let total = select(sum.z, squares, EIGHT);
-      let scale = inverseSqrt(total / f32(params.cols) + params.eps);
-      sum *= scale;
-      more *= scale;
+  if (LANES <= SUBGROUP) { // no need of workgroup memory
+    sum = subgroup_sum_by(sum, LANES, HEADS);
+    if (EIGHT) {
+      more = subgroup_sum_by(more, LANES, HEADS);
+      squares = subgroup_sum_by(vec4(squares), LANES, HEADS).x;
     }
+  } else {
+    give(lane);
+    workgroupBarrier();
+    if (lane % LANES < HEADS) {
+      for (var i = lane + HEADS; i < first + LANES; i += HEADS) { take(i); }
+      give(lane);
+    }
+    workgroupBarrier();
+    if (lane == first) {
+      for (var i = 1u; i < HEADS; i += 1u) { take(lane + i); }
+    }
+  }
+  if (lane == first && GROUPS == 1u) {
+    let total = select(sum.z, squares, EIGHT);
+    let scale = inverseSqrt(total / f32(params.cols) + params.eps);
+    sum *= scale;
+    more *= scale;
   }
 }
 

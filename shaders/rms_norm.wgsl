@@ -17,10 +17,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let v = x[base + i];
     sum += dot(v, v); // the padding is zero
   }
+  if (SUBGROUP > 0u) { sum = subgroup_sum(vec4(sum), 4u).x; }
   partial[local.x] = sum;
   workgroupBarrier();
   sum = 0.0;
-  for (var i = 0u; i < WIDTH; i += 1u) { sum += partial[i]; }
+  for (var i = 0u; i < WIDTH; i += 4u) { // fours, then one after another
+    var four = partial[i];
+    if (SUBGROUP == 0u) { four += partial[i + 1u] + partial[i + 2u] + partial[i + 3u]; }
+    sum += four;
+  }
   let scale = inverseSqrt(sum / f32(params.cols) + params.eps);
   for (var i = local.x; i < fours; i += WIDTH) {
     out[base + i] = x[base + i] * scale * norm[i];

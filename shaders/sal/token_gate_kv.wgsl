@@ -17,8 +17,9 @@ const WIDTH = 64u;
 override SLOTS: u32 = WIDTH / LANES;
 var<workgroup> partial: array<vec4<f32>, WIDTH>;
 
-// The sum over `lanes` consecutive lanes, a multiple of four. What the first of them returns is right.
+// The sum over `lanes` consecutive lanes, a power of two from four. What the first of them returns is right.
 fn lane_sum(lane: u32, lanes: u32, value: vec4<f32>) -> vec4<f32> {
+  if (lanes <= SUBGROUP) { return subgroup_sum(value, lanes); }
   var sum = value;
   partial[lane] = sum;
   workgroupBarrier();

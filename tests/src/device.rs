@@ -12,7 +12,17 @@ use taipan_kernels::{DeviceKey, TuningEntry, TuningTable};
 #[must_use]
 pub fn gpu() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
-    DEVICE.get_or_init(|| open(false)).clone()
+    DEVICE.get_or_init(|| open(GpuRequest::default())).clone()
+}
+
+/// The same GPU with subgroups in use.
+///
+/// # Panics
+/// As [`gpu`].
+#[must_use]
+pub fn with_subgroups() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(|| open(GpuRequest { subgroups: true, ..GpuRequest::default() })).clone()
 }
 
 /// The same GPU held to WebGPU's default limits and no features.
@@ -22,7 +32,7 @@ pub fn gpu() -> Device {
 #[must_use]
 pub fn base_tier() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
-    DEVICE.get_or_init(|| open(true)).clone()
+    DEVICE.get_or_init(|| open(GpuRequest { base_tier: true, ..GpuRequest::default() })).clone()
 }
 
 /// A device of its own, tuned so.
@@ -31,7 +41,7 @@ pub fn base_tier() -> Device {
 /// As [`gpu`].
 #[must_use]
 pub fn tuned(values: &[(&'static str, u32)]) -> Device {
-    let device = open(false);
+    let device = open(GpuRequest::default());
     let software = device.adapter().map(|a| a.software);
     let entry = TuningEntry {
         // The most particular entry has the last word.
@@ -43,8 +53,7 @@ pub fn tuned(values: &[(&'static str, u32)]) -> Device {
     device
 }
 
-fn open(base_tier: bool) -> Device {
-    let request = GpuRequest { base_tier, ..GpuRequest::default() };
+fn open(request: GpuRequest) -> Device {
     pollster::block_on(Device::gpu(&request)).expect("a GPU test needs an adapter, lavapipe will do")
 }
 

@@ -28,6 +28,30 @@ fn every_kernel_agrees_with_its_twin_at_base_tier() {
     run_all(&device::base_tier(), 2);
 }
 
+/// The words that each case of a kernel leaves on a device.
+fn words(device: &Device, kernel: &str) -> Vec<taipan_cases::Outputs> {
+    let cases = taipan_cases::all(4).into_iter().filter(|case| case.kernel == kernel);
+    let gpu = device.as_gpu().unwrap();
+    cases.map(|case| block_on(taipan_cases::on_gpu(&case, gpu, None)).unwrap()).collect()
+}
+
+#[test]
+fn subgroups_change_no_bit() {
+    let (plain, grouped) = (device::gpu(), device::with_subgroups());
+    assert_eq!(plain.as_gpu().unwrap().subgroups(), None);
+    let fewest = grouped.as_gpu().unwrap().subgroups();
+    assert!(fewest.is_some_and(|lanes| lanes >= 4), "the adapter has subgroups as they are expected: {fewest:?}");
+    let permutations = taipan_cases::permutations();
+    let with = |name: &str| permutations.iter().any(|p| p.decl.name == name && p.decl.uses_lanes());
+    let kernels: Vec<_> = taipan_cases::kernels().into_iter().filter(|name| with(name)).collect();
+    assert_eq!(kernels.len(), 3, "{kernels:?}");
+    for kernel in kernels {
+        let (expected, found) = (words(&plain, kernel), words(&grouped, kernel));
+        assert!(expected.len() > 3, "{kernel}: {} cases", expected.len());
+        assert_eq!(found, expected, "{kernel}");
+    }
+}
+
 /// Every value that a table may give a device, on the kernels that it touches.
 #[test]
 fn tuning_changes_no_result() {

@@ -4,17 +4,21 @@
 use std::collections::BTreeSet;
 
 use naga::back::{hlsl, msl, spv};
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, Scalar, ScalarKind, StorageAccess, TypeInner};
 use taipan_cases::Permutation;
-use taipan_kernels::{Access, WeightFormat};
+use taipan_kernels::{Access, Subgroups, WeightFormat};
 
 /// The module of a permutation with its overrides resolved.
 fn resolve(p: &Permutation) -> (Module, ModuleInfo) {
-    let source = p.decl.source(p.format);
+    resolve_with(p, None)
+}
+
+fn resolve_with(p: &Permutation, subgroups: Option<Subgroups>) -> (Module, ModuleInfo) {
+    let source = p.decl.source_with(p.format, subgroups);
     let module = naga::front::wgsl::parse_str(&source)
         .unwrap_or_else(|e| panic!("{}: {}", p.module_name(), e.emit_to_string(&source)));
-    let info = validate(p, &module);
+    let info = validate(p, &module, subgroups.is_some());
     let constants = p.overrides.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
     let entry = Some((naga::ShaderStage::Compute, "main"));
     let (module, info) = naga::back::pipeline_constants::process_overrides(&module, &info, entry, &constants)
@@ -22,7 +26,7 @@ fn resolve(p: &Permutation) -> (Module, ModuleInfo) {
     (module.into_owned(), info.into_owned())
 }
 
-fn validate(p: &Permutation, module: &Module) -> ModuleInfo {
+fn validate(p: &Permutation, module: &Module, subgroups: bool) -> ModuleInfo {
     // No optional capability: every kernel runs on the base tier. `unpack2x16float` is part of it, but naga gives it a flag.
     let cooperative = Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
     let more = if p.decl.body.starts_with("enable f16") { cooperative } else { Capabilities::empty() };
@@ -31,9 +35,12 @@ fn validate(p: &Permutation, module: &Module) -> ModuleInfo {
     } else {
         Capabilities::empty()
     };
-    Validator::new(ValidationFlags::all(), packed | more)
-        .validate(module)
-        .unwrap_or_else(|e| panic!("{} {:?}: {e:?}", p.module_name(), p.overrides))
+    let mut validator = Validator::new(ValidationFlags::all(), packed | more);
+    if subgroups {
+        validator = Validator::new(ValidationFlags::all(), packed | more | Capabilities::SUBGROUP);
+        validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+    }
+    validator.validate(module).unwrap_or_else(|e| panic!("{} {:?}: {e:?}", p.module_name(), p.overrides))
 }
 
 #[test]
@@ -79,19 +86,7 @@ fn every_permutation_translates_to_every_backend() {
     assert!(permutations.len() > 60, "{} permutations", permutations.len());
     for p in &permutations {
         let (module, info) = resolve(p);
-        let name = p.module_name();
-        let words = spv::write_vec(&module, &info, &spv::Options::default(), None);
-        assert!(!words.unwrap_or_else(|e| panic!("{name}: SPIR-V: {e}")).is_empty());
-        let options = msl::Options { fake_missing_bindings: true, ..msl::Options::default() };
-        let (text, _) = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
-            .unwrap_or_else(|e| panic!("{name}: MSL: {e}"));
-        assert!(text.contains("kernel"), "{name}: no kernel in the MSL");
-        let mut text = String::new();
-        let options = hlsl::Options { fake_missing_bindings: true, ..hlsl::Options::default() };
-        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
-            .write(&module, &info, None)
-            .unwrap_or_else(|e| panic!("{name}: HLSL: {e}"));
-        assert!(text.contains("numthreads"), "{name}: no compute shader in the HLSL");
+        translate(&p.module_name(), &module, &info, spv::Options::default());
     }
 }
 
@@ -109,6 +104,36 @@ fn workgroup_memory(module: &Module) -> u32 {
     layouter.update(module.to_ctx()).unwrap();
     let shared = module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::WorkGroup);
     shared.map(|(_, v)| layouter[v.ty].size).sum()
+}
+
+#[test]
+fn what_uses_subgroups_translates_to_every_backend() {
+    let permutations = taipan_cases::permutations();
+    let with = permutations.iter().filter(|p| p.decl.uses_lanes());
+    let mut count = 0;
+    for (p, fewest) in with.flat_map(|p| [4, 64].map(|fewest| (p, fewest))) {
+        count += 1;
+        let (module, info) = resolve_with(p, Some(Subgroups { fewest, enable: false }));
+        let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
+        translate(&format!("{} with subgroups of {fewest}", p.module_name()), &module, &info, options);
+    }
+    assert!(count > 20, "{count} modules");
+}
+
+fn translate(name: &str, module: &Module, info: &ModuleInfo, options: spv::Options<'_>) {
+    let words = spv::write_vec(module, info, &options, None);
+    assert!(!words.unwrap_or_else(|e| panic!("{name}: SPIR-V: {e}")).is_empty());
+    let options = msl::Options { fake_missing_bindings: true, lang_version: (2, 4), ..msl::Options::default() };
+    let (text, _) = msl::write_string(module, info, &options, &msl::PipelineOptions::default())
+        .unwrap_or_else(|e| panic!("{name}: MSL: {e}"));
+    assert!(text.contains("kernel"), "{name}: no kernel in the MSL");
+    let mut text = String::new();
+    let options =
+        hlsl::Options { fake_missing_bindings: true, shader_model: hlsl::ShaderModel::V6_0, ..Default::default() };
+    hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
+        .write(module, info, None)
+        .unwrap_or_else(|e| panic!("{name}: HLSL: {e}"));
+    assert!(text.contains("numthreads"), "{name}: no compute shader in the HLSL");
 }
 
 #[test]

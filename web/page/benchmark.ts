@@ -1,11 +1,13 @@
 import { type Entry, runBenchmark } from '../dist/bench.js';
 import { app, onChange, run } from './app.js';
 import { draw } from './charts.js';
-import { button, copy, fill, find, input, make, save } from './dom.js';
+import { button, copy, define, fill, find, input, make, save } from './dom.js';
 import { perSecond, percent } from './format.js';
 
 /** Models that a page can draw; the native program has larger ones. */
 const PRESETS = ['taipan-4.7m', 'mamba2-4.8m', 'mamba2-130m', 'taipan-190m'];
+/** The choice of the model that the page has loaded. */
+const LOADED = 'loaded';
 const TESTS = [{ prompt: 128 }, { generate: 32 }, { generate: 32, depth: 1024 }];
 
 const status = find('bench-status');
@@ -42,6 +44,21 @@ function show(): void {
     fill(find('bench-table'), rows.map(rowCells));
     fill(find('kernel-table'), entries.filter(isKernel).map(kernelCells));
     if (rows.length > 0) chart(rows);
+    define(find('bench-probes'), rows[0] ? probes(rows[0]) : []);
+}
+
+/** What the device can do at best, measured before the rows. */
+function probes({ probes: found }: Entry): [string, string][] {
+    const of = (key: string, digits: number, unit: string): string => {
+        const value = number(inside(found, key));
+        return Number.isNaN(value) ? '–' : `${value.toFixed(digits)} ${unit}`;
+    };
+    return [
+        ['Copy', of('copy_gbps', 1, 'GB/s')],
+        ['Multiply-add', of('fma_gflops', 1, 'GFLOP/s')],
+        ['Dispatch after dispatch', of('dispatch_us', 1, 'µs')],
+        ['Submission to result', of('map_roundtrip_us', 0, 'µs')],
+    ];
 }
 
 /** Every repetition of every row, so that spread and drift are seen. */
@@ -72,7 +89,8 @@ async function measure(signal: AbortSignal): Promise<void> {
             show();
         };
         const onStatus = (what: string): void => void (status.textContent = `${what}…`);
-        await runBenchmark({ device, preset, rows: TESTS, kernels, signal, onStatus, onEntry });
+        const subject = preset === LOADED && app.model ? { model: app.model } : { preset };
+        await runBenchmark({ device, ...subject, rows: TESTS, kernels, signal, onStatus, onEntry });
         said = `${entries.length} rows.`;
     } catch (error) {
         if (!signal.aborted) said = error instanceof Error ? error.message : String(error);
@@ -86,6 +104,9 @@ function markdown(): string {
     const rows = entries.filter(isRow).map((row) => `| ${rowCells(row).join(' | ')} |`);
     const kernels = entries.filter(isKernel).map((k) => `| ${kernelCells(k).join(' | ')} |`);
     const table = ['| device | model | test | tokens/s | of bandwidth | agrees |', '|---|---|---|---|---|---|', ...rows];
+    const first = entries.find(isRow);
+    const ceilings = first ? ['', probes(first).map(([name, value]) => `${name}: ${value}`).join(', ')] : [];
+    table.push(...ceilings);
     return kernels.length === 0 ? table.join('\n') : [...table, '', '| kernel | phase | µs | GB/s | GFLOP/s | right |', '|---|---|---|---|---|---|', ...kernels].join('\n');
 }
 
@@ -136,6 +157,8 @@ async function compare(files: readonly File[]): Promise<void> {
 export function setUpBenchmark(): void {
     const preset = find<HTMLSelectElement>('bench-preset');
     preset.append(...PRESETS.map((name) => Object.assign(make('option', name), { value: name })));
+    const loaded = Object.assign(make('option', 'the loaded model'), { value: LOADED });
+    preset.append(loaded);
     if (!app.support?.ok) find<HTMLSelectElement>('bench-device').value = 'cpu';
     button('bench-run').addEventListener('click', () => void run(measure));
     button('bench-stop').addEventListener('click', () => app.running?.abort());
@@ -150,6 +173,8 @@ export function setUpBenchmark(): void {
     });
     onChange(() => {
         const idle = app.running === undefined;
+        loaded.disabled = app.model === undefined;
+        if (loaded.disabled && loaded.selected) preset.selectedIndex = 0;
         button('bench-run').disabled = !idle;
         button('bench-stop').disabled = idle;
         for (const id of ['bench-save', 'bench-copy']) button(id).disabled = entries.length === 0;

@@ -7,6 +7,8 @@ export interface Line {
     /** A custom property of the style sheet. */
     colour: string;
     dashed?: boolean;
+    /** Points instead of a line. */
+    points?: boolean;
 }
 
 export interface Chart {
@@ -60,8 +62,8 @@ export function draw(where: HTMLElement, chart: Chart, words: string): void {
             ...chart.lines.map((line): uPlot.Series => ({
                 label: line.label,
                 stroke: colour(line.colour),
-                width: chart.points ? 0 : 2,
-                points: { show: chart.points === true, size: 7, fill: colour(line.colour) },
+                width: chart.points || line.points ? 0 : 2,
+                points: { show: chart.points === true || line.points === true, size: 7, fill: colour(line.colour) },
                 ...(line.dashed ? { dash: [6, 4] } : {}),
             })),
         ],

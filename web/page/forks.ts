@@ -88,5 +88,6 @@ export class Forks {
 
 function label({ prompt, made }: Run): string {
     const text = (prompt + made).trim().replace(/\s+/g, ' ');
-    return text.length > 60 ? `${text.slice(0, 28)} … ${text.slice(-28)}` : text || '(nothing)';
+    // In whole words.
+    return text.length > 60 ? `${text.slice(0, 28).replace(/\s\S*$/, '')} … ${text.slice(-28).replace(/^\S*\s/, '')}` : text || '(nothing)';
 }

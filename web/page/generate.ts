@@ -1,4 +1,4 @@
-import { type GenerateEvent, type Model, type Session, type SessionStats } from '../dist/index.js';
+import { type FinishReason, type Model, type Session, type SessionStats } from '../dist/index.js';
 import { app, onChange, run } from './app.js';
 import { button, copy, define, find } from './dom.js';
 import { bytes, milliseconds, rate } from './format.js';
@@ -6,8 +6,6 @@ import { Forks, type Run } from './forks.js';
 import { showBudget, showMemory } from './panels.js';
 import { bound, link, options } from './settings.js';
 import { type Token, TokenView } from './tokens.js';
-
-type Done = Extract<GenerateEvent, { type: 'done' }>;
 
 const EXAMPLES = ['Once upon a time', 'Lily and Tom went to the park.', 'The little dog was sad because', 'One day, a girl found a red box.'];
 const FIRST = 'Load the model first.';
@@ -42,12 +40,12 @@ async function write(signal: AbortSignal, text: string, from: Run | undefined): 
     const fed = await model.tokenize(text);
     for (const piece of fed) tokens.push({ text: piece.text, alpha: undefined, selected: undefined });
     view.set(tokens);
-    const made: Made = { text: '', done: undefined };
+    const made: Made = { text: '', promptTokens: fed.length, tokens: 0, begun: performance.now(), first: NaN, last: NaN };
     let outcome = 'Failed.';
     let kept = false;
     try {
         await consume(session, text, signal, made);
-        outcome = made.done ? `Done: ${made.done.usage.completionTokens} tokens, ${REASONS[made.done.finishReason]}.` : 'Stopped.';
+        outcome = made.reason ? `Done: ${made.tokens} tokens, ${REASONS[made.reason]}.` : 'Stopped.';
     } catch (error) {
         if (!signal.aborted) throw error;
         outcome = 'Stopped.';
@@ -62,9 +60,19 @@ async function write(signal: AbortSignal, text: string, from: Run | undefined): 
     await finish(model, session, made, hard);
 }
 
+/** What a run has made so far, and when. */
 interface Made {
     text: string;
-    done: Done | undefined;
+    promptTokens: number;
+    tokens: number;
+    begun: number;
+    /** When the first and the last token came. */
+    first: number;
+    last: number;
+    /** Why it ended, if it did by itself. */
+    reason?: FinishReason;
+    /** Milliseconds that reading the prompt took, where that is known. */
+    promptMs?: number;
 }
 
 async function consume(session: Session, text: string, signal: AbortSignal, made: Made): Promise<void> {
@@ -72,6 +80,8 @@ async function consume(session: Session, text: string, signal: AbortSignal, made
         switch (event.type) {
             case 'token':
                 view.add({ text: '', alpha: undefined, selected: undefined });
+                made.last = performance.now();
+                if (made.tokens++ === 0) made.first = made.last;
                 break;
             case 'text':
                 made.text += event.text;
@@ -84,28 +94,30 @@ async function consume(session: Session, text: string, signal: AbortSignal, made
                 status.textContent = `Generating… ${event.tokens} tokens, ${rate(event.tokens - 1, event.elapsedMs)}`;
                 break;
             case 'done':
-                made.done = event;
+                made.reason = event.finishReason;
+                made.promptMs = event.timings.prompt;
         }
     }
 }
 
 /** Numbers and charts, after a text. */
-async function finish(model: Model, session: Session, { done }: Made, hard: number | undefined): Promise<void> {
+async function finish(model: Model, session: Session, made: Made, hard: number | undefined): Promise<void> {
     const stats = await session.stats().catch(() => undefined);
     if (!stats) return;
-    report = rows(model, stats, done);
+    report = rows(model, stats, made);
     define(find('stats'), report);
     await Promise.all([showBudget(view.tokens, model.info.attentionBudget, hard), showMemory(model.info, stats.bytes.state)]);
 }
 
-function rows(model: Model, stats: SessionStats, done: Done | undefined): [string, string][] {
-    const { timings, usage } = done ?? {};
+function rows(model: Model, stats: SessionStats, { promptTokens, tokens, begun, first, last, promptMs }: Made): [string, string][] {
+    const firstMs = first - begun;
+    const fed = promptTokens === 0 ? '–' : `${promptTokens} tokens, ${rate(promptTokens, promptMs ?? firstMs)}`;
     const refused = stats.refused.some((n) => n > 0) ? ` (${stats.refused.join(' and ')} refused)` : '';
     return [
         ['Device', model.device],
-        ['First token', timings ? milliseconds(timings.firstToken) : '–'],
-        ['Prompt', timings && usage ? `${usage.promptTokens} tokens, ${rate(usage.promptTokens, timings.prompt)}` : '–'],
-        ['Decode', timings && usage ? rate(usage.completionTokens - 1, timings.total - timings.firstToken) : '–'],
+        ['First token', tokens > 0 ? milliseconds(firstMs) : '–'],
+        ['Prompt', tokens > 0 ? fed : '–'],
+        ['Decode', rate(tokens - 1, last - first)],
         ['State, at any length', bytes(stats.bytes.state)],
         ['Weights', bytes(stats.bytes.weights)],
         ['Scratch', bytes(stats.bytes.scratch)],

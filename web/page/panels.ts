@@ -17,11 +17,13 @@ function cachePerToken({ layers, hiddenSize }: ModelInfo): number {
 /** State of a session against a key-value cache, over the length of the text. */
 export async function showMemory(info: ModelInfo, stateBytes: number): Promise<void> {
     const each = cachePerToken(info);
-    const crossover = stateBytes / each;
-    const x = Array.from({ length: 51 }, (_, i) => Math.round(10 ** (1 + i / 10)));
+    // The first length at which the cache is the larger one.
+    const crossover = Math.floor(stateBytes / each) + 1;
+    const steps = Array.from({ length: 51 }, (_, i) => Math.round(10 ** (1 + i / 10)));
+    const x = [...new Set([...steps, crossover])].sort((a, b) => a - b);
     const words =
         `This session holds ${bytes(stateBytes)} at any length. Keys and values of ${info.layers.length} attention layers of width ` +
-        `${info.hiddenSize} in f32 take ${bytes(each)} a token: more than that from ${count(Math.ceil(crossover))} tokens on, ` +
+        `${info.hiddenSize} in f32 take ${bytes(each)} a token: more than that from ${count(crossover)} tokens on, ` +
         `${bytes(each * 1e5)} at 100,000 and ${bytes(each * 1e6)} at a million.`;
     find('memory-text').textContent = words;
     const { draw } = await charts();
@@ -35,6 +37,7 @@ export async function showMemory(info: ModelInfo, stateBytes: number): Promise<v
         lines: [
             { label: 'this model', values: x.map(() => stateBytes), colour: '--accent' },
             { label: 'transformer', values: x.map((n) => n * each), colour: '--warn', dashed: true },
+            { label: `from ${count(crossover)} tokens on`, values: x.map((n) => (n === crossover ? stateBytes : null)), colour: '--text', points: true },
         ],
     };
     draw(find('memory-chart'), chart, words);

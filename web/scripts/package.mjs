@@ -5,6 +5,8 @@ import { copyFileSync, readFileSync, readdirSync, rmSync, writeFileSync } from '
 import { fileURLToPath } from 'node:url';
 import { transformSync } from 'esbuild';
 
+import { shorten } from './imports.mjs';
+
 const dist = new URL('../dist/', import.meta.url);
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
@@ -13,6 +15,9 @@ for (const name of readdirSync(dist)) {
 }
 const { status } = spawnSync(process.execPath, [here('../node_modules/typescript/bin/tsc'), '-p', here('..')], { stdio: 'inherit' });
 if (status !== 0) process.exit(status ?? 1);
+
+shorten(new URL('wasm/', dist), 'taipan');
+shorten(new URL('lab/', dist), 'lab');
 
 // Script by script, so that a bundler still sees modules and can leave out what is not used.
 for (const name of readdirSync(dist, { recursive: true })) {

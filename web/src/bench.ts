@@ -1,7 +1,9 @@
+import type { Model } from './client.js';
 import { Connection, type Place, connect } from './connection.js';
 import { throwIfAborted } from './errors.js';
-import type { BenchRow, Note } from './protocol.js';
-import type { CaseReport, DeviceChoice, Urls } from './types.js';
+import type { BenchRow, Note, WireOrigin } from './protocol.js';
+import { wireSource } from './source.js';
+import type { CaseReport, DeviceChoice, Source, Urls } from './types.js';
 
 // The native benchmark, compiled to wasm: the same rows in the same JSON. `schema.json` of the benchmark describes it.
 
@@ -22,6 +24,8 @@ export interface BenchOptions extends LabOptions {
     /** A model that is drawn from a seed; `taipan bench --random` lists the names. */
     preset?: string;
     seed?: number;
+    /** Instead of a drawn one: a model that is loaded, or where one is. It is loaded once more, from the cache if it is there. */
+    model?: Model | Source;
     /** Rows; two short ones if left out. */
     rows?: readonly BenchRow[];
     /** Time every kernel as well, at a prompt of so many tokens. */
@@ -40,7 +44,7 @@ const ROWS: readonly BenchRow[] = [{ prompt: 128 }, { generate: 32 }];
 
 /** Measures this device. The result is what `taipan bench compare` and `report` read. */
 export async function runBenchmark(options: BenchOptions = {}): Promise<Entry[]> {
-    const { preset = 'taipan-4.7m', seed = 0, rows = ROWS, kernels = false, device = 'gpu', signal, onStatus, onEntry } = options;
+    const { preset = 'taipan-4.7m', seed = 0, model, rows = ROWS, kernels = false, device = 'gpu', signal, onStatus, onEntry } = options;
     const entries: Entry[] = [];
     const keep = (entry: Entry): void => {
         entries.push(entry);
@@ -49,7 +53,7 @@ export async function runBenchmark(options: BenchOptions = {}): Promise<Entry[]>
     await withLab(options, async (lab) => {
         const onNote = (note: Note): void => void (note.kind === 'say' && onStatus?.(note.text));
         const settings = { preset, seed, ...machine() };
-        await lab.call('benchOpen', { device, settings, wasm: wasmOf(options) }, { onNote });
+        await lab.call('benchOpen', { device, settings, model: model === undefined ? undefined : originOf(model), wasm: wasmOf(options) }, { signal, onNote });
         for (const row of rows) {
             throwIfAborted(signal);
             keep((await lab.call('benchRow', { row: { repetitions: 3, minTimeMs: 500, ...row } }, { onNote })) as Entry);
@@ -60,6 +64,11 @@ export async function runBenchmark(options: BenchOptions = {}): Promise<Entry[]>
         for (const entry of await lab.call('benchKernels', { tokens, repetitions }, { onNote })) keep(entry as Entry);
     });
     return entries;
+}
+
+function originOf(model: Model | Source): WireOrigin {
+    if (typeof model === 'object' && 'origin' in model && 'createSession' in model) return model.origin;
+    return { source: wireSource(model as Source), cache: 'opfs', dtype: 'auto' };
 }
 
 export interface Validation {
@@ -86,8 +95,7 @@ export async function validate(options: ValidateOptions = {}): Promise<Validatio
             onCase?.(note.report, note.index, note.total);
         };
         const result = await lab.call('validate', { device, wasm: wasmOf(options) }, { signal, onNote });
-        const failed = reports.filter((report) => !report.ok).map((report) => `${report.kernel} (${report.shape}): ${report.detail ?? ''}`);
-        const complaints = [...new Set([...result.complaints, ...failed])];
+        const { complaints } = result;
         return { ok: complaints.length === 0 && reports.length === result.ran && result.ran > 0, device: result.device, reports, complaints };
     });
 }
@@ -101,7 +109,7 @@ function machine(): { browser?: string; os: string; cpu: string } {
     const { userAgent = '', hardwareConcurrency = 0 } = globalThis.navigator ?? {};
     const browser = /(Edg|Firefox|Chrome|Version)\/[\d.]+/.exec(userAgent)?.[0];
     const os = /\(([^)]*)\)/.exec(userAgent)?.[1] ?? '';
-    return { ...(browser ? { browser: browser.replace('Version', 'Safari') } : {}), os, cpu: `${hardwareConcurrency} threads` };
+    return { ...(browser ? { browser: browser.replace('Version', 'Safari') } : {}), os, cpu: `CPU with ${hardwareConcurrency} threads` };
 }
 
 async function withLab<T>(options: LabOptions, work: (lab: Connection) => Promise<T>): Promise<T> {

@@ -20,8 +20,8 @@ async function stores(): Promise<Awaited<ReturnType<typeof openStore>>[]> {
     return opened.filter((store, i) => store.kind === KINDS[i]);
 }
 
-function keyOf(source: Source): string {
-    const wire = wireSource(source);
+function keyOf(source: Source, hub?: string | URL): string {
+    const wire = wireSource(source, hub);
     return 'base' in wire ? modelKey(wire.base) : '';
 }
 
@@ -55,14 +55,14 @@ export const cache = {
     },
 
     /** Whether all of a model is kept. */
-    async has(source: Source): Promise<boolean> {
-        const wire = wireSource(source);
+    async has(source: Source, hub?: string | URL): Promise<boolean> {
+        const wire = wireSource(source, hub);
         return 'base' in wire && (await this.list()).some((model) => model.source === wire.base && model.complete);
     },
 
     /** Forgets a model. */
-    async delete(source: Source): Promise<void> {
-        const key = keyOf(source);
+    async delete(source: Source, hub?: string | URL): Promise<void> {
+        const key = keyOf(source, hub);
         if (key !== '') for (const store of await stores()) await store.remove(key);
     },
 

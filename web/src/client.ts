@@ -1,6 +1,6 @@
 import { Connection, type Place, connect } from './connection.js';
 import { TaipanError, fromWire, throwIfAborted } from './errors.js';
-import type { Note, Result, WireGenerate } from './protocol.js';
+import type { Note, Result, WireGenerate, WireOrigin } from './protocol.js';
 import { wireSource } from './source.js';
 import type {
     Estimate,
@@ -29,7 +29,7 @@ export async function estimate(source: Source, options: EstimateOptions = {}): P
     throwIfAborted(signal);
     const connection = await connect(options, PLACE);
     try {
-        const params = { source: wireSource(source), cache, dtype, wasm: address(options.wasm) };
+        const params = { source: wireSource(source, options.hub), cache, dtype, wasm: address(options.wasm) };
         return await connection.call('estimate', params, { signal });
     } finally {
         connection.close();
@@ -49,8 +49,9 @@ export async function loadModel(source: Source, options: LoadOptions = {}): Prom
     const onNote = (note: Note): void => void (note.kind === 'progress' && onProgress?.(note.progress));
     const settings = { device, cache, dtype, autoRecover, warmup, wasm: address(options.wasm) };
     try {
-        const info = await connection.call('load', { model: name, source: wireSource(source), options: settings }, { signal, onNote });
-        return new Model(connection, name, info);
+        const origin = { source: wireSource(source, options.hub), cache, dtype };
+        const info = await connection.call('load', { model: name, source: origin.source, options: settings }, { signal, onNote });
+        return new Model(connection, name, info, origin);
     } catch (error) {
         connection.close();
         throw error;
@@ -69,11 +70,13 @@ export class Model {
     readonly #sessions = new Set<Session>();
     readonly #listeners = new Map<keyof ModelEvents, Set<(event: never) => void>>();
     readonly info: ModelInfo;
+    /** @internal Where its files are: for who loads it once more. */
+    readonly origin: WireOrigin;
     #disposed: Promise<void> | undefined;
 
     /** @internal */
-    constructor(connection: Connection, name: number, info: ModelInfo) {
-        [this.#connection, this.#name, this.info] = [connection, name, info];
+    constructor(connection: Connection, name: number, info: ModelInfo, origin: WireOrigin) {
+        [this.#connection, this.#name, this.info, this.origin] = [connection, name, info, origin];
         connection.listen(name, (event) => {
             if (event.type === 'lost') this.#emit({ type: 'device-lost', reason: event.reason, recovering: event.recovering });
             else this.#emit({ type: 'recovered', error: event.error && fromWire(event.error) });

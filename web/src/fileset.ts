@@ -1,8 +1,8 @@
 import { TaipanError, throwIfAborted } from './errors.js';
 import { Dropped, Folder, type Manifest, type SmallFiles } from './manifest.js';
-import { DroppedFile, type Reader, type Remote, RemoteFile, StoredFile, fetchParts, get } from './parts.js';
+import { DroppedFile, type Reader, type Remote, RemoteFile, StoredFile, bodyOf, fetchParts, get } from './parts.js';
 import type { Meter } from './progress.js';
-import type { WireSource } from './protocol.js';
+import type { WireFolder, WireSource } from './protocol.js';
 import { type Store, openStore } from './store.js';
 import type { CacheKind } from './types.js';
 import type * as runtime from '../dist/wasm/taipan.js';
@@ -22,7 +22,7 @@ export interface FileSet {
 /** What the runtime brings to this: it alone can read an index, and hash what comes in pieces. */
 export interface Tools {
     shards(index: Uint8Array): string[];
-    hash(): runtime.Sha256;
+    hash(): { update(bytes: Uint8Array): void; hex(): string; free(): void };
 }
 
 const INDEX = 'model.safetensors.index.json';
@@ -71,24 +71,24 @@ export async function collect(
 ): Promise<FileSet> {
     meter.begin('manifest');
     if ('files' in source) return dropped(source.files, tools);
-    const { base } = source;
-    const key = modelKey(base);
+    const key = modelKey(source.base);
     const store = cache === 'none' ? undefined : await openStore(cache);
-    const work = (): Promise<FileSet> => fetchSet(base, key, store, tools, meter, signal);
+    const work = (): Promise<FileSet> => fetchSet(source, key, store, tools, meter, signal);
     // One tab downloads, another waits and then finds everything there.
     if (!store || !globalThis.navigator?.locks) return work();
     return navigator.locks.request(`taipan:${key}`, { signal }, work) as Promise<FileSet>;
 }
 
 async function fetchSet(
-    base: string,
+    source: WireFolder,
     key: string,
     store: Store | undefined,
     tools: Tools,
     meter: Meter,
     signal: AbortSignal,
 ): Promise<FileSet> {
-    const folder = new Folder(base, key, store, signal);
+    const { base } = source;
+    const folder = new Folder(source, key, store, signal);
     const manifest = await folder.manifest();
     const config = await required(folder, 'config.json', base);
     const tokenizer = await folder.get('tokenizer.json');
@@ -106,6 +106,7 @@ async function fetchSet(
     }
     if (!store) {
         const weights = remotes.map(([remote, size]) => new RemoteFile(remote, size, signal));
+        await verifyRemote(remotes, tools, meter, signal);
         return { config, tokenizer, index, weights, cache: 'none', fromCache: false };
     }
     await store.put(`${key}/about`, [new TextEncoder().encode(JSON.stringify({ base, files: names }))]);
@@ -217,20 +218,55 @@ async function verify(
 ): Promise<void> {
     const mark = `${key}/${file.name}/verified`;
     if (!expected || (await (await store.get(mark))?.text()) === expected) return meter.add(file.size, file.name);
-    const hash = tools.hash();
+    const found = await hashOf([file], tools, meter, signal);
+    if (found === expected) return store.put(mark, [new TextEncoder().encode(expected)]);
+    await store.remove(`${key}/${file.name}`);
+    differs(file.name, found, expected);
+}
+
+/** Where nothing is kept, files are read once for their hashes, from the beginning to the end, and then in ranges for use. */
+async function verifyRemote(remotes: [Remote, number][], tools: Tools, meter: Meter, signal: AbortSignal): Promise<void> {
+    const known = remotes.filter(([{ sha256 }]) => sha256);
+    if (known.length === 0) return;
+    meter.begin('verify', known.reduce((sum, [, size]) => sum + size, 0));
+    for (const [{ name, url, sha256 }] of known) {
+        const found = await digest(bodyOf(url, signal), name, tools, meter);
+        if (found !== sha256) differs(name, found, sha256 as string);
+    }
+}
+
+async function* pieces(file: Reader, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     const step = 1 << 20;
     for (let at = 0; at < file.size; at += step) {
         throwIfAborted(signal);
-        const piece = await file.read(at, Math.min(file.size, at + step));
-        hash.update(piece);
-        meter.add(piece.length, file.name);
+        yield await file.read(at, Math.min(file.size, at + step));
     }
-    const found = hash.hex();
-    hash.free();
-    if (found === expected) return store.put(mark, [new TextEncoder().encode(expected)]);
-    await store.remove(`${key}/${file.name}`);
+}
+
+/** The hash of files one after another. */
+export async function hashOf(files: readonly Reader[], tools: Tools, meter: Meter, signal: AbortSignal): Promise<string> {
+    async function* all(): AsyncGenerator<Uint8Array> {
+        for (const file of files) yield* pieces(file, signal);
+    }
+    return digest(all(), files[0]?.name ?? '', tools, meter);
+}
+
+async function digest(pieces: AsyncIterable<Uint8Array>, name: string, tools: Tools, meter: Meter): Promise<string> {
+    const hash = tools.hash();
+    try {
+        for await (const piece of pieces) {
+            hash.update(piece);
+            meter.add(piece.length, name);
+        }
+        return hash.hex();
+    } finally {
+        hash.free();
+    }
+}
+
+function differs(file: string, found: string, expected: string): never {
     const hint = 'the download was damaged, or the manifest belongs to other files; load again';
-    throw new TaipanError('integrity', `${file.name}: SHA-256 is ${found}, the manifest has ${expected}`, hint, { file: file.name, expected, found });
+    throw new TaipanError('integrity', `${file}: SHA-256 is ${found}, the manifest has ${expected}`, hint, { file, expected, found });
 }
 
 /** The beginning of a weight file, up to the end of its header. */
@@ -255,7 +291,7 @@ export async function peek(
     }
     const key = modelKey(source.base);
     const store = cache === 'none' ? undefined : await openStore(cache);
-    const folder = new Folder(source.base, key, undefined, signal);
+    const folder = new Folder(source, key, undefined, signal);
     const manifest: Manifest = await folder.manifest();
     const config = await required(folder, 'config.json', source.base);
     const sizes = new Map<string, number>();
@@ -285,4 +321,24 @@ export async function runtimeFiles(set: Pick<FileSet, 'config' | 'tokenizer' | '
     const weights = [];
     for (const file of set.weights) weights.push({ name: file.name, start: await headerOf(file), size: file.size });
     return { config: set.config, tokenizer: set.tokenizer, index: set.index, weights };
+}
+
+/** How the runtime asks for ranges. An error of a file goes through it, which keeps its words only: `failed` has it. */
+export function rangesOf(
+    files: readonly Reader[],
+    report: (bytes: number, file: string) => void = () => {},
+): { read: (file: string, start: number, end: number) => Promise<Uint8Array>; failed: () => unknown } {
+    const readers = new Map(files.map((file) => [file.name, file]));
+    let failure: unknown;
+    const read = async (name: string, start: number, end: number): Promise<Uint8Array> => {
+        try {
+            const bytes = await (readers.get(name) as Reader).read(start, end);
+            report(bytes.length, name);
+            return bytes;
+        } catch (error) {
+            failure = error;
+            throw error;
+        }
+    };
+    return { read, failed: () => failure };
 }

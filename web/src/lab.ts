@@ -3,8 +3,10 @@ import type { Cancel } from './cancel.js';
 import { keeper, letGo } from './crash.js';
 import { TaipanError, throwIfAborted } from './errors.js';
 import { openDevice } from './model.js';
+import { collect, hashOf, rangesOf, runtimeFiles } from './fileset.js';
 import { loader } from './module.js';
-import type { Call, Method, Note, Params, Result } from './protocol.js';
+import { Meter } from './progress.js';
+import type { Call, Method, Note, Params, Result, WireOrigin } from './protocol.js';
 import { Server } from './server.js';
 
 const keep = keeper();
@@ -20,7 +22,7 @@ export class Lab extends Server {
             case 'validate':
                 return this.#validate(request.params, cancel, note);
             case 'benchOpen':
-                return this.#open(request.params, note);
+                return this.#open(request.params, cancel, note);
             case 'benchRow':
                 return guard(() => this.#opened().row(request.params.row, say(note)));
             case 'benchKernels':
@@ -50,19 +52,45 @@ export class Lab extends Server {
         }
     }
 
-    async #open({ device: choice, settings, wasm }: Params<'benchOpen'>, note: (note: Note) => void): Promise<string> {
+    async #open({ device: choice, settings, model, wasm }: Params<'benchOpen'>, cancel: Cancel, note: (note: Note) => void): Promise<string> {
         const { Bench } = await start(wasm);
         this.#close();
         const begin = performance.now();
         const device = await openDevice(module, choice);
         const deviceMs = performance.now() - begin;
         try {
-            const bench = await guard(() => Bench.open(device, { ...settings, deviceMs }, say(note)));
+            const about = { ...settings, deviceMs };
+            const bench = model ? await this.#fromFiles(device, about, model, cancel, note) : await guard(() => Bench.open(device, about, say(note)));
             this.#bench = { bench, device };
             return device.description;
         } catch (error) {
             letGo(device);
             throw error;
+        }
+    }
+
+    /** The model of a page, loaded once more: the two modules share no memory. */
+    async #fromFiles(
+        device: module.Device,
+        settings: module.BenchSettings,
+        { source, cache, dtype }: WireOrigin,
+        { signal }: Cancel,
+        note: (note: Note) => void,
+    ): Promise<module.Bench> {
+        const tools = { shards: module.shards, hash: () => new module.Sha256() };
+        const meter = new Meter(({ phase, fraction }) => say(note)(`loading the model: ${phase}, ${Math.round(100 * fraction)} %`));
+        try {
+            const set = await collect(source, cache, tools, meter, signal);
+            const sorted = [...set.weights].sort((a, b) => (a.name < b.name ? -1 : 1));
+            const sha256 = await hashOf(sorted, tools, meter, signal);
+            const name = 'base' in source ? source.base.split('/').filter(Boolean).at(source.tree ? -3 : -1) : 'files';
+            const { read, failed } = rangesOf(set.weights);
+            const model = { id: decodeURIComponent(name ?? 'model'), sha256, dtype, files: await runtimeFiles(set) };
+            return await guard(() => module.Bench.openModel(device, settings, model, read, say(note))).catch((error: unknown) => {
+                throw failed() ?? error;
+            });
+        } finally {
+            meter.stop();
         }
     }
 

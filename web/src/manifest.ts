@@ -1,5 +1,6 @@
 import { TaipanError, isAbort } from './errors.js';
 import { type Remote, get } from './parts.js';
+import type { WireFolder } from './protocol.js';
 import type { Store } from './store.js';
 
 /** What is in a manifest about a file. */
@@ -12,7 +13,6 @@ interface Entry {
 export type Manifest = ReadonlyMap<string, Entry>;
 
 const MANIFEST = 'model-manifest.json';
-const HUB = /^https:\/\/huggingface\.co\/([^/]+\/[^/]+)\/resolve\/([^/]+)\/$/;
 
 /** Files that are read whole. */
 export interface SmallFiles {
@@ -25,9 +25,11 @@ export class Folder implements SmallFiles {
     readonly #key: string;
     readonly #store: Store | undefined;
     readonly #signal: AbortSignal;
+    /** Where a hub lists the files. */
+    readonly #tree: string | undefined;
 
-    constructor(base: string, key: string, store: Store | undefined, signal: AbortSignal) {
-        [this.#base, this.#key, this.#store, this.#signal] = [base, key, store, signal];
+    constructor({ base, tree }: WireFolder, key: string, store: Store | undefined, signal: AbortSignal) {
+        [this.#base, this.#tree, this.#key, this.#store, this.#signal] = [base, tree, key, store, signal];
     }
 
     /** A file, or nothing where the server says that there is none. */
@@ -53,13 +55,12 @@ export class Folder implements SmallFiles {
 
     /** Sizes and hashes, from the folder's own manifest or from the hub's list of files. */
     async manifest(): Promise<Manifest> {
-        const hub = HUB.exec(this.#base);
-        const url = hub ? `https://huggingface.co/api/models/${hub[1]}/tree/${hub[2]}` : this.#base + MANIFEST;
+        const url = this.#tree ?? this.#base + MANIFEST;
         const bytes = await this.#fetch(url, MANIFEST);
         if (!bytes) return new Map();
         try {
             const json: unknown = JSON.parse(new TextDecoder().decode(bytes));
-            return hub ? hubManifest(json as HubFile[]) : ownManifest(json as { files: Record<string, Entry> });
+            return this.#tree ? hubManifest(json as HubFile[]) : ownManifest(json as { files: Record<string, Entry> });
         } catch (error) {
             const reason = error instanceof Error ? error.message : String(error);
             throw new TaipanError('weights-invalid', `${url}: not a manifest: ${reason}`, undefined, { url });

@@ -2,7 +2,7 @@ import type * as runtime from '../dist/wasm/taipan.js';
 import { Cancel } from './cancel.js';
 import { guard, letGo } from './crash.js';
 import { TaipanError, throwIfAborted } from './errors.js';
-import { type FileSet, collect, runtimeFiles } from './fileset.js';
+import { type FileSet, collect, rangesOf, runtimeFiles } from './fileset.js';
 import { Meter } from './progress.js';
 import type { WireLoad, WireSource } from './protocol.js';
 import { LiveSession } from './session.js';
@@ -85,19 +85,7 @@ export class LiveModel {
     async #upload(device: runtime.Device, set: FileSet, files: runtime.ModelFiles, meter: Meter, cancel: Cancel): Promise<runtime.Model> {
         const total = set.weights.reduce((sum, file) => sum + file.size, 0);
         meter.begin('upload', total, true);
-        const readers = new Map(set.weights.map((file) => [file.name, file]));
-        // An error of a reader goes through the runtime, which keeps its words only.
-        let failure: unknown;
-        const read = async (file: string, start: number, end: number): Promise<Uint8Array> => {
-            try {
-                const bytes = await (readers.get(file) as NonNullable<ReturnType<typeof readers.get>>).read(start, end);
-                meter.add(bytes.length, file);
-                return bytes;
-            } catch (error) {
-                failure = error;
-                throw error;
-            }
-        };
+        const { read, failed } = rangesOf(set.weights, (bytes, file) => meter.add(bytes, file));
         const progress = (done: number, all: number): void => {
             if (done === all) meter.begin('compile');
         };
@@ -105,7 +93,7 @@ export class LiveModel {
             return await guard(() => this.#runtime.Model.load(device, files, this.#options.dtype, read, progress, cancel.promise));
         } catch (error) {
             throwIfAborted(cancel.signal);
-            throw failure ?? error;
+            throw failed() ?? error;
         }
     }
 
@@ -179,12 +167,14 @@ export class LiveModel {
         if (this.#disposed || device !== this.#device) return;
         const { autoRecover } = this.#options;
         this.#onLost(reason, autoRecover);
-        if (autoRecover) this.#recovering = this.#recover();
+        if (autoRecover) this.#recovering = this.#recover(reason);
     }
 
-    async #recover(): Promise<void> {
+    async #recover(reason: string): Promise<void> {
         try {
-            await Promise.all([...this.sessions].map((session) => session.release()));
+            const hint = 'the session goes on from its last snapshot as soon as the model is back';
+            const why = new TaipanError('device-lost', `the device was lost: ${reason}`, hint);
+            await Promise.all([...this.sessions].map((session) => session.release(why)));
             letGo(this.#model, this.#device);
             this.#model = this.#device = undefined;
             await this.load(new Meter(() => {}), new Cancel());

@@ -186,6 +186,21 @@ export async function get(url: string, signal: AbortSignal, range?: [start: numb
     }
 }
 
+/** The whole of a file, as it comes. */
+export async function* bodyOf(url: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    const { body } = await get(url, signal);
+    const reader = (body as ReadableStream<Uint8Array>).getReader();
+    try {
+        for (;;) {
+            const { done, value } = await reader.read().catch((error: unknown) => broken(url, error, signal));
+            if (done) return;
+            yield value;
+        }
+    } finally {
+        await reader.cancel().catch(() => {});
+    }
+}
+
 /** Fetches the parts of a file that are not there. `report` hears of bytes as they come. */
 export async function fetchParts(file: StoredFile, url: string, signal: AbortSignal, report: (bytes: number) => void): Promise<void> {
     for (let tries = 0; ; tries++) {

@@ -17,7 +17,13 @@ import type {
 // Everything that is said between a page and the thread that computes. Both sides are written against these types, and
 // nothing else is ever posted; the same messages are used where both are one thread.
 
-export type WireSource = { base: string } | { files: File[] };
+/** A folder, with the address of its list of files where it is a hub's; or files. */
+export interface WireFolder {
+    base: string;
+    tree?: string;
+}
+
+export type WireSource = WireFolder | { files: File[] };
 
 export interface WireLoad {
     device: DeviceChoice;
@@ -47,6 +53,13 @@ export interface BenchRow {
     maxTimeMs?: number;
 }
 
+/** Where a model's files are, and how they become one. */
+export interface WireOrigin {
+    source: WireSource;
+    cache: CacheKind;
+    dtype: WeightType;
+}
+
 export interface WireEstimate {
     source: WireSource;
     cache: CacheKind;
@@ -73,7 +86,7 @@ export interface Calls {
     /** Ends a generation, finished or not; the session's position. */
     end: [{ generation: number }, number];
     validate: [{ device: DeviceChoice; wasm: string | undefined }, { complaints: string[]; device: string; ran: number }];
-    benchOpen: [{ device: DeviceChoice; settings: BenchSettings; wasm: string | undefined }, string];
+    benchOpen: [{ device: DeviceChoice; settings: BenchSettings; model: WireOrigin | undefined; wasm: string | undefined }, string];
     benchRow: [{ row: BenchRow }, unknown];
     benchKernels: [{ tokens: number; repetitions: number }, unknown[]];
     benchClose: [Record<string, never>, void];

@@ -19,6 +19,8 @@ export class LiveSession {
     /** What the runtime is doing with the session now; without what waits for its turn. */
     #running: Promise<unknown> = Promise.resolve();
     #snapshot: Uint8Array | undefined;
+    /** Ends a generation that is under way, with an error for who asks for its next token. */
+    #interrupt: ((error: Error) => void) | undefined;
     #disposed = false;
 
     constructor(model: LiveModel, options: SessionOptions, session: runtime.Session) {
@@ -92,12 +94,27 @@ export class LiveSession {
             // The queue waits until this generation is over.
             this.#next(async (session) => (resolve(session), held)).catch(reject);
         });
+        const events = this.#generate(session, prompt, options, cancel);
+        let interrupted: Error | undefined;
+        const interrupt = (error: Error): void => {
+            interrupted = error;
+            void events.return().then(release, release); // the loop that takes the tokens may be paused for good
+        };
+        this.#interrupt = interrupt;
         try {
-            yield* this.#generate(session, prompt, options, cancel);
+            for (;;) {
+                const { done, value } = await events.next();
+                if (interrupted) throw interrupted;
+                if (done) return;
+                yield value;
+                if (interrupted) throw interrupted;
+            }
         } finally {
+            await events.return();
             cancel.over();
+            if (this.#interrupt === interrupt) this.#interrupt = undefined;
             try {
-                if (this.#model.snapshots) this.#snapshot = await guard(() => session.save()).catch(() => this.#snapshot);
+                if (this.#model.snapshots && !interrupted) this.#snapshot = await guard(() => session.save()).catch(() => this.#snapshot);
             } finally {
                 release();
             }
@@ -170,8 +187,12 @@ export class LiveSession {
         return this.release().then(() => void this.#model.sessions.delete(this));
     }
 
-    /** Frees what is on the device and keeps the snapshot. What waits for its turn goes on waiting. */
-    async release(): Promise<void> {
+    /**
+     * Frees what is on the device and keeps the snapshot. What waits for its turn goes on waiting; a generation that is under
+     * way ends with `why`.
+     */
+    async release(why?: Error): Promise<void> {
+        if (why) this.#interrupt?.(why);
         await this.#running;
         letGo(this.#session);
         this.#session = undefined;

@@ -41,6 +41,8 @@ export interface LoadOptions extends Urls {
     onProgress?: (progress: Progress) => void;
     cache?: CacheKind;
     dtype?: WeightType;
+    /** Where the models of `hf:` sources are; a mirror has the same addresses. */
+    hub?: string | URL;
     /** After the device was lost, load again from the cache and bring sessions back from their last snapshots. */
     autoRecover?: boolean;
     /** Run a token through the model before it is ready, so that the first one is as fast as the others. */
@@ -50,6 +52,7 @@ export interface LoadOptions extends Urls {
 export interface EstimateOptions extends Urls {
     dtype?: WeightType;
     cache?: CacheKind;
+    hub?: string | URL;
     signal?: AbortSignal;
 }
 

@@ -12,6 +12,8 @@ import { PROMPT, files, golden, serveModels, withManifest } from './models.mjs';
 let server;
 let browser;
 let opened;
+/** Of a session that used subgroups. */
+let state;
 
 before(async () => {
     server = await serveModels({ plain: { files: withManifest(files()) } });
@@ -50,12 +52,23 @@ function helpers() {
         }
         return text;
     };
+    /** A greedy text with a hash of the state after it. */
+    globalThis.outcome = async (model, prompt) => {
+        const session = model.createSession();
+        const text = await textOf(session.generate(prompt, greedy));
+        const state = new Uint8Array(await crypto.subtle.digest('SHA-256', await session.save()));
+        return { text, state: [...state].join() };
+    };
     globalThis.failure = (work) => work().then(() => undefined, ({ name, code, message, hint }) => ({ name, code, message, hint }));
     globalThis.greedy = { temperature: 0, maxTokens: 20 };
     /** Counts the bytes of buffers that are alive, and keeps the devices. */
     globalThis.watch = () => {
-        const seen = { bytes: 0, buffers: 0, devices: [] };
-        const { createBuffer } = GPUDevice.prototype;
+        const seen = { bytes: 0, buffers: 0, devices: [], subgroups: 0 };
+        const { createBuffer, createShaderModule } = GPUDevice.prototype;
+        GPUDevice.prototype.createShaderModule = function (descriptor) {
+            if (/^enable subgroups;/m.test(descriptor.code)) seen.subgroups++;
+            return createShaderModule.call(this, descriptor);
+        };
         GPUDevice.prototype.createBuffer = function (descriptor) {
             const buffer = createBuffer.call(this, descriptor);
             if (!seen.devices.includes(this)) seen.devices.push(this);
@@ -133,19 +146,24 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
         assert.ok(seen.stats.dispatches > 10 && seen.stats.submits === 1, JSON.stringify(seen.stats));
         assert.equal(seen.estimate.fits, 'yes');
         const { weights, state, scratch } = seen.stats.bytes;
-        // Each of some two hundred buffers is rounded up to 16 bytes.
-        const difference = weights + state + scratch - seen.estimate.gpuBytes;
-        assert.ok(difference >= 0 && difference < 200 * 16, `the estimate is what is allocated, but for ${difference} bytes`);
+        assert.equal(weights + state + scratch, seen.estimate.gpuBytes, 'the estimate is what is allocated');
+        assert.equal(state, seen.estimate.stateBytes);
         assert.deepEqual(opened.troubles, []);
     });
 
     test('in the thread: the same text; a lost device is reported, and comes back with its sessions; all memory is freed', async () => {
         const seen = await inPage(async (prompt) => {
             const watched = watch();
+            const { requestDevice } = GPUAdapter.prototype;
+            const hasSubgroups = (await navigator.gpu.requestAdapter()).features.has('subgroups');
             const model = await load({ worker: false, autoRecover: true, warmup: false });
-            const whole = await textOf(model.createSession().generate(prompt, greedy));
+            const untouched = GPUAdapter.prototype.requestDevice === requestDevice;
+            const { text: whole, state } = await outcome(model, prompt);
             const session = model.createSession();
             const start = await textOf(session.generate(prompt, { ...greedy, maxTokens: 6 }));
+            // A loop that is paused must not hold up the others.
+            const paused = model.createSession().generate(prompt, greedy);
+            await paused.next();
             const events = [];
             model.on('device-lost', ({ reason, recovering }) => events.push({ type: 'lost', reason, recovering }));
             const recovered = new Promise((resolve) => model.on('recovered', ({ error }) => resolve(error?.message)));
@@ -156,6 +174,9 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
                 }
             });
             const failed = await recovered;
+            const pausedError = await failure(async () => {
+                while (!(await paused.next()).done);
+            });
             const rest = await textOf(session.generate('', { ...greedy, maxTokens: 14 }));
             const held = await model.gpuBytes();
             const other = model.createSession();
@@ -165,12 +186,18 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
             const less = await model.gpuBytes();
             await model.dispose();
             const lost = await Promise.all(watched.devices.map((device) => device.lost.then(({ reason }) => reason)));
-            return { whole, text: start + rest, events, error, failed, held, more, less, lost, bytes: watched.bytes, devices: watched.devices.length };
+            const subgroups = { has: hasSubgroups, used: watched.subgroups, untouched };
+            return { whole, state, subgroups, text: start + rest, events, error, failed, pausedError, held, more, less, lost, bytes: watched.bytes, devices: watched.devices.length };
         }, PROMPT);
         assertGolden(seen.whole);
+        assert.equal(seen.subgroups.has, true, 'this browser has subgroups, so that they are tried');
+        assert.ok(seen.subgroups.used >= 3, `${seen.subgroups.used} shaders use subgroups`);
+        assert.ok(seen.subgroups.untouched, 'the browser is left as it was');
+        state = seen.state;
         assert.equal(seen.error.code, 'device-lost');
         assert.deepEqual(seen.events.map(({ type, recovering }) => [type, recovering]), [['lost', true]]);
         assert.equal(seen.failed, undefined);
+        assert.equal(seen.pausedError?.code, 'device-lost');
         assert.equal(seen.text, seen.whole, 'the session went on from its last snapshot');
         assert.ok(seen.more > seen.held && seen.less === seen.held, `${seen.held} → ${seen.more} → ${seen.less}`);
         assert.equal(seen.devices, 2);
@@ -179,19 +206,26 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
         assert.deepEqual(opened.troubles, []);
     });
 
-    test('without recovery a lost device is an error with its code', async () => {
+    test('without subgroups the same state to the bit; without recovery a lost device is an error with its code', async () => {
         const seen = await inPage(async (prompt) => {
             const watched = watch();
+            Object.defineProperty(GPUAdapter.prototype, 'features', { get: () => new Set() });
             const model = await load({ worker: false, warmup: false });
             const lost = new Promise((resolve) => model.on('device-lost', resolve));
+            const { text, state } = await outcome(model, prompt);
             const session = model.createSession();
             const running = failure(async () => {
                 for await (const event of session.generate(prompt, { maxTokens: 50 })) {
                     if (event.type === 'text') watched.devices[0].destroy();
                 }
             });
-            return { error: await running, event: await lost, after: await failure(() => session.stats()) };
+            const [error, event] = [await running, await lost];
+            const after = await failure(() => session.stats());
+            return { text, state, subgroups: watched.subgroups, error, event, after };
         }, PROMPT);
+        assertGolden(seen.text);
+        assert.equal(seen.subgroups, 0);
+        assert.equal(seen.state, state, 'the state is the same, bit by bit');
         assert.equal(seen.error.code, 'device-lost');
         assert.equal(seen.event.recovering, false);
         assert.equal(seen.after.code, 'device-lost');
@@ -211,15 +245,24 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
                     return original.call(this, { ...descriptor, code: `${descriptor.code}\n!` });
                 };
             const shader = await attempt(GPUDevice.prototype, 'createShaderModule', garbled);
+            const full = (original) =>
+                function (descriptor) {
+                    const event = new GPUUncapturedErrorEvent('uncapturederror', { error: new GPUOutOfMemoryError('no room'), cancelable: true });
+                    setTimeout(() => this.dispatchEvent(event));
+                    return original.call(this, descriptor);
+                };
+            const memory = await attempt(GPUDevice.prototype, 'createBuffer', full);
             const none = await attempt(GPU.prototype, 'requestAdapter', () => async () => null);
             // What throws in there is a panic, after which the module is not used again.
             const crash = await attempt(GPUQueue.prototype, 'submit', () => () => {
                 throw new TypeError('no submissions today');
             });
-            return { shader, none, crash };
+            return { shader, memory, none, crash };
         });
         assert.equal(codes.shader.code, 'shader-compile');
         assert.ok(codes.shader.hint.length > 10);
+        assert.equal(codes.memory.code, 'out-of-memory');
+        assert.ok(codes.memory.hint.length > 10);
         assert.equal(codes.none.code, 'adapter-null');
         assert.equal(codes.crash.code, 'crashed');
         assert.match(codes.crash.message, /no submissions today/);
@@ -251,8 +294,17 @@ describe('kernels and speed', { timeout: 4 * TIMEOUT }, () => {
         const entries = await inPage(async () => {
             const { runBenchmark } = await import('/dist/bench.js');
             const rows = [{ prompt: 16 }, { generate: 4 }].map((row) => ({ ...row, repetitions: 1, minTimeMs: 1, maxTimeMs: 1 }));
-            return runBenchmark({ device: 'gpu', rows });
+            const drawn = await runBenchmark({ device: 'gpu', rows: rows.slice(0, 1) });
+            const model = await load({ device: 'cpu' });
+            const loaded = await runBenchmark({ device: 'cpu', model, rows: rows.slice(1) });
+            await model.dispose();
+            return [...drawn, ...loaded];
         });
+        const { createHash } = await import('node:crypto');
+        const { model } = entries[1];
+        const weights = createHash('sha256').update(files().get('model.safetensors')).digest('hex');
+        assert.deepEqual([model.id, model.sha256, model.seed ?? null], ['plain', weights, null], 'a model from files');
+
         const schema = JSON.parse(readFileSync(new URL('../../crates/bench/schema.json', import.meta.url)));
         const valid = new Ajv({ strict: false, validateFormats: false }).compile(schema);
         assert.ok(valid(entries), JSON.stringify(valid.errors?.slice(0, 3)));

@@ -78,6 +78,38 @@ function send(response, bytes, { headers, status, bytesPerSecond }) {
 }
 
 /**
+ * What a hub has of the models in `models` that have an `id`: a list of files, and addresses of files at a revision. Small
+ * ones it answers itself, large ones it sends elsewhere, with the file's hash as their version.
+ */
+function hub(request, response, models) {
+    const { pathname } = new URL(request.url, 'http://localhost');
+    const [, kind, id, at, name] = /^\/hub\/(api\/models\/)?([^/]+\/[^/]+)\/(?:tree|resolve)\/([^/]+)(?:\/(.+))?$/.exec(pathname) ?? [];
+    const [key, model] = Object.entries(models).find(([, model]) => id && model.id === id) ?? [];
+    if (!model) return false;
+    const headers = { 'access-control-allow-origin': '*', 'x-repo-commit': 'c0ffee' };
+    const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
+    if (decodeURIComponent(at) !== model.revision) {
+        response.writeHead(404, { ...headers, 'x-error-code': 'RevisionNotFound' }).end('Revision not found');
+    } else if (kind) {
+        const list = [...model.files].map(([path, bytes]) => {
+            const lfs = path.endsWith('.safetensors') ? { lfs: { oid: model.oid ?? sha256(bytes), size: bytes.length, pointerSize: 135 } } : {};
+            return { type: 'file', oid: '0'.repeat(40), path, size: bytes.length, ...lfs };
+        });
+        response.writeHead(200, { ...headers, 'content-type': 'application/json' }).end(JSON.stringify([{ type: 'directory', oid: '1', path: 'x', size: 0 }, ...list]));
+    } else if (!model.files.has(name)) {
+        response.writeHead(404, { ...headers, 'x-error-code': 'EntryNotFound' }).end('Entry not found');
+    } else if (name.endsWith('.safetensors')) {
+        const linked = { 'x-linked-size': model.files.get(name).length, 'x-linked-etag': `"${sha256(model.files.get(name))}"` };
+        const { port } = request.socket.address();
+        // Another origin, as the hub's own storage is.
+        response.writeHead(302, { ...headers, ...linked, location: `http://127.0.0.1:${port}/models/${key}/${name}` }).end();
+    } else {
+        response.writeHead(200, headers).end(model.files.get(name));
+    }
+    return true;
+}
+
+/**
  * Serves the package and models below `/models/NAME/`. A model has `files` and, if wanted, `ranges: false`,
  * `bytesPerSecond`, and `broken(name)`, which says with which status a request fails. All requests for weights are noted.
  */
@@ -89,6 +121,7 @@ export async function serveModels(models) {
             response.writeHead(200, { 'content-type': 'text/html' }).end('<!doctype html><title>blank</title><link rel="icon" href="data:,">');
             return true;
         }
+        if (hub(request, response, models)) return true;
         const [, name, file] = /^\/models\/([^/]+)\/(.+)$/.exec(path) ?? [];
         const model = models[name];
         if (!model) return false;
@@ -101,7 +134,16 @@ export async function serveModels(models) {
         }
         const { bytesPerSecond } = file.endsWith('.safetensors') ? model : {};
         const found = model.ranges === false ? null : /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '');
-        const headers = { 'content-type': 'application/octet-stream', etag: `"${name}"` };
+        const headers = {
+            'content-type': 'application/octet-stream',
+            etag: `"${name}"`,
+            'access-control-allow-origin': '*',
+            'access-control-expose-headers': 'content-range',
+        };
+        if (request.method === 'OPTIONS') {
+            response.writeHead(204, { ...headers, 'access-control-allow-headers': 'range' }).end();
+            return true;
+        }
         if (!found) {
             send(response, request.method === 'HEAD' ? Buffer.alloc(0) : bytes, { headers, status: 200, bytesPerSecond });
             return true;

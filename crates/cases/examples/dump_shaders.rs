@@ -1,4 +1,4 @@
-//! Writes every shader module as a browser receives it, `NAME.wgsl`, and beside it `NAME.json`: the sets of override
+//! Writes every shader module as a browser receives it, with and without subgroups, `NAME.wgsl`, and beside it `NAME.json`: the sets of override
 //! values that the kernels use. For compilers other than naga.
 //!
 //! `cargo run -p taipan-cases --example dump_shaders -- DIR`
@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use taipan_cases::Permutation;
+use taipan_kernels::Subgroups;
 
 fn main() -> std::io::Result<()> {
     let dir = PathBuf::from(std::env::args_os().nth(1).expect("usage: dump_shaders DIR"));
@@ -15,6 +16,13 @@ fn main() -> std::io::Result<()> {
     for p in taipan_cases::permutations() {
         let entry = modules.entry(p.module_name()).or_insert_with(|| (p.decl.source(p.format), Vec::new()));
         entry.1.push(overrides(&p));
+        if p.decl.uses_lanes() {
+            for fewest in [4, 32] {
+                let source = || (p.decl.source_with(p.format, Some(Subgroups { fewest, enable: true })), Vec::new());
+                let name = format!("{}_subgroups{fewest}", p.module_name());
+                modules.entry(name).or_insert_with(source).1.push(overrides(&p));
+            }
+        }
     }
     for (name, (source, sets)) in &modules {
         std::fs::write(dir.join(format!("{name}.wgsl")), source)?;

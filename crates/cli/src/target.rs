@@ -21,7 +21,7 @@ pub(crate) async fn find_device(target: &Target) -> Result<(Device, Option<Strin
         Choice::Auto => Device::auto(target.backends).await,
         Choice::Cpu => (Device::cpu(), None),
         Choice::Gpu(select) => {
-            let request = GpuRequest { backends: target.backends, select: select.clone(), base_tier: false };
+            let request = GpuRequest { backends: target.backends, select: select.clone(), ..GpuRequest::default() };
             (Device::gpu(&request).await.map_err(Failure::NoGpu)?, None)
         }
     };

@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-use js_sys::{Array, Function, Promise, Reflect};
-use wasm_bindgen::{JsCast, JsValue};
+use js_sys::{Array, Function, Object, Promise, Proxy, Reflect};
+use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
 
 /// Milliseconds after which the event loop gets its turn.
@@ -69,4 +69,56 @@ async fn adapter_info() -> Result<JsValue, JsValue> {
     Reflect::set(&options, &"powerPreference".into(), &"high-performance".into())?;
     let promise: Promise = request.call1(&gpu, &options)?.dyn_into()?;
     get(&JsFuture::from(promise).await?, "info")
+}
+
+/// The browser's name for operations within a subgroup.
+pub(crate) const SUBGROUPS: &str = "subgroups";
+
+/// Whether a device has a feature that wgpu knows nothing of.
+pub(crate) fn has_feature(device: &wgpu::Device, feature: &str) -> bool {
+    device.as_webgpu().is_some_and(|device| has(device.as_ref(), feature).unwrap_or(false))
+}
+
+/// `object.features.has(feature)`.
+fn has(object: &JsValue, feature: &str) -> Result<bool, JsValue> {
+    let features = get(object, "features")?;
+    Ok(get(&features, "has")?.dyn_into::<Function>()?.call1(&features, &feature.into())?.is_truthy())
+}
+
+/// Makes a request for a device, to which a feature is added where the adapter has it. The request must call the browser
+/// before it returns; wgpu's does. What cannot be done here leaves the request as it is.
+pub(crate) fn unlocked<T>(feature: &'static str, request: impl FnOnce() -> T) -> T {
+    let apply = Closure::<dyn Fn(Function, JsValue, Array) -> Result<JsValue, JsValue>>::new(
+        move |original: Function, adapter: JsValue, arguments: Array| {
+            if let Ok(true) = has(&adapter, feature) {
+                let _ = add_feature(&arguments.get(0), feature);
+            }
+            original.apply(&adapter, &arguments)
+        },
+    );
+    let restore = replace_request(apply.as_ref());
+    let requested = request();
+    if let Ok((prototype, original)) = restore {
+        let _ = Reflect::set(&prototype, &REQUEST.into(), &original);
+    }
+    requested
+}
+
+const REQUEST: &str = "requestDevice";
+
+/// Puts something between callers and `GPUAdapter.prototype.requestDevice`.
+fn replace_request(apply: &JsValue) -> Result<(JsValue, JsValue), JsValue> {
+    let prototype = get(&get(&js_sys::global(), "GPUAdapter")?, "prototype")?;
+    let original = get(&prototype, REQUEST)?;
+    let handler = Object::new();
+    Reflect::set(&handler, &"apply".into(), apply)?;
+    Reflect::set(&prototype, &REQUEST.into(), &Proxy::new(&original, &handler))?;
+    Ok((prototype, original))
+}
+
+fn add_feature(descriptor: &JsValue, feature: &str) -> Result<(), JsValue> {
+    let known = get(descriptor, "requiredFeatures")?;
+    let features = if known.is_undefined() { Array::new() } else { Array::from(&known) };
+    features.push(&feature.into());
+    Reflect::set(descriptor, &"requiredFeatures".into(), &features).map(drop)
 }

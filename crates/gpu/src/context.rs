@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::channel::oneshot;
-use taipan_kernels::{Tuning, TuningTable};
+use taipan_kernels::{Subgroups, Tuning, TuningTable};
 use wgpu::{Adapter, Backends, Features, Instance, InstanceDescriptor, InstanceFlags, Limits};
 
 use crate::report::Shortfall;
@@ -32,11 +32,19 @@ pub struct GpuRequest {
     pub select: Select,
     /// Ask for nothing beyond WebGPU's default limits and no feature, whatever the adapter offers.
     pub base_tier: bool,
+    /// Let kernels exchange numbers within subgroups where the adapter has them: the same results with fewer waits. The
+    /// default is what was tried: in a browser.
+    pub subgroups: bool,
 }
 
 impl Default for GpuRequest {
     fn default() -> Self {
-        Self { backends: Backends::PRIMARY, select: Select::Any, base_tier: false }
+        Self {
+            backends: Backends::PRIMARY,
+            select: Select::Any,
+            base_tier: false,
+            subgroups: cfg!(target_arch = "wasm32"),
+        }
     }
 }
 
@@ -53,6 +61,7 @@ pub struct Gpu {
     pub(crate) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pub(crate) dummy: wgpu::Buffer,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) subgroups: Option<Subgroups>,
 }
 
 #[derive(Default)]
@@ -189,21 +198,25 @@ impl Gpu {
             },
             found: reports.iter().map(|r| format!("{}: {} ({})", r.index, r.name, r.backend)).collect(),
         })?;
-        Self::from_adapter(&adapters[index], reports[index].clone(), request.base_tier).await
+        Self::from_adapter(&adapters[index], reports[index].clone(), request).await
     }
 
     /// Opens the best real adapter that can be opened, if there is one.
     pub async fn auto(backends: Backends) -> Auto {
         let found = adapters(backends).await;
         let reports = reports(&found).await;
-        let open = async |i: usize| Self::from_adapter(&found[i], reports[i].clone(), false).await;
+        let request = GpuRequest { backends, ..GpuRequest::default() };
+        let open = async |i: usize| Self::from_adapter(&found[i], reports[i].clone(), &request).await;
         let (gpu, unusable) = first_usable(&by_rank(&reports), open).await;
         Auto { gpu, adapters: reports, unusable }
     }
 
-    async fn from_adapter(adapter: &Adapter, report: AdapterReport, base_tier: bool) -> Result<Self, GpuError> {
-        let limits = wanted_limits(&report, &adapter.limits(), base_tier)?;
-        let features = if base_tier { Features::empty() } else { wanted_features(adapter, &report) };
+    async fn from_adapter(adapter: &Adapter, report: AdapterReport, request: &GpuRequest) -> Result<Self, GpuError> {
+        let limits = wanted_limits(&report, &adapter.limits(), request.base_tier)?;
+        let mut features = if request.base_tier { Features::empty() } else { wanted_features(adapter, &report) };
+        if request.subgroups && !request.base_tier {
+            features |= adapter.features() & Features::SUBGROUP;
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("taipan"),
             required_features: features,
@@ -211,10 +224,9 @@ impl Gpu {
             experimental_features: experimental(features),
             ..Default::default()
         };
-        let (device, queue) = adapter
-            .request_device(&descriptor)
-            .await
-            .map_err(|e| GpuError::Driver { message: format!("{}: {e}", report.name) })?;
+        let requested = request_device(adapter, &descriptor, request.subgroups && !request.base_tier);
+        let (device, queue) =
+            requested.await.map_err(|e| GpuError::Driver { message: format!("{}: {e}", report.name) })?;
         let trouble = watch(&device);
         let dummy = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("unused binding"),
@@ -225,7 +237,23 @@ impl Gpu {
         let (pipelines, counters) = (Mutex::default(), Arc::default());
         let cooperative = features.contains(COOPERATIVE).into();
         let tuning = TuningTable::builtin().over(Tuning::default(), &report.key()).unwrap_or_default().into();
-        Ok(Self { device, queue, report, limits, features, cooperative, tuning, trouble, pipelines, dummy, counters })
+        let subgroups = None;
+        let mut gpu = Self {
+            device,
+            queue,
+            report,
+            limits,
+            features,
+            cooperative,
+            tuning,
+            trouble,
+            pipelines,
+            dummy,
+            counters,
+            subgroups,
+        };
+        gpu.find_subgroups().await;
+        Ok(gpu)
     }
 
     /// The adapter behind the device.
@@ -252,6 +280,20 @@ impl Gpu {
         let tuned = table.over(*tuning, &self.report.key());
         *tuning = tuned.unwrap_or(*tuning);
         tuned.is_some()
+    }
+
+    /// The fewest lanes of a subgroup, where kernels use them.
+    #[must_use]
+    pub fn subgroups(&self) -> Option<u32> {
+        self.subgroups.map(|subgroups| subgroups.fewest)
+    }
+
+    /// Whether the device may use subgroups.
+    pub(crate) fn has_subgroups(&self) -> bool {
+        #[cfg(target_arch = "wasm32")]
+        return crate::browser::has_feature(&self.device, crate::browser::SUBGROUPS);
+        #[cfg(not(target_arch = "wasm32"))]
+        return self.features.contains(Features::SUBGROUP);
     }
 
     /// Whether kernels use cooperative matrices: they do where the adapter has those that they need.
@@ -308,6 +350,21 @@ impl Gpu {
         }
         trouble.error.take().map_or(Ok(()), Err)
     }
+}
+
+/// wgpu does not know that browsers have subgroups, so there they are asked for behind its back.
+fn request_device(
+    adapter: &Adapter,
+    descriptor: &wgpu::DeviceDescriptor<'_>,
+    subgroups: bool,
+) -> impl Future<Output = Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError>> + use<> {
+    let request = || adapter.request_device(descriptor);
+    #[cfg(target_arch = "wasm32")]
+    if subgroups {
+        return crate::browser::unlocked(crate::browser::SUBGROUPS, request);
+    }
+    let _ = subgroups; // natively it is a feature like others
+    request()
 }
 
 /// Collects lost-device and uncaptured errors, which wgpu reports out of band.

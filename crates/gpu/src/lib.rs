@@ -36,6 +36,7 @@ mod error;
 mod memory;
 mod pipeline;
 mod report;
+mod subgroups;
 mod timer;
 
 pub use context::{Auto, COOPERATIVE_MEMORY, Gpu, GpuRequest, Select, list_adapters};

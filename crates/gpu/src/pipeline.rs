@@ -36,7 +36,7 @@ impl Gpu {
     }
 
     fn compile(&self, decl: &'static Decl, launch: &Launch, format: Option<WeightFormat>) -> Pipeline {
-        let module = self.module(decl.name, decl.source(format));
+        let module = self.module(decl.name, decl.source_with(format, self.subgroups));
         let groups = [0, 1].map(|group| self.layout(decl, group));
         let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(decl.name),

@@ -33,8 +33,8 @@ pub struct AdapterReport {
     pub auto: bool,
 }
 
-/// Features that people ask about. For information: kernels need and use none of them, so that results do not depend on
-/// what an adapter has.
+/// Features that people ask about. For information: kernels need none of them, and results do not depend on what an adapter
+/// has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FeatureReport {
     /// f16 in shaders.

@@ -1,6 +1,6 @@
 //! How a kernel is declared, and what one dispatch of it needs.
 
-use taipan_shaders::{Shared, WeightFormat, assemble};
+use taipan_shaders::{Shared, Subgroups, WeightFormat, assemble};
 
 use crate::ids::{BufferId, Matrix, Vector, row_stride};
 use crate::{Call, Tuning};
@@ -61,11 +61,23 @@ pub struct Decl {
 }
 
 impl Decl {
-    /// The whole WGSL module.
+    /// Whether its module is another one on a device with subgroups.
+    #[must_use]
+    pub fn uses_lanes(&self) -> bool {
+        self.shared.contains(&Shared::Lanes)
+    }
+
+    /// The whole WGSL module, for devices of the base tier.
     #[must_use]
     pub fn source(&self, format: Option<WeightFormat>) -> String {
+        self.source_with(format, None)
+    }
+
+    /// The same for a device with subgroups: the module of a kernel that has no use for them is no other.
+    #[must_use]
+    pub fn source_with(&self, format: Option<WeightFormat>, subgroups: Option<Subgroups>) -> String {
         debug_assert_eq!(self.matrix, format.is_some(), "{}: a weight format exactly for a matrix kernel", self.name);
-        assemble(format, self.shared, self.body)
+        assemble(format, self.shared, self.body, subgroups)
     }
 
     /// `(group, binding, name, access)` of every storage binding, `weight` included.

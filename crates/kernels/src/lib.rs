@@ -75,7 +75,7 @@ pub use route::Route;
 pub use sample::Sample;
 pub use ssm::Mixer;
 pub use state_passing::StatePassing;
-pub use taipan_shaders::{GROUP, Shared, WeightFormat};
+pub use taipan_shaders::{GROUP, Shared, Subgroups, WeightFormat};
 pub use token_gate::TokenGate;
 pub use token_gate_kv::TokenGateKv;
 pub use tuning::{DeviceKey, NEVER, TUNABLES, Tunable, Tuning, TuningEntry, TuningError, TuningTable};

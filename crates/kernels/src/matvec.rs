@@ -76,7 +76,7 @@ pub struct Matvec {
 static DECL: Decl = Decl {
     name: "matvec",
     body: MATVEC,
-    shared: &[Shared::Rows, Shared::Activation, Shared::Selection, Shared::Control],
+    shared: &[Shared::Lanes, Shared::Rows, Shared::Activation, Shared::Selection, Shared::Control],
     matrix: true,
     bindings: &[weight("bias"), weight("norm"), read("x"), write("y"), read("control"), read("selection")],
     workgroup: [128, 1, 1],

@@ -21,7 +21,7 @@ pub struct RmsNorm {
 static DECL: Decl = Decl {
     name: "rms_norm",
     body: RMS_NORM,
-    shared: &[Shared::Rows],
+    shared: &[Shared::Lanes, Shared::Rows],
     matrix: false,
     bindings: &[weight("norm"), read("x"), write("out")],
     workgroup: [64, 1, 1],

@@ -40,7 +40,15 @@ pub struct TokenGateKv {
 static DECL: Decl = Decl {
     name: "token_gate_kv",
     body: TOKEN_GATE_KV,
-    shared: &[Shared::Rows, Shared::Activation, Shared::Rotary, Shared::Selection, Shared::Bucket, Shared::Control],
+    shared: &[
+        Shared::Lanes,
+        Shared::Rows,
+        Shared::Activation,
+        Shared::Rotary,
+        Shared::Selection,
+        Shared::Bucket,
+        Shared::Control,
+    ],
     matrix: true,
     bindings: &[
         weight("gate"),

@@ -13,13 +13,15 @@ mod cancel;
 mod convert;
 mod device;
 #[cfg(feature = "text")]
+mod estimate;
+mod files;
+#[cfg(feature = "text")]
 mod model;
 #[cfg(feature = "text")]
 mod options;
 mod panic;
 #[cfg(feature = "text")]
 mod session;
-#[cfg(feature = "text")]
 mod tools;
 
 use wasm_bindgen::prelude::*;
@@ -27,12 +29,14 @@ use wasm_bindgen::prelude::*;
 pub use convert::{from_js, invalid, to_js, to_js_error};
 pub use device::{Device, list_adapters};
 #[cfg(feature = "text")]
+pub use estimate::estimate;
+pub use files::{Files, dtype_of};
+#[cfg(feature = "text")]
 pub use model::Model;
 pub use panic::on_panic;
 #[cfg(feature = "text")]
 pub use session::Session;
-#[cfg(feature = "text")]
-pub use tools::{Sha256, estimate, shards};
+pub use tools::{Sha256, shards};
 
 /// What a call throws or its promise is rejected with: an `Error` with `code` and, where there is one, `hint`.
 pub type Result<T, E = JsValue> = std::result::Result<T, E>;

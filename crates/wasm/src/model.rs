@@ -1,20 +1,19 @@
 //! An open model.
 
-use std::ops::Range;
 use std::sync::Mutex;
 
-use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
+use js_sys::{Function, Object, Promise};
 use serde::Serialize;
-use taipan::{FileStart, Headers, LoadOptions, RangedWeights, SessionOptions, TextDecoder, WeightDtype};
+use taipan::{LoadOptions, SessionOptions, TextDecoder};
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::JsFuture;
 
+use crate::Result;
 use crate::cancel::Cancel;
 use crate::convert::{from_js, invalid, to_js, to_js_error};
 use crate::device::Device;
+use crate::files::{Files, dtype_of};
 use crate::options::SessionSettings;
 use crate::session::Session;
-use crate::{Result, tools};
 
 /// An open model; its sessions share its weights.
 #[wasm_bindgen]
@@ -44,9 +43,7 @@ impl Model {
         cancel: Option<Promise>,
     ) -> Result<Model> {
         let files = Files::of(&files)?;
-        let headers = files.headers()?;
-        let ask = |file: &str, range: Range<u64>| answer(read.clone(), file.to_owned(), range);
-        let weights = RangedWeights::new(headers, ask);
+        let weights = files.weights(&read)?;
         let progress = Progress(Mutex::new(on_progress));
         let options = LoadOptions {
             dtype: dtype_of(&dtype)?,
@@ -108,19 +105,6 @@ impl Model {
     }
 }
 
-/// How matrices are stored, by the names that the command line has.
-pub(crate) fn dtype_of(name: &str) -> Result<WeightDtype> {
-    match name {
-        "auto" => Ok(WeightDtype::Auto),
-        "f32" => Ok(WeightDtype::F32),
-        "f16" => Ok(WeightDtype::F16),
-        "bf16" => Ok(WeightDtype::Bf16),
-        "q8" => Ok(WeightDtype::Q8),
-        "q4" => Ok(WeightDtype::Q4),
-        other => Err(invalid(&format!("dtype `{other}`: auto, f32, f16, bf16, q8 or q4"))),
-    }
-}
-
 /// The library wants something that may go to another thread; here there is one.
 struct Progress(Mutex<Function>);
 
@@ -129,49 +113,5 @@ impl Progress {
         if let Ok(function) = self.0.lock() {
             let _ = function.call2(&JsValue::UNDEFINED, &(done as f64).into(), &(total as f64).into());
         }
-    }
-}
-
-/// Asks for bytes of a file.
-async fn answer(read: Function, file: String, range: Range<u64>) -> taipan::Result<Vec<u8>> {
-    let (start, end) = ((range.start as f64).into(), (range.end as f64).into());
-    let ask = async {
-        let promise: Promise = read.call3(&JsValue::UNDEFINED, &file.as_str().into(), &start, &end)?.dyn_into()?;
-        JsFuture::from(promise).await?.dyn_into::<Uint8Array>()
-    };
-    ask.await.map(|bytes| bytes.to_vec()).map_err(|error| {
-        let message = error.dyn_ref::<js_sys::Error>().map(|e| String::from(e.message())).unwrap_or_default();
-        taipan::Error::Io { action: "read", path: file.into(), source: std::io::Error::other(message) }
-    })
-}
-
-/// What a model is made of, as far as it is in memory.
-pub(crate) struct Files {
-    pub(crate) config: Vec<u8>,
-    tokenizer: Option<Vec<u8>>,
-    index: Option<Vec<u8>>,
-    /// Name, beginning, length.
-    weights: Vec<(String, Vec<u8>, u64)>,
-}
-
-impl Files {
-    pub(crate) fn of(files: &Object) -> Result<Self> {
-        let get = |object: &JsValue, key: &str| Reflect::get(object, &key.into());
-        let bytes = |object: &JsValue, key: &str| -> Result<Option<Vec<u8>>> {
-            Ok(get(object, key)?.dyn_ref::<Uint8Array>().map(Uint8Array::to_vec))
-        };
-        let mut weights = Vec::new();
-        for file in Array::from(&get(files, "weights")?).iter() {
-            let name = get(&file, "name")?.as_string().unwrap_or_default();
-            let start = bytes(&file, "start")?.ok_or_else(|| invalid("a weight file has no beginning"))?;
-            weights.push((name, start, get(&file, "size")?.as_f64().unwrap_or(0.0) as u64));
-        }
-        let config = bytes(files, "config")?.ok_or_else(|| invalid("there is no file config.json"))?;
-        Ok(Self { config, tokenizer: bytes(files, "tokenizer")?, index: bytes(files, "index")?, weights })
-    }
-
-    pub(crate) fn headers(&self) -> Result<Headers> {
-        let starts = self.weights.iter().map(|(name, bytes, len)| FileStart { name, bytes, len: *len });
-        Headers::parse(&starts.collect::<Vec<_>>(), self.index.as_deref()).map_err(|e| tools::fail(&e))
     }
 }

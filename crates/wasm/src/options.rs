@@ -37,14 +37,6 @@ export interface SessionSettings {
     burst?: number;
 }
 
-/** A model's files: small ones whole, weight files by their beginnings, up to the end of the header at least. */
-export interface ModelFiles {
-    config: Uint8Array;
-    tokenizer?: Uint8Array | undefined;
-    index?: Uint8Array | undefined;
-    weights: { name: string; start: Uint8Array; size: number }[];
-}
-
 /** What a model takes. */
 export interface Footprint {
     parameters: number;

@@ -158,7 +158,7 @@ async fn find(options: &Options) -> Result<Device> {
         "" => return Err(Error::usage("--device has an empty name", "see --list-devices")),
         other => other.parse().map_or_else(|_| Select::Name(other.to_owned()), Select::Index),
     };
-    Ok(Device::gpu(&GpuRequest { backends: options.on.backends, select, base_tier: false }).await?)
+    Ok(Device::gpu(&GpuRequest { backends: options.on.backends, select, ..GpuRequest::default() }).await?)
 }
 
 fn preset(options: &Options) -> Result<&'static Preset> {

@@ -1,0 +1,195 @@
+// Sessions of the package, in a worker and in the page's thread, on the CPU device: stopping and going on, states, options,
+// and the facade of OpenAI's client.
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, test } from 'node:test';
+
+import { TIMEOUT, launch, open } from './browser.mjs';
+import { assertGolden, helpers } from './inpage.mjs';
+import { PROMPT, files, serveModels, withManifest } from './models.mjs';
+
+let server;
+let browser;
+let opened;
+
+before(async () => {
+    server = await serveModels({ plain: { files: withManifest(files()) } });
+    browser = await launch({ webgpu: false });
+});
+
+after(async () => {
+    await browser?.close();
+    server?.closeAllConnections();
+    server?.close();
+});
+
+afterEach(async () => {
+    await opened?.close();
+    opened = undefined;
+});
+
+/** Runs a function in a new page, with helpers of its own in `globalThis`. */
+async function inPage(work, argument) {
+    opened ??= await open(browser, `${server.url}blank.html`, {}, helpers);
+    return opened.page.evaluate(work, argument);
+}
+
+/** Runs in the page, and returns what it saw. */
+async function story({ prompt, worker }) {
+    const model = await load('plain', { worker });
+    const stopAfter = 7;
+    const seen = {};
+    const from = (session, text, options) => session.generate(text, { ...greedy, maxTokens: 30, ...options });
+    const at = (n) => (pieces) => pieces === n;
+
+    seen.whole = await textOf(from(model.createSession(), prompt, { maxTokens: 60 }));
+
+    const left = model.createSession();
+    seen.left = await textOf(from(left, prompt), at(stopAfter));
+    seen.leftAtPosition = left.position;
+    seen.leftAndOn = await textOf(from(left, ''));
+
+    const controller = new AbortController();
+    const aborted = model.createSession();
+    seen.aborted = '';
+    seen.abortedWith = await failure(async () => {
+        for await (const event of from(aborted, prompt, { signal: controller.signal })) {
+            if (event.type !== 'text') continue;
+            seen.aborted += event.text;
+            if (seen.aborted.length >= seen.left.length) controller.abort();
+        }
+    });
+    seen.abortedAndOn = await textOf(from(aborted, ''));
+    seen.before = await failure(() => textOf(from(aborted, '', { signal: AbortSignal.abort() })));
+
+    const base = model.createSession();
+    await textOf(from(base, prompt), at(3));
+    const bytes = await base.save();
+    const fork = await base.fork();
+    const restored = await model.restoreSession(bytes);
+    seen.positions = [base.position, fork.position, restored.position];
+    seen.continued = await Promise.all([base, fork, restored].map((session) => textOf(from(session, ''))));
+    seen.badState = await failure(() => model.restoreSession(bytes.map((byte, i) => (i === bytes.length >> 1 ? byte ^ 1 : byte))));
+
+    const types = new Set();
+    let gates = 0;
+    for await (const event of from(model.createSession(), prompt, { trace: ['gates'] })) {
+        types.add(event.type);
+        if (event.type === 'gates') gates += event.alpha[0].length;
+        if (event.type === 'done') seen.done = event;
+    }
+    seen.types = [...types].sort();
+    seen.gates = gates;
+    seen.bounded = await (async () => {
+        const session = model.createSession({ attentionBudget: 0.05, burst: 2 });
+        await textOf(from(session, prompt, { maxTokens: 100 }));
+        return session.stats();
+    })();
+    seen.stopped = await (async () => {
+        let text = '';
+        for await (const event of from(model.createSession(), prompt, { stop: ['little'] })) {
+            if (event.type === 'text') text += event.text;
+            if (event.type === 'done') return { text, reason: event.finishReason, stop: event.stop };
+        }
+        return undefined;
+    })();
+    const draw = (seed) => textOf(model.createSession({ seed }).generate(prompt, { temperature: 1, maxTokens: 12 }));
+    seen.seeds = [await draw(1), await draw(1), await draw(2)];
+    seen.pieces = (await model.tokenize(prompt)).map(({ text }) => text).join('');
+
+    const session = model.createSession();
+    seen.badOption = await failure(() => textOf(session.generate(prompt, { topK: -1 })));
+    seen.badBudget = await failure(() => model.createSession({ attentionBudget: 2 }).stats());
+    const events = session.generate('', greedy);
+    await events.next();
+    seen.meanwhile = await failure(() => session.stats());
+    await model.dispose();
+    await events.return();
+    seen.afterDispose = await failure(() => session.stats());
+    seen.modelAfterDispose = await failure(async () => model.createSession());
+    return seen;
+}
+
+describe('sessions', { timeout: 2 * TIMEOUT }, () => {
+    const stories = {};
+    for (const [where, worker] of [['in a worker', true], ['in the thread', false]]) {
+        test(`${where}: stopping keeps exactly what was delivered, states can be kept and copied, errors have codes`, async () => {
+            const seen = (stories[where] = await inPage(story, { prompt: PROMPT, worker }));
+            assertGolden(seen.whole);
+            assert.ok(seen.left.length > 0 && seen.left.length < seen.whole.length / 2);
+            assert.ok(seen.leftAndOn.length > seen.left.length);
+            assert.ok(seen.whole.startsWith(seen.left + seen.leftAndOn), JSON.stringify(seen));
+            assert.equal(seen.leftAtPosition, 4 + 7, 'the prompt and the tokens delivered');
+            assert.equal(seen.abortedWith.name, 'AbortError');
+            assert.equal(seen.before.name, 'AbortError');
+            assert.equal(seen.aborted, seen.left);
+            assert.equal(seen.abortedAndOn, seen.leftAndOn);
+
+            assert.deepEqual(seen.positions, [7, 7, 7]);
+            assert.equal(new Set(seen.continued).size, 1, 'fork and restored session go on as the original');
+            assert.equal(seen.badState.code, 'saved-state');
+
+            assert.deepEqual(seen.types, ['done', 'gates', 'stats', 'text', 'token']);
+            assert.equal(seen.gates, 4 + 29, 'the prompt, and every token but the last');
+            assert.deepEqual(seen.done.usage, { promptTokens: 4, completionTokens: 30 });
+            const { prompt, firstToken, total } = seen.done.timings;
+            assert.ok(prompt > 0 && firstToken >= prompt && total >= firstToken);
+            for (const [i, selected] of seen.bounded.selected.entries()) {
+                assert.ok(selected <= 0.05 * seen.bounded.tokens + 2, `layer ${i}: ${selected} of ${seen.bounded.tokens}`);
+            }
+            assert.ok(seen.bounded.refused.some((n) => n > 0), 'the bound refused something');
+            assert.equal(seen.stopped.reason, 'stop');
+            assert.equal(seen.stopped.stop, 'little');
+            assert.ok(seen.whole.startsWith(`${seen.stopped.text}little`), JSON.stringify(seen.stopped));
+            assert.equal(seen.seeds[0], seen.seeds[1]);
+            assert.notEqual(seen.seeds[0], seen.seeds[2]);
+            assert.equal(seen.pieces, PROMPT);
+
+            assert.equal(seen.badOption.code, 'invalid-option');
+            assert.equal(seen.badBudget.code, 'invalid-option');
+            assert.equal(seen.meanwhile.code, 'busy');
+            assert.equal(seen.afterDispose.code, 'disposed');
+            assert.equal(seen.modelAfterDispose.code, 'disposed');
+            assert.deepEqual(opened.troubles, []);
+        });
+    }
+
+    test('both ways give the same texts', () => {
+        const [a, b] = Object.values(stories);
+        assert.ok(a && b, 'both have run');
+        for (const key of ['whole', 'left', 'leftAndOn', 'continued', 'stopped', 'seeds', 'gates']) assert.deepEqual(a[key], b[key], key);
+    });
+
+    test('the facade of OpenAI streams and answers', async () => {
+        const seen = await inPage(async (prompt) => {
+            const { createOpenAI } = await import('/dist/openai.js');
+            const openai = createOpenAI(await load('plain'), { model: 'stories' });
+            const request = { prompt, temperature: 0, max_tokens: 20 };
+            const whole = await openai.completions.create(request);
+            let streamed = '';
+            let last;
+            for await (const chunk of await openai.completions.create({ ...request, stream: true, stream_options: { include_usage: true } })) {
+                streamed += chunk.choices[0]?.text ?? '';
+                last = chunk;
+            }
+            const messages = [{ role: 'user', content: prompt }];
+            const chat = await openai.chat.completions.create({ messages, temperature: 0, max_tokens: 8 });
+            const chunks = [];
+            for await (const chunk of await openai.chat.completions.create({ messages, temperature: 0, max_tokens: 8, stream: true })) {
+                chunks.push(chunk);
+            }
+            return { whole, streamed, last, chat, chunks };
+        }, PROMPT);
+        assertGolden(seen.whole.choices[0].text);
+        assert.equal(seen.streamed, seen.whole.choices[0].text);
+        assert.deepEqual(seen.whole.usage, { prompt_tokens: 4, completion_tokens: 20, total_tokens: 24 });
+        assert.deepEqual(seen.last.usage, seen.whole.usage);
+        assert.equal(seen.whole.choices[0].finish_reason, 'length');
+        assert.equal(seen.whole.object, 'text_completion');
+        assert.equal(seen.chat.object, 'chat.completion');
+        assert.equal(seen.chunks[0].choices[0].delta.role, 'assistant');
+        const text = seen.chunks.map((chunk) => chunk.choices[0].delta.content ?? '').join('');
+        assert.equal(text, seen.chat.choices[0].message.content);
+        assert.ok(text.length > 0 && ['stop', 'length'].includes(seen.chunks.at(-1).choices[0].finish_reason));
+    });
+});
