@@ -253,17 +253,16 @@ fn matrix_work(call: &Call, c: &Conditions) -> Work {
 fn conv_work(call: &Call, n: f64) -> Work {
     match call {
         Call::CausalConv1d(k) => {
-            let s = sizes(&k.mixer);
+            let (channels, taps) = (f64::from(k.conv.channels), f64::from(k.conv.taps));
             Work {
-                flops: n * s.channels * (2.0 * s.taps + 4.0),
-                weights: 4.0 * s.channels * (s.taps + 1.0),
-                state: 4.0 * s.channels * (s.taps - 1.0),
-                activations: 8.0 * n * s.channels,
+                flops: n * channels * (2.0 * taps + if k.conv.silu { 4.0 } else { 0.0 }),
+                weights: 4.0 * channels * (taps + 1.0),
+                state: 4.0 * channels * (taps - 1.0),
+                activations: 8.0 * n * channels,
             }
         }
         Call::ConvAppend(k) => {
-            let s = sizes(&k.mixer);
-            let bytes = 4.0 * n.min(s.taps) * s.channels;
+            let bytes = 4.0 * n.min(k.conv.taps.into()) * f64::from(k.conv.channels);
             Work { state: bytes, activations: bytes, ..Work::default() }
         }
         Call::MixerUpdate(k) => {

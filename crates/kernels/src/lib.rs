@@ -73,7 +73,7 @@ pub use rms_norm_gated::RmsNormGated;
 pub use rotary::Rotary;
 pub use route::Route;
 pub use sample::Sample;
-pub use ssm::Mixer;
+pub use ssm::{Convolution, Mixer};
 pub use state_passing::StatePassing;
 pub use taipan_shaders::{GROUP, Shared, WeightFormat};
 pub use token_gate::TokenGate;

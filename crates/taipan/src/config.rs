@@ -212,8 +212,12 @@ pub struct AttentionConfig {
     pub scale: f32,
     /// Rotary positions, if there are any.
     pub rope: Option<Rope>,
-    /// Whether the projections have biases.
+    /// Whether the projections of queries, keys and values have biases.
     pub bias: bool,
+    /// Whether that of the output has one.
+    pub out_bias: bool,
+    /// Taps of the causal convolution that queries, keys and values go through, if they do.
+    pub conv: Option<usize>,
     /// Factor of the input.
     pub in_scale: f32,
     /// Factor of the output.
@@ -230,6 +234,15 @@ pub struct Rope {
 }
 
 impl AttentionConfig {
+    /// The usual one, of so many query heads, key heads and channels of a head: scores are scaled by the root of the last,
+    /// nothing rotates, and there are no biases.
+    pub fn plain([num_heads, num_key_value_heads, head_dim]: [usize; 3]) -> Self {
+        let scale = (head_dim as f32).sqrt().recip();
+        let (bias, out_bias, conv, rope) = (false, false, None, None);
+        let (in_scale, out_scale) = (1.0, 1.0);
+        Self { num_heads, num_key_value_heads, head_dim, scale, rope, bias, out_bias, conv, in_scale, out_scale }
+    }
+
     /// Width of all query heads together.
     pub fn q_width(&self) -> usize {
         self.num_heads * self.head_dim

@@ -85,6 +85,7 @@ fn vector_lengths<'a>(config: &Config, d: &'a Description) -> impl Iterator<Item
     d.recipes.vectors.iter().map(move |parts| {
         let len = |part: &Part| match part {
             Part::Tensor(name) | Part::Scaled(name, _) => tensors[name],
+            Part::Slice(_, range, _) => range.len(),
             Part::InTurn(a, b) => tensors[a] + tensors[b],
             Part::Zeros(n) => *n,
             Part::Words(words) => words.len(),

@@ -67,7 +67,8 @@ impl AttentionConfig {
             ("head_dim", json!(self.head_dim)),
             ("scale", json!(f64::from(self.scale))),
             ("rope", json!(self.rope.map(|rope| (rope.theta, rope.channels)))),
-            ("bias", json!(self.bias)),
+            ("bias", json!([self.bias, self.out_bias])),
+            ("conv", json!(self.conv)),
             ("scales", json!([self.in_scale, self.out_scale].map(f64::from))),
         ])
     }

@@ -34,6 +34,10 @@ pub(crate) struct Names {
     pub(crate) mixer: &'static str,
     /// In front of the projections of an attention layer.
     pub(crate) attention: &'static str,
+    /// Projections of queries, keys and values, in three tensors or, one upon the other, in one.
+    pub(crate) qkv: &'static [&'static str],
+    /// Projection of what is attended to.
+    pub(crate) attended: &'static str,
     /// Norm in front of the MLP.
     pub(crate) mlp_norm: &'static str,
     /// Gate and up projection, in two tensors or, one upon the other, in one.
@@ -114,6 +118,8 @@ const TAIPAN: Names = Names {
     norm: "norm.weight",
     mixer: "mixer.",
     attention: "attn.",
+    qkv: &["q_proj.weight", "k_proj.weight", "v_proj.weight"],
+    attended: "o_proj.weight",
     mlp_norm: "mlp_norm.weight",
     gate_up: &["mlp.gate_proj.weight", "mlp.up_proj.weight"],
     down: "mlp.down_proj.weight",
@@ -128,7 +134,13 @@ const MAMBA2: Names = Names {
     ..TAIPAN
 };
 
-const STATE_SPACES: Names = Names { embedding: "backbone.embedding.weight", ..MAMBA2 };
+const STATE_SPACES: Names = Names {
+    embedding: "backbone.embedding.weight",
+    attention: "mixer.",
+    qkv: &["in_proj.weight"],
+    attended: "out_proj.weight",
+    ..MAMBA2
+};
 
 const GRANITE: Names = Names {
     embedding: "model.embed_tokens.weight",
@@ -136,6 +148,8 @@ const GRANITE: Names = Names {
     norm: "input_layernorm.weight",
     mixer: "mamba.",
     attention: "self_attn.",
+    qkv: TAIPAN.qkv,
+    attended: TAIPAN.attended,
     mlp_norm: "post_attention_layernorm.weight",
     gate_up: &["shared_mlp.input_linear.weight"],
     down: "shared_mlp.output_linear.weight",

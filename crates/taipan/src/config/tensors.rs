@@ -2,7 +2,9 @@
 
 use taipan_reference::GateMode;
 
-use super::{Config, ExpertNames, ExpertsConfig, HEAD, LayerType, Mamba2Config, MlpConfig};
+use super::{
+    AttentionConfig, Config, ExpertNames, ExpertsConfig, HEAD, LayerType, Mamba2Config, MlpConfig, Names, SalConfig,
+};
 
 type Named = (String, Vec<usize>);
 
@@ -20,16 +22,16 @@ impl Config {
                 (LayerType::SelectiveAttention, _, Some(s), _) => {
                     out.push((format!("{prefix}gate.weight"), vec![2, d]));
                     out.push((format!("{prefix}gate.bias"), vec![2]));
-                    attention(&mut out, &attention_prefix, [s.q_width(), s.kv_width()], false, d);
+                    attention(&mut out, &attention_prefix, names, &s.projections(), d);
                     out.push((format!("{prefix}{}", names.mlp_norm), vec![d]));
                     mlp(&mut out, &prefix, (names.gate_up, names.down), &MlpConfig::gated(s.intermediate_size), d);
                 }
                 (LayerType::Attention, .., Some(a)) => {
-                    attention(&mut out, &attention_prefix, [a.q_width(), a.kv_width()], a.bias, d);
+                    attention(&mut out, &attention_prefix, names, a, d);
                 }
                 (LayerType::Parallel, Some(m), _, Some(a)) => {
                     mamba2(&mut out, &format!("{prefix}{}", names.mixer), m, d);
-                    attention(&mut out, &attention_prefix, [a.q_width(), a.kv_width()], a.bias, d);
+                    attention(&mut out, &attention_prefix, names, a, d);
                 }
                 // A parsed config has the section of each of its layers; one built by hand may lack it.
                 _ => {}
@@ -61,6 +63,13 @@ impl Config {
     }
 }
 
+impl SalConfig {
+    /// What its projections have in common with those of full attention.
+    fn projections(&self) -> AttentionConfig {
+        AttentionConfig::plain([self.num_heads, self.num_key_value_heads, self.head_dim])
+    }
+}
+
 fn mamba2(out: &mut Vec<Named>, prefix: &str, m: &Mamba2Config, d: usize) {
     let (inner, channels) = (m.d_inner(), m.conv_channels());
     let mut add = |name: &str, shape: &[usize]| out.push((format!("{prefix}{name}"), shape.to_vec()));
@@ -84,12 +93,25 @@ fn mamba2(out: &mut Vec<Named>, prefix: &str, m: &Mamba2Config, d: usize) {
     }
 }
 
-fn attention(out: &mut Vec<Named>, prefix: &str, [q, kv]: [usize; 2], bias: bool, d: usize) {
-    for (name, rows, cols) in [("q", q, d), ("k", kv, d), ("v", kv, d), ("o", d, q)] {
-        out.push((format!("{prefix}{name}_proj.weight"), vec![rows, cols]));
+fn attention(out: &mut Vec<Named>, prefix: &str, names: &Names, a: &AttentionConfig, d: usize) {
+    let mut add = |name: &str, rows: usize, cols: usize, bias: bool| {
+        out.push((format!("{prefix}{name}"), vec![rows, cols]));
         if bias {
-            out.push((format!("{prefix}{name}_proj.bias"), vec![rows]));
+            out.push((format!("{prefix}{}", name.replace(".weight", ".bias")), vec![rows]));
         }
+    };
+    match names.qkv {
+        [all] => add(all, a.q_width() + 2 * a.kv_width(), d, a.bias),
+        parts => {
+            let rows = [a.q_width(), a.kv_width(), a.kv_width()];
+            parts.iter().zip(rows).for_each(|(name, rows)| add(name, rows, d, a.bias));
+        }
+    }
+    add(names.attended, d, a.q_width(), a.out_bias);
+    if let Some(taps) = a.conv {
+        let channels = a.q_width() + 2 * a.kv_width();
+        out.push((format!("{prefix}conv1d.weight"), vec![channels, 1, taps]));
+        out.push((format!("{prefix}conv1d.bias"), vec![channels]));
     }
 }
 

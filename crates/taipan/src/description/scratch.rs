@@ -37,6 +37,7 @@ impl Scratch {
         let kv_width = s.map_or(0, SalConfig::kv_width).max(a.map_or(0, AttentionConfig::kv_width));
         let q_heads = s.map_or(0, |s| s.num_heads).max(a.map_or(0, |a| a.num_heads));
         let parts = if q_heads > 0 { MergeAttention::MOST as usize } else { 0 };
+        let convolved = a.filter(|a| a.conv.is_some()).map_or(0, |_| q_width.max(2 * kv_width));
         let mlp = s.map_or(0, |s| s.intermediate_size).max(config.mlp.as_ref().map_or(0, |m| m.intermediate_size));
         let e = config.experts.as_ref();
         let shared = e.and_then(|e| e.shared.as_ref()).map_or(0, |m| m.intermediate_size);
@@ -45,7 +46,7 @@ impl Scratch {
         Self {
             hidden: rows("hidden", t, d),
             normed: rows("normed", t, d),
-            projected: rows("projected", t, with(&|m| m.in_proj_rows())),
+            projected: rows("projected", t, with(&|m| m.in_proj_rows()).max(convolved)),
             xbc: rows("xbc", t, with(&|m| m.conv_channels())),
             da: rows("da", t, 4 * heads),
             cb: rows("cb", chunks * groups * q, q),

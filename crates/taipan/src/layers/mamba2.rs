@@ -20,10 +20,10 @@ impl Mamba2Layer {
     /// A segment of tokens whose norm is there already.
     pub(super) fn prefill_normed(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
         let (s, control, chunk, mixer) = (cx.scratch, cx.common.control, cx.chunk(), self.mixer);
-        let raw = s.projected;
+        let (raw, conv) = (s.projected, mixer.convolution());
         calls.push(matmul(cx, self.in_proj, self.in_bias, s.normed, raw, Epilogue::Store));
-        calls.push(CausalConv1d { mixer, raw, conv_state: self.conv_state, control, out: s.xbc }.into());
-        calls.push(ConvAppend { mixer, raw, control, conv_state: self.conv_state }.into());
+        calls.push(CausalConv1d { conv, raw, conv_state: self.conv_state, control, out: s.xbc }.into());
+        calls.push(ConvAppend { conv, raw, control, conv_state: self.conv_state }.into());
         calls.push(ChunkCumsum { mixer, chunk, raw, control, da: s.da }.into());
         calls.push(BmmChunk { mixer, chunk, xbc: s.xbc, control, cb: s.cb }.into());
         calls.push(ChunkState { mixer, chunk, xbc: s.xbc, da: s.da, control, states: s.states }.into());

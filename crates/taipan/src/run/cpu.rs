@@ -11,7 +11,7 @@ use taipan_gpu::give_way;
 use taipan_kernels::{BufferId, Call, Embed, Epilogue, Experts, Matmul, Matvec, MixerUpdate, Over};
 use taipan_kernels::{Rows, Sample, TokenGateKv, Vector, control, sampler, selection};
 use taipan_reference as reference;
-use taipan_reference::{Conv, Heads, RECENT, Sampling};
+use taipan_reference::{Heads, RECENT, Sampling};
 
 use super::dense::Dense;
 use super::wide;
@@ -214,7 +214,7 @@ fn mixer_update(c: &MixerUpdate, w: &Weights, m: &mut Memory) {
     let gn = (k.groups * k.d_state) as usize;
     let first = m.first(c.control);
     let raw = m.f32(c.projected.buffer)[..k.projected() as usize].to_vec();
-    let conv = Conv { channels, taps: k.taps as usize, stride: raw.len(), offset: k.xbc_at() as usize };
+    let conv = k.convolution().reference(c.projected);
     let (weight, bias) = w.f32(k.conv).split_at(channels * conv.taps);
     let mut xbc = vec![0.0; channels];
     m.write(c.conv_state, |_, state| {
