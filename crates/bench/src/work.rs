@@ -150,6 +150,11 @@ pub fn work(call: &Call, c: &Conditions) -> Work {
         Call::ChunkCumsum(_) | Call::BmmChunk(_) | Call::ChunkState(_) | Call::StatePassing(_) | Call::ChunkScan(_) => {
             chunk_work(call, n)
         }
+        Call::Concat(k) => Work { activations: 8.0 * n * f64::from(k.out.cols), ..Work::default() },
+        Call::Geglu(k) => {
+            let cols = f64::from(k.out.cols);
+            Work { flops: 20.0 * n * cols, activations: 12.0 * n * cols, ..Work::default() }
+        }
         Call::RmsNorm(k) => {
             let cols = f64::from(k.x.cols);
             Work { flops: norm(cols, n), weights: 4.0 * cols, state: 0.0, activations: 8.0 * n * cols }

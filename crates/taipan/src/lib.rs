@@ -66,7 +66,7 @@ pub mod weights;
 
 pub use config::{
     Activation, AttentionConfig, Config, ExpertsConfig, Family, LayerType, Mamba2Config, MixerScales, MlpConfig, Rope,
-    SalConfig, Scales,
+    SalConfig, Scales, SharedConfig,
 };
 pub use device::Device;
 #[cfg(not(target_arch = "wasm32"))]

@@ -86,7 +86,7 @@ async fn read_vector<S: WeightSource>(weights: &S, parts: &[Part]) -> Result<Vec
     let mut read = HashMap::new();
     for part in parts {
         let names = match part {
-            Part::Tensor(name) | Part::Scaled(name, _) | Part::Slice(name, ..) => vec![name],
+            Part::Tensor(name) | Part::Scaled(name, _) | Part::Slice(name, ..) | Part::Halves(name) => vec![name],
             Part::InTurn(a, b) => vec![a, b],
             Part::Zeros(_) | Part::Words(_) => Vec::new(),
         };

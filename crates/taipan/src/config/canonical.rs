@@ -40,6 +40,7 @@ impl Config {
             ("attention", json!(self.attention.as_ref().map(AttentionConfig::keys))),
             ("mlp", json!(self.mlp.as_ref().map(MlpConfig::keys))),
             ("experts", json!(self.experts.as_ref().map(ExpertsConfig::keys))),
+            ("shared", json!(self.shared.as_ref().map(|s| (s.blocks, s.adapter_rank, s.attention_adapters)))),
             ("scales", json!(scales.map(f64::from))),
         ])
     }

@@ -120,6 +120,42 @@ fn what_attention_of_the_original_layout_does_not_do_here_is_named() {
     );
 }
 
+/// As transformers writes one, with few layers.
+const ZAMBA2: &str = r#"{"model_type": "zamba2", "hidden_size": 2048, "num_hidden_layers": 5, "num_mem_blocks": 2,
+    "layers_block_type": ["mamba", "hybrid", "linear_attention", "hybrid", "hybrid"], "n_mamba_heads": 64,
+    "use_shared_attention_adapter": true, "use_mem_rope": true, "num_attention_heads": 32}"#;
+
+#[test]
+fn zamba2_shares_blocks_and_keeps_adapters() {
+    let c = parse(ZAMBA2).unwrap();
+    let (mixer, shared) = (LayerType::Mamba2, LayerType::Shared);
+    assert_eq!(c.layer_types, [mixer, shared, mixer, shared, shared]);
+    assert!(c.tie_word_embeddings && c.following_mlp().is_none());
+    assert_eq!((c.mamba2.as_ref().unwrap().head_dim, c.mamba2.as_ref().unwrap().norm_eps), (64, 1e-5));
+    let a = c.attention.as_ref().unwrap();
+    assert_eq!((a.head_dim, a.scale, a.rope.unwrap().channels), (128, 0.125, 128));
+    let tensors = c.expected_tensors();
+    let find = |name: &str| tensors.iter().find(|(n, _)| n == name).map(|(_, shape)| &shape[..]);
+    let block = |layer: usize, name: &str| find(&format!("model.layers.{layer}.shared_transformer.{name}"));
+    assert_eq!(block(1, "self_attn.q_proj.weight"), Some(&[4096, 4096][..]));
+    assert_eq!(block(3, "self_attn.o_proj.weight"), Some(&[2048, 4096][..]));
+    assert_eq!(block(4, "self_attn.o_proj.weight"), None);
+    // The third layer that shares a block has the first again, and an adapter of its own in it.
+    assert_eq!(block(1, "feed_forward.gate_up_proj_adapter_list.2.1.weight"), Some(&[16_384, 128][..]));
+    assert_eq!(block(3, "feed_forward.gate_up_proj_adapter_list.2.1.weight"), None);
+    assert_eq!(find("model.layers.4.mamba_decoder.mamba.out_proj.weight"), Some(&[2048, 4096][..]));
+    assert_eq!(find("model.layers.4.linear.weight"), Some(&[2048, 2048][..]));
+}
+
+#[test]
+fn what_zamba2_does_not_do_here_is_named() {
+    let with = |from: &str, to: &str| message(&ZAMBA2.replace(from, to));
+    assert!(with("\"hybrid\"", "\"g\"").contains("`layers_block_type[1]` is \"g\"; allowed: \"mamba\" or \"hybrid\""));
+    assert!(with(r#""use_mem_rope": true"#, r#""hidden_act": "gelu_new""#).contains("allowed: \"gelu\""));
+    assert!(with(r#""use_mem_rope": true"#, r#""attention_head_dim": 64"#).contains("is 64; allowed: 128"));
+    assert!(with(r#""layers_block_type""#, r#""layers""#).contains("`layers_block_type` is missing"));
+}
+
 /// The published config of Granite-4.0-H-350M, as far as it is known here.
 const GRANITE: &str = r#"{"model_type": "granitemoehybrid", "hidden_size": 768, "num_hidden_layers": 4, "vocab_size": 100352,
     "layer_types": ["mamba", "linear_attention", "attention", "full_attention"], "mamba_n_heads": 48, "mamba_d_head": 32,

@@ -7,6 +7,7 @@ use taipan_reference::{GateMode, Projection, sal};
 
 use super::{
     AttentionLayer, Buffers, ConvLayer, ExpertsLayer, Layer, Mamba2Layer, MlpLayer, Part, Recipes, SalLayer, Shape,
+    SharedBlock,
 };
 use crate::config::{
     Activation, AttentionConfig, Config, ExpertsConfig, LayerType, Mamba2Config, MlpConfig, Names, SalConfig,
@@ -16,13 +17,15 @@ use crate::config::{
 pub(crate) const PAGE: usize = 64;
 
 pub(super) struct Builder<'a> {
-    config: &'a Config,
+    pub(super) config: &'a Config,
     shape: Shape,
-    names: &'static Names,
-    prefix: String,
-    recipes: &'a mut Recipes,
+    pub(super) names: &'static Names,
+    pub(super) prefix: String,
+    pub(super) recipes: &'a mut Recipes,
     state: &'a mut Buffers,
     scratch: &'a mut Buffers,
+    /// Those that layers share, as far as a layer has been built that has their weights.
+    pub(super) blocks: Vec<SharedBlock>,
     pub(super) layers: Vec<Layer>,
 }
 
@@ -34,8 +37,9 @@ impl<'a> Builder<'a> {
         state: &'a mut Buffers,
         scratch: &'a mut Buffers,
     ) -> Self {
-        let (names, prefix, layers) = (config.family.names(), String::new(), Vec::new());
-        Self { config, shape, names, prefix, recipes, state, scratch, layers }
+        let (names, prefix) = (config.family.names(), String::new());
+        let (blocks, layers) = (Vec::new(), Vec::new());
+        Self { config, shape, names, prefix, recipes, state, scratch, blocks, layers }
     }
 
     /// Adds the sub-layers of a layer of the checkpoint.
@@ -55,6 +59,7 @@ impl<'a> Builder<'a> {
                 let e = c.experts.as_ref().expect("a parsed config has the section of each of its layers");
                 Layer::Experts(self.experts(e, self.names.norm))
             }
+            (LayerType::Shared, Some(m), _, Some(a)) => Layer::Shared(self.shared(number, m, a)),
             _ => unreachable!("a parsed config has the section of each of its layers"),
         };
         self.layers.push(layer);
@@ -70,16 +75,16 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn name(&self, name: &str) -> String {
+    pub(super) fn name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Matrix {
+    pub(super) fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Matrix {
         let tensor = self.name(name);
         self.recipes.matrix(&[tensor], false, rows, cols)
     }
 
-    fn vector(&mut self, len: usize, names: &[&str]) -> Vector {
+    pub(super) fn vector(&mut self, len: usize, names: &[&str]) -> Vector {
         let parts = names.iter().map(|n| Part::Tensor(self.name(n))).collect();
         self.recipes.vector(len, parts)
     }
@@ -89,17 +94,17 @@ impl<'a> Builder<'a> {
         self.recipes.vector(len, vec![part])
     }
 
-    fn state(&mut self, name: &str, rows: usize, cols: usize, element: Element) -> BufferId {
+    pub(super) fn state(&mut self, name: &str, rows: usize, cols: usize, element: Element) -> BufferId {
         let name = self.name(name);
         BufferId::State(self.state.add(name, rows, cols, element))
     }
 
-    fn table(&mut self, theta: f64, channels: usize) -> Vector {
+    pub(super) fn table(&mut self, theta: f64, channels: usize) -> Vector {
         let words = taipan_reference::rotary_table(theta, channels);
         self.recipes.vector(words.len(), vec![Part::Words(words)])
     }
 
-    fn mamba2(&mut self, m: &Mamba2Config) -> Mamba2Layer {
+    pub(super) fn mamba2(&mut self, m: &Mamba2Config) -> Mamba2Layer {
         let d = self.config.hidden_size;
         let (inner, channels) = (m.d_inner(), m.conv_channels());
         let name = |name: &str| format!("{}{name}", self.names.mixer);
@@ -183,7 +188,7 @@ impl<'a> Builder<'a> {
         [kv_proj, q_proj, self.recipes.matrix(&[self.attention_name(names.attended)], false, d, q)]
     }
 
-    fn attention_name(&self, name: &str) -> String {
+    pub(super) fn attention_name(&self, name: &str) -> String {
         format!("{}{}{name}", self.prefix, self.names.attention)
     }
 
@@ -247,15 +252,16 @@ impl<'a> Builder<'a> {
         self.mlp_of(m, norm, (self.names.gate_up, self.names.down))
     }
 
-    fn mlp_of(&mut self, m: &MlpConfig, norm: Vector, (up, down): (&[&str], &str)) -> MlpLayer {
+    pub(super) fn mlp_of(&mut self, m: &MlpConfig, norm: Vector, (up, down): (&[&str], &str)) -> MlpLayer {
         let (d, inner) = (self.config.hidden_size, m.intermediate_size);
         let bias = |name: &str| self.name(&name.replace(".weight", ".bias"));
         let tensors: Vec<String> = up.iter().map(|n| self.name(n)).collect();
         let up_bias = match up {
             [gate, up] => Part::InTurn(bias(gate), bias(up)),
+            [both] if m.activation != Activation::Relu2 => Part::Halves(bias(both)),
             names => Part::Tensor(bias(names[0])),
         };
-        let (gated, rows) = (m.activation == Activation::SiluGated, m.up_rows());
+        let (gated, rows) = (m.activation != Activation::Relu2, m.up_rows());
         let down_bias = bias(down);
         MlpLayer {
             norm,

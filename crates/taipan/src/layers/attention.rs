@@ -1,7 +1,8 @@
 //! `h ← h + W_o softmax(scale · q kᵀ) v` over all positions so far, grouped queries, rotary or no positions.
 
 use taipan_kernels::{
-    Call, CausalConv1d, ConvAppend, Epilogue, KvAppend, Matrix, RmsNorm, Rotary, Rows, Vector, WindowAttention,
+    Attention, BufferId, Call, CausalConv1d, ConvAppend, Epilogue, KvAppend, Matrix, RmsNorm, Rotary, Rows, Vector,
+    WindowAttention,
 };
 
 use super::{Context, matmul, matvec};
@@ -52,26 +53,36 @@ impl AttentionLayer {
         calls.push(matvec(cx, self.o_proj, self.o_bias, None, s.attended, s.hidden, Epilogue::Add(self.out_scale)));
     }
 
-    /// From queries, keys and values to what is attended to; the cache then holds the segment as well. `parts` is for a
-    /// token on its own.
+    /// What is attended to; `parts` is for a token on its own.
     fn attend(&self, cx: &Context<'_>, parts: Option<Rows>, calls: &mut Vec<Call>) {
-        let (s, control, attention) = (cx.scratch, cx.common.control, self.attention);
-        if let Some(table) = self.table {
-            let (heads, head_dim) = (attention.kv_heads, attention.head_dim);
-            calls.push(Rotary { table, heads, head_dim, control, kv: s.kv }.into());
-        }
-        let attend = WindowAttention {
-            attention,
-            table: self.table,
-            q: s.q,
-            kv: Some(s.kv),
-            ring: self.cache,
-            control,
-            selected: None,
-            out: s.attended,
-            parts,
-        };
-        calls.push(attend.into());
-        calls.push(KvAppend { kv: s.kv, control, window: attention.window, ring: self.cache }.into());
+        attend(cx, calls, (self.attention, self.table, self.cache), parts);
     }
+}
+
+/// From queries, keys and values to what is attended to; the cache then holds the segment as well. `parts` is for a token on
+/// its own.
+pub(super) fn attend(
+    cx: &Context<'_>,
+    calls: &mut Vec<Call>,
+    (attention, table, cache): (Attention, Option<Vector>, BufferId),
+    parts: Option<Rows>,
+) {
+    let (s, control) = (cx.scratch, cx.common.control);
+    if let Some(table) = table {
+        let (heads, head_dim) = (attention.kv_heads, attention.head_dim);
+        calls.push(Rotary { table, heads, head_dim, control, kv: s.kv }.into());
+    }
+    let attend = WindowAttention {
+        attention,
+        table,
+        q: s.q,
+        kv: Some(s.kv),
+        ring: cache,
+        control,
+        selected: None,
+        out: s.attended,
+        parts,
+    };
+    calls.push(attend.into());
+    calls.push(KvAppend { kv: s.kv, control, window: attention.window, ring: cache }.into());
 }

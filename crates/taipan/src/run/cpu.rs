@@ -55,6 +55,16 @@ fn step(dense: Dense, call: &Call, w: &Weights, m: &mut Memory, n: usize) {
                 reference::rms_norm(x, &w.f32(c.norm)[..cols], c.eps, cols, 1, &mut out[..n * cols]);
             });
         }
+        Call::Concat(c) => m.write(c.out.buffer, |m, out| {
+            let cols = |rows: Rows| rows.cols as usize;
+            let b = c.b.map_or(&[][..], |b| m.f32(b.buffer));
+            let out = &mut out[..n * cols(c.out)];
+            reference::concat(m.f32(c.a.buffer), cols(c.a), b, c.b.map_or(0, cols), out);
+        }),
+        Call::Geglu(c) => m.write(c.out.buffer, |m, out| {
+            let used = n * c.out.cols as usize;
+            reference::geglu(&m.f32(c.x.buffer)[..2 * used], &mut out[..used]);
+        }),
         Call::RmsNormGated(c) => {
             let cols = c.y.cols as usize;
             let (z_cols, z_at) = (c.z.cols as usize, c.z_at as usize);
