@@ -15,6 +15,7 @@ use taipan_reference::{GateMode, Projection, Routing};
 use crate::config::{Config, HEAD};
 use builder::Builder;
 pub(crate) use builder::PAGE;
+pub use shared::{Adapted, SharedBlock, SharedLayer, SharedScratch};
 
 /// Where the elements of a weight come from, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -230,57 +231,6 @@ pub struct ExpertsLayer {
     pub shared: Option<MlpLayer>,
 }
 
-/// A projection with a low-rank product beside it, in two steps: into its width and back.
-#[derive(Clone, Copy, Debug)]
-pub struct Adapted {
-    /// The projection.
-    pub weight: Matrix,
-    /// The product.
-    pub adapter: Option<[Matrix; 2]>,
-}
-
-/// What the layers that share a block have in common.
-#[derive(Clone, Copy, Debug)]
-pub struct SharedBlock {
-    /// Pre-norm, of the stream beside the embedded tokens.
-    pub norm: Vector,
-    /// Shapes.
-    pub attention: Attention,
-    /// Rotary frequencies.
-    pub table: Option<Vector>,
-    /// Projections of queries, keys and values.
-    pub qkv: [Matrix; 3],
-    /// Output projection, to the width of the stream.
-    pub o_proj: Matrix,
-    /// Norm in front of the MLP.
-    pub mlp_norm: Vector,
-    /// Gate and up projection, rows interleaved.
-    pub up: Matrix,
-    /// Its bias.
-    pub up_bias: Option<Vector>,
-    /// Down projection.
-    pub down: Matrix,
-    /// Its bias.
-    pub down_bias: Option<Vector>,
-}
-
-/// A Mamba-2 block behind a block that other layers use as well.
-#[derive(Clone, Copy, Debug)]
-pub struct SharedLayer {
-    /// The block.
-    pub block: SharedBlock,
-    /// Its projections of queries, keys and values with the adapters of this layer.
-    pub qkv: [Adapted; 3],
-    /// Its gate and up projection with the adapter of this layer.
-    pub up: Adapted,
-    /// From the block to the norm of the Mamba-2 block.
-    pub out: Matrix,
-    /// The Mamba-2 block.
-    pub mixer: Mamba2Layer,
-    /// Keys and values of every position so far; grows with the text.
-    pub cache: BufferId,
-}
-
 /// One sub-layer: it reads the residual stream through its norm, and adds to it.
 #[derive(Clone, Copy, Debug)]
 pub enum Layer {
@@ -366,29 +316,6 @@ pub struct Scratch {
     pub candidates: BufferId,
     /// Sampler's logits.
     pub adjusted: BufferId,
-}
-
-/// Scratch buffers of layers that share a block.
-#[derive(Clone, Copy, Debug)]
-pub struct SharedScratch {
-    /// The embedded tokens, kept for the whole pass.
-    pub embedded: Rows,
-    /// The stream, then the embedded tokens.
-    pub joined: Rows,
-    /// Their norm.
-    pub normed: Rows,
-    /// Keys.
-    pub k: Rows,
-    /// Values.
-    pub v: Rows,
-    /// What attention, then the MLP makes.
-    pub branch: Rows,
-    /// Gate and up projection.
-    pub up: Rows,
-    /// The inside of an adapter.
-    pub low: Rows,
-    /// The stream and what the block adds to it for the norm.
-    pub stream: Rows,
 }
 
 /// Sizes that are choices of the runtime, not of the model.

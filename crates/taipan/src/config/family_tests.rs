@@ -113,11 +113,8 @@ fn what_attention_of_the_original_layout_does_not_do_here_is_named() {
     assert!(with(r#""d_conv": 4"#, r#""mlp_dim": 4"#).contains("`attn_cfg.mlp_dim` is 4; allowed: 0"));
     assert!(with(r#""d_conv": 4"#, r#""rotary_emb_interleaved": true"#).contains("allowed: false"));
     assert!(with(r#""d_conv": 4"#, r#""dropout": 4"#).contains("allowed: no such key"));
-    assert!(with(r#""head_dim": 128, "num_heads": 30"#, r#""num_heads": 30"#).contains("`attn_cfg.num_heads`"));
-    assert!(
-        with(r#""head_dim": 128, "num_heads": 30"#, r#""num_heads": 5"#)
-            .contains("512; allowed: an integer from 1 to 256")
-    );
+    assert!(with(r#""head_dim": 128,"#, "").contains("`attn_cfg.num_heads` is 30; allowed: a divisor of 2560"));
+    assert!(with(r#""head_dim": 128"#, r#""head_dim": 512"#).contains("512; allowed: an integer from 1 to 256"));
 }
 
 /// As transformers writes one, with few layers.

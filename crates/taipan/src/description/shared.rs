@@ -1,10 +1,84 @@
 //! Layers that share a block: which tensors block and layer are made of.
 
-use taipan_kernels::{Attention, Element, Matrix};
+use taipan_kernels::{Attention, BufferId, Element, Matrix, Rows, Vector};
 
+use super::Mamba2Layer;
 use super::builder::{Builder, PAGE};
-use super::{Adapted, SharedBlock, SharedLayer};
 use crate::config::{AttentionConfig, Mamba2Config};
+
+/// A projection with a low-rank product beside it, in two steps: into its width and back.
+#[derive(Clone, Copy, Debug)]
+pub struct Adapted {
+    /// The projection.
+    pub weight: Matrix,
+    /// The product.
+    pub adapter: Option<[Matrix; 2]>,
+}
+
+/// What the layers that share a block have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedBlock {
+    /// Pre-norm, of the stream beside the embedded tokens.
+    pub norm: Vector,
+    /// Shapes.
+    pub attention: Attention,
+    /// Rotary frequencies.
+    pub table: Option<Vector>,
+    /// Projections of queries, keys and values.
+    pub qkv: [Matrix; 3],
+    /// Output projection, to the width of the stream.
+    pub o_proj: Matrix,
+    /// Norm in front of the MLP.
+    pub mlp_norm: Vector,
+    /// Gate and up projection, rows interleaved.
+    pub up: Matrix,
+    /// Its bias.
+    pub up_bias: Option<Vector>,
+    /// Down projection.
+    pub down: Matrix,
+    /// Its bias.
+    pub down_bias: Option<Vector>,
+}
+
+/// A Mamba-2 block behind a block that other layers use as well.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedLayer {
+    /// The block.
+    pub block: SharedBlock,
+    /// Its projections of queries, keys and values with the adapters of this layer.
+    pub qkv: [Adapted; 3],
+    /// Its gate and up projection with the adapter of this layer.
+    pub up: Adapted,
+    /// From the block to the norm of the Mamba-2 block.
+    pub out: Matrix,
+    /// The Mamba-2 block.
+    pub mixer: Mamba2Layer,
+    /// Keys and values of every position so far; grows with the text.
+    pub cache: BufferId,
+}
+
+/// Scratch buffers of layers that share a block.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedScratch {
+    /// The embedded tokens, kept for the whole pass.
+    pub embedded: Rows,
+    /// The stream, then the embedded tokens.
+    pub joined: Rows,
+    /// Their norm.
+    pub normed: Rows,
+    /// Keys.
+    pub k: Rows,
+    /// Values.
+    pub v: Rows,
+    /// What attention, then the MLP makes.
+    pub branch: Rows,
+    /// Gate and up projection.
+    pub up: Rows,
+    /// The inside of an adapter.
+    pub low: Rows,
+    /// The stream and what the block adds to it for the norm.
+    pub stream: Rows,
+}
 
 impl Builder<'_> {
     pub(super) fn shared(&mut self, number: usize, m: &Mamba2Config, a: &AttentionConfig) -> SharedLayer {
