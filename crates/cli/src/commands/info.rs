@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
-use taipan::{Config, Device, Footprint, Headers, LayerType, Weights};
+use taipan::{Config, Device, Footprint, Gguf, Headers, LayerType, Weights};
 use taipan_hub::{Hub, ModelId};
 
 use crate::failure::{Failure, Result};
@@ -28,6 +28,11 @@ pub(super) async fn run(target: &Target, task: Info) -> Result<()> {
 }
 
 fn read(dir: &Path) -> Result<(Config, Headers)> {
+    if Gguf::is(dir) {
+        let file = Gguf::open(dir)?;
+        let config = Config::from_json(&file.config)?;
+        return Ok((config, file.weights.headers().clone()));
+    }
     // The headers first: they say whether this is a model folder at all.
     let headers = Weights::open_headers(dir)?;
     let path = dir.join("config.json");
