@@ -208,6 +208,8 @@ bodies! {
     MATMUL = "matmul.wgsl" + "shared/matmul.wgsl";
     MATMUL_COOPERATIVE = "cooperative/matmul.wgsl" + "shared/matmul.wgsl";
     MATVEC = "matvec.wgsl";
+    CONCAT = "concat.wgsl";
+    GEGLU = "geglu.wgsl";
     RMS_NORM = "rms_norm.wgsl";
     RMS_NORM_GATED = "rms_norm_gated.wgsl";
     SAMPLE = "sample.wgsl";

@@ -1,5 +1,5 @@
-// out[t, c] = silu(bias[c] + Σ_k weight[c, k] · raw[t − taps + 1 + k, c]): depthwise, causal, over the x, B and C channels of
-// the in_proj output. Rows before the segment come from the ring of raw rows (slot = position % taps, zero at the start).
+// out[t, c] = silu(bias[c] + Σ_k weight[c, k] · raw[t − taps + 1 + k, c]): depthwise, causal, over some channels of a
+// projection (x, B and C of a mixer; q, k and v of attention, without SILU). Rows before the segment come from the ring of raw rows (slot = position % taps, zero at the start).
 // An invocation per channel and run of RUN tokens.
 struct Params { channels: u32, taps: u32, raw_cols: u32, raw_at: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -9,6 +9,7 @@ struct Params { channels: u32, taps: u32, raw_cols: u32, raw_at: u32 }
 @group(1) @binding(2) var<storage, read> control: array<u32>;
 @group(1) @binding(3) var<storage, read_write> out: array<f32>;       // (tokens, channels)
 
+override SILU: bool = true;
 const RUN = 8u;
 
 // The raw value `back` tokens before token t of the segment, of which the first goes to slot `newest` of the ring.
@@ -30,6 +31,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     for (var back = 0u; back < params.taps; back += 1u) {
       sum += conv[channel * params.taps + params.taps - 1u - back] * tap(t, back, channel, newest);
     }
-    out[t * row_stride(params.channels) + channel] = silu(sum);
+    out[t * row_stride(params.channels) + channel] = select(sum, silu(sum), SILU);
   }
 }

@@ -53,7 +53,20 @@ pub fn cases(seed: u64) -> Vec<Case> {
 /// If they cannot be read.
 #[must_use]
 pub fn family_cases() -> Vec<Case> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/family/seed-1");
+    committed("golden/family/seed-1")
+}
+
+/// The committed GGUF files, made by `tests/golden/gguf/make.py`.
+///
+/// # Panics
+/// If they cannot be read.
+#[must_use]
+pub fn gguf_cases() -> Vec<Case> {
+    committed("golden/gguf/cases")
+}
+
+fn committed(dir: &str) -> Vec<Case> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
     let mut cases: Vec<Case> = std::fs::read_dir(&dir).unwrap().map(|e| read(&e.unwrap().path())).collect();
     cases.sort_by(|a, b| a.name.cmp(&b.name));
     cases

@@ -281,8 +281,8 @@ fn convolution(g: &Golden, device: &Device) -> Vec<(&'static str, Vec<f32>)> {
     let conv_state = p.rows("conv_state", &[vec![f32::NAN; channels], before].concat(), channels).buffer;
     let out = p.empty("out", tokens, channels);
     p.calls = vec![
-        CausalConv1d { mixer, raw, conv_state, control, out }.into(),
-        ConvAppend { mixer, raw, control, conv_state }.into(),
+        CausalConv1d { conv: mixer.convolution(), raw, conv_state, control, out }.into(),
+        ConvAppend { conv: mixer.convolution(), raw, control, conv_state }.into(),
     ];
     let [out, mut ring] = p.run(device, [out.buffer, conv_state]);
     ring.rotate_left(tokens % taps * channels);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use taipan_tests::fuzz::{pickle, saved_state, weight_header};
+use taipan_tests::fuzz::{gguf_header, pickle, saved_state, weight_header};
 use taipan_tests::tiny::Numbers;
 
 const MUTATIONS: u32 = 4_000;
@@ -81,4 +81,9 @@ fn any_bytes_as_a_pytorch_checkpoint() {
 #[test]
 fn any_bytes_as_a_saved_state() {
     replay("saved_state", saved_state::check);
+}
+
+#[test]
+fn any_bytes_as_a_gguf_file() {
+    replay("gguf_header", gguf_header::check);
 }

@@ -150,6 +150,11 @@ pub fn work(call: &Call, c: &Conditions) -> Work {
         Call::ChunkCumsum(_) | Call::BmmChunk(_) | Call::ChunkState(_) | Call::StatePassing(_) | Call::ChunkScan(_) => {
             chunk_work(call, n)
         }
+        Call::Concat(k) => Work { activations: 8.0 * n * f64::from(k.out.cols), ..Work::default() },
+        Call::Geglu(k) => {
+            let cols = f64::from(k.out.cols);
+            Work { flops: 20.0 * n * cols, activations: 12.0 * n * cols, ..Work::default() }
+        }
         Call::RmsNorm(k) => {
             let cols = f64::from(k.x.cols);
             Work { flops: norm(cols, n), weights: 4.0 * cols, state: 0.0, activations: 8.0 * n * cols }
@@ -253,17 +258,16 @@ fn matrix_work(call: &Call, c: &Conditions) -> Work {
 fn conv_work(call: &Call, n: f64) -> Work {
     match call {
         Call::CausalConv1d(k) => {
-            let s = sizes(&k.mixer);
+            let (channels, taps) = (f64::from(k.conv.channels), f64::from(k.conv.taps));
             Work {
-                flops: n * s.channels * (2.0 * s.taps + 4.0),
-                weights: 4.0 * s.channels * (s.taps + 1.0),
-                state: 4.0 * s.channels * (s.taps - 1.0),
-                activations: 8.0 * n * s.channels,
+                flops: n * channels * (2.0 * taps + if k.conv.silu { 4.0 } else { 0.0 }),
+                weights: 4.0 * channels * (taps + 1.0),
+                state: 4.0 * channels * (taps - 1.0),
+                activations: 8.0 * n * channels,
             }
         }
         Call::ConvAppend(k) => {
-            let s = sizes(&k.mixer);
-            let bytes = 4.0 * n.min(s.taps) * s.channels;
+            let bytes = 4.0 * n.min(k.conv.taps.into()) * f64::from(k.conv.channels);
             Work { state: bytes, activations: bytes, ..Work::default() }
         }
         Call::MixerUpdate(k) => {

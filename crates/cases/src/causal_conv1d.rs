@@ -1,6 +1,6 @@
 //! Cases of `causal_conv1d`.
 
-use taipan_kernels::CausalConv1d;
+use taipan_kernels::{CausalConv1d, Convolution};
 
 use crate::Case;
 use crate::builder::Builder;
@@ -20,7 +20,9 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
             let conv_state = b.conv_ring(taps, mixer.channels() as usize);
             let out_rows = b.output("out", tokens, mixer.channels() as usize);
             let control = b.control();
-            out.push(b.call(CausalConv1d { mixer, raw, conv_state, control, out: out_rows }));
+            // One shape without the activation.
+            let conv = Convolution { silu: groups != 2, ..mixer.convolution() };
+            out.push(b.call(CausalConv1d { conv, raw, conv_state, control, out: out_rows }));
         }
     }
     out

@@ -17,7 +17,7 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
             let conv_state = b.rows("conv_state", taps, mixer.channels() as usize, -2.0, 2.0).buffer;
             b.check(conv_state);
             let control = b.control();
-            b.call(ConvAppend { mixer, raw, control, conv_state })
+            b.call(ConvAppend { conv: mixer.convolution(), raw, control, conv_state })
         })
         .collect()
 }

@@ -17,9 +17,11 @@ mod chunk_cumsum;
 mod chunk_scan;
 mod chunk_state;
 mod compact;
+mod concat;
 mod conv_append;
 mod embed;
 mod experts;
+mod geglu;
 mod kv_append;
 mod matmul;
 mod matvec;
@@ -66,6 +68,8 @@ pub fn all(seed: u64) -> Vec<Case> {
         route::cases,
         experts::cases,
         sample::cases,
+        concat::cases,
+        geglu::cases,
     ];
     groups.iter().flat_map(|cases| cases(seed)).collect()
 }

@@ -8,9 +8,9 @@
 pub fn tolerance(kernel: &str) -> f64 {
     match kernel {
         // Copies and integers: nothing to round.
-        "embed" | "conv_append" | "kv_append" | "compact" | "sample" => 0.0,
+        "embed" | "concat" | "conv_append" | "kv_append" | "compact" | "sample" => 0.0,
         // A short f32 sum and one elementwise step.
-        "rms_norm" | "rms_norm_gated" | "causal_conv1d" | "token_gate" => 1e-5,
+        "rms_norm" | "rms_norm_gated" | "geglu" | "causal_conv1d" | "token_gate" => 1e-5,
         // sin and cos are only absolutely accurate in WGSL: 2⁻¹¹ on [−π, π] is allowed, 1e-6 is typical.
         "rotary" => 5e-4,
         // f32 sums of up to 600 products of size one.

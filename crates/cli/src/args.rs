@@ -117,7 +117,7 @@ pub(crate) enum Command {
 /// Which model, and how to run it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelArgs {
-    /// Folder with config.json, safetensors weights and tokenizer.json, or a model of the hub [default: the embedded model]
+    /// Folder with config.json, safetensors weights and tokenizer.json, or a .gguf file, or a model of the hub [default: the embedded model]
     ///
     /// A model of the hub is named ORG/NAME or ORG/NAME@REV. What is in the cache is used as it is; otherwise it is
     /// downloaded, after asking. A folder of that name goes first.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use taipan::{Config, Device, Dtype, FileStart, Headers, WeightDtype};
+use taipan::{Config, Device, Dtype, FileStart, Gguf, Headers, WeightDtype};
 use taipan_hub::{Cache, Error, Event, Hub, ModelId, Plan, Pulled, RemoteFile, Settings};
 
 use crate::failure::{Failure, Result};
@@ -26,7 +26,7 @@ pub(crate) enum Place {
 /// Settings of no use.
 pub(crate) fn look(model: &Path) -> Result<Place> {
     let id = model.to_str().and_then(|text| text.parse::<ModelId>().ok());
-    let Some(id) = id.filter(|_| !model.exists()) else { return Ok(Place::Here(model.to_owned())) };
+    let Some(id) = id.filter(|_| !model.exists() && !Gguf::is(model)) else { return Ok(Place::Here(model.to_owned())) };
     let settings = Settings::from_env()?;
     match Cache::new(settings.cache.clone()).find(&id) {
         Some(dir) => Ok(Place::Here(dir)),

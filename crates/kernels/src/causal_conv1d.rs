@@ -1,16 +1,16 @@
-//! Causal depthwise convolution over time, then SiLU.
+//! Causal depthwise convolution over time, then SiLU or nothing.
 
 use taipan_shaders::{CAUSAL_CONV1D, Shared};
 
-use crate::{BufferId, Decl, Grid, Kernel, Launch, Mixer, Piece, Rows, read, weight, write};
+use crate::{BufferId, Convolution, Decl, Grid, Kernel, Launch, Piece, Rows, read, weight, write};
 
-/// `out[t, c] = silu(bias[c] + Σ_k weight[c, k] · raw[t − taps + 1 + k, c])` over the x, B and C channels.
+/// `out[t, c] = silu(bias[c] + Σ_k weight[c, k] · raw[t − taps + 1 + k, c])` over some channels of raw; SiLU where there is one.
 ///
 /// Shapes: raw `[tokens, raw.cols]`, conv_state `[taps, channels]`, out `[tokens, channels]`.
 #[derive(Clone, Copy, Debug)]
 pub struct CausalConv1d {
     /// Shapes and weights.
-    pub mixer: Mixer,
+    pub conv: Convolution,
     /// The in_proj output.
     pub raw: Rows,
     /// Ring of raw rows.
@@ -37,11 +37,11 @@ impl Kernel for CausalConv1d {
 
     fn launch(&self, _: Piece) -> Launch {
         Launch {
-            overrides: vec![],
-            params: self.mixer.conv_words(self.raw),
-            vectors: vec![Some(self.mixer.conv)],
+            overrides: vec![("SILU", u8::from(self.conv.silu).into())],
+            params: self.conv.words(self.raw),
+            vectors: vec![Some(self.conv.weights)],
             buffers: vec![Some(self.raw.buffer), Some(self.conv_state), Some(self.control), Some(self.out.buffer)],
-            grid: Grid::Tokens { x: self.mixer.channels().div_ceil(64), per_group: 8, z: 1 },
+            grid: Grid::Tokens { x: self.conv.channels.div_ceil(64), per_group: 8, z: 1 },
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use taipan_shaders::{CONV_APPEND, Shared};
 
-use crate::{BufferId, Decl, Grid, Kernel, Launch, Mixer, Piece, Rows, read, write};
+use crate::{BufferId, Convolution, Decl, Grid, Kernel, Launch, Piece, Rows, read, write};
 
 /// `conv_state[position % taps] = raw[t]` for the last `taps` tokens. Shapes: raw `[tokens, raw.cols]`, conv_state `[taps, channels]`.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvAppend {
     /// Shapes.
-    pub mixer: Mixer,
+    pub conv: Convolution,
     /// The in_proj output.
     pub raw: Rows,
     /// The session's counters.
@@ -34,10 +34,10 @@ impl Kernel for ConvAppend {
     fn launch(&self, _: Piece) -> Launch {
         Launch {
             overrides: vec![],
-            params: self.mixer.conv_words(self.raw),
+            params: self.conv.words(self.raw),
             vectors: vec![],
             buffers: vec![Some(self.raw.buffer), Some(self.control), Some(self.conv_state)],
-            grid: Grid::Fixed([self.mixer.channels().div_ceil(64), self.mixer.taps, 1]),
+            grid: Grid::Fixed([self.conv.channels.div_ceil(64), self.conv.taps, 1]),
         }
     }
 }

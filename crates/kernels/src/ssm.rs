@@ -1,6 +1,6 @@
 //! Shapes and weights that the kernels of a Mamba-2 mixer share.
 
-use taipan_reference::Ssm;
+use taipan_reference::{Conv, Ssm};
 
 use crate::{Rows, Vector, Word};
 
@@ -29,7 +29,52 @@ pub struct Mixer {
     pub conv: Vector,
 }
 
+/// A causal depthwise convolution over some columns of rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Convolution {
+    /// Channels.
+    pub channels: u32,
+    /// Taps.
+    pub taps: u32,
+    /// Column of the first channel in a row of the input.
+    pub at: u32,
+    /// Weight `[channels, taps]`, then bias `[channels]`.
+    pub weights: Vector,
+    /// Whether SiLU follows.
+    pub silu: bool,
+}
+
+impl Convolution {
+    /// The same as the CPU twins take it, over rows of an input.
+    #[must_use]
+    pub const fn reference(&self, raw: Rows) -> Conv {
+        Conv {
+            channels: self.channels as usize,
+            taps: self.taps as usize,
+            stride: raw.cols as usize,
+            offset: self.at as usize,
+            silu: self.silu,
+        }
+    }
+
+    pub(crate) fn words(&self, raw: Rows) -> Vec<(&'static str, Word)> {
+        vec![
+            ("channels", self.channels.into()),
+            ("taps", self.taps.into()),
+            ("raw_cols", raw.cols.into()),
+            ("raw_at", self.at.into()),
+        ]
+    }
+}
+
 impl Mixer {
+    /// The convolution of x, B and C.
+    #[must_use]
+    pub const fn convolution(&self) -> Convolution {
+        let (channels, taps, at) = (self.channels(), self.taps, self.xbc_at());
+        Convolution { channels, taps, at, weights: self.conv, silu: true }
+    }
+
     /// H·P.
     #[must_use]
     pub const fn inner(&self) -> u32 {
@@ -78,15 +123,6 @@ impl Mixer {
             ("dt_scale", self.dt_scale.into()),
             ("dt_min", self.dt_limit.0.into()),
             ("dt_max", self.dt_limit.1.min(f32::MAX).into()),
-        ]
-    }
-
-    pub(crate) fn conv_words(&self, raw: Rows) -> Vec<(&'static str, Word)> {
-        vec![
-            ("channels", self.channels().into()),
-            ("taps", self.taps.into()),
-            ("raw_cols", raw.cols.into()),
-            ("raw_at", self.xbc_at().into()),
         ]
     }
 }

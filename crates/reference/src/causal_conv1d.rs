@@ -1,4 +1,4 @@
-//! Causal depthwise convolution over time, then SiLU.
+//! Causal depthwise convolution over time, then SiLU or nothing.
 //!
 //! `out[t, c] = silu(bias[c] + Σ_k weight[c, k]·raw[t − (taps − 1) + k, c])`: tap `taps − 1` meets the current token.
 //! Raw rows before the segment come from a ring `[taps, channels]` of the newest raw rows, slot = position mod taps;
@@ -17,6 +17,8 @@ pub struct Conv {
     pub stride: usize,
     /// First convolved channel in a row of the source.
     pub offset: usize,
+    /// Whether SiLU follows.
+    pub silu: bool,
 }
 
 impl Conv {
@@ -60,7 +62,7 @@ pub fn causal_conv1d(
             }
         }
         for (o, &a) in out.iter_mut().zip(&acc) {
-            *o = silu(a) as f32;
+            *o = if c.silu { silu(a) } else { a } as f32;
         }
     }
 }
@@ -76,7 +78,7 @@ mod tests {
 
     #[test]
     fn the_last_tap_meets_the_current_token() {
-        let c = Conv { channels: 1, taps: 3, stride: 1, offset: 0 };
+        let c = Conv { channels: 1, taps: 3, stride: 1, offset: 0, silu: true };
         let mut out = [f32::NAN; 3];
         causal_conv1d(&[1., 2., 3.], &c, &[100., 10., 1.], &[0.5], &[0.0; 3], 0, 3, &mut out);
         assert_close(&out, &[silu32(1.5), silu32(12.5), silu32(123.5)], 1e-6);
@@ -84,15 +86,23 @@ mod tests {
 
     #[test]
     fn negative_results_pass_through_silu() {
-        let c = Conv { channels: 1, taps: 1, stride: 1, offset: 0 };
+        let c = Conv { channels: 1, taps: 1, stride: 1, offset: 0, silu: true };
         let mut out = [f32::NAN];
         causal_conv1d(&[2.0], &c, &[-1.0], &[0.0], &[0.0], 0, 1, &mut out);
         assert_close(&out, &[-0.238_405_84], 1e-6);
     }
 
     #[test]
+    fn nothing_follows_where_nothing_is_asked_for() {
+        let c = Conv { channels: 1, taps: 1, stride: 1, offset: 0, silu: false };
+        let mut out = [f32::NAN];
+        causal_conv1d(&[2.0], &c, &[-1.0], &[0.25], &[0.0], 0, 1, &mut out);
+        assert_close(&out, &[-1.75], 1e-6);
+    }
+
+    #[test]
     fn channels_stride_and_offset_are_kept_apart() {
-        let c = Conv { channels: 2, taps: 2, stride: 4, offset: 1 };
+        let c = Conv { channels: 2, taps: 2, stride: 4, offset: 1, silu: true };
         let src = [9., 1., 2., 9., 9., 3., 4., 9.];
         let mut out = [f32::NAN; 4];
         causal_conv1d(&src, &c, &[10., 1., 20., 2.], &[0.0; 2], &[0.0; 4], 0, 2, &mut out);
@@ -101,7 +111,7 @@ mod tests {
 
     #[test]
     fn older_rows_come_from_the_ring_slot_of_their_position() {
-        let c = Conv { channels: 1, taps: 3, stride: 1, offset: 0 };
+        let c = Conv { channels: 1, taps: 3, stride: 1, offset: 0, silu: true };
         // Token at position 7 reads positions 5 and 6: slots 2 and 0. Slot 1 holds position 4, out of reach.
         let mut out = [f32::NAN];
         causal_conv1d(&[7.], &c, &[100., 10., 1.], &[0.0], &[6., f32::NAN, 5.], 7, 1, &mut out);
@@ -110,7 +120,7 @@ mod tests {
 
     #[test]
     fn positions_before_the_text_are_zero_whatever_the_ring_holds() {
-        let c = Conv { channels: 1, taps: 4, stride: 1, offset: 0 };
+        let c = Conv { channels: 1, taps: 4, stride: 1, offset: 0, silu: true };
         let mut out = [f32::NAN];
         let ring = [3.0, f32::NAN, f32::NAN, f32::NAN];
         causal_conv1d(&[5.], &c, &[1000., 100., 10., 1.], &[0.0], &ring, 1, 1, &mut out);

@@ -19,7 +19,7 @@ pub fn conv_append(src: &[f32], c: &Conv, first: usize, n: usize, state: &mut [f
 mod tests {
     use super::*;
 
-    const C: Conv = Conv { channels: 2, taps: 3, stride: 3, offset: 1 };
+    const C: Conv = Conv { channels: 2, taps: 3, stride: 3, offset: 1, silu: true };
 
     #[test]
     fn a_short_segment_replaces_only_its_slots() {

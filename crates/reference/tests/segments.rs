@@ -155,7 +155,7 @@ fn a_convolution_cut_anywhere_is_whole() {
     let mut random = Random::new(103);
     let n = 23;
     for taps in 1..=5 {
-        let c = Conv { channels: 3, taps, stride: 5, offset: 2 };
+        let c = Conv { channels: 3, taps, stride: 5, offset: 2, silu: true };
         let src = random.values(n * c.stride);
         let (weight, bias) = (random.values(c.channels * taps), random.values(c.channels));
         let empty = vec![0.0; taps * c.channels];

@@ -20,6 +20,7 @@ mod taipan;
 mod tensors;
 #[cfg(test)]
 mod tests;
+mod zamba2;
 
 use taipan_reference::{GateMode, Routing};
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub mlp: Option<MlpConfig>,
     /// Experts: beside the MLP that follows every layer, or in layers of their own.
     pub experts: Option<ExpertsConfig>,
+    /// Blocks that several layers share; present whenever there is such a layer.
+    pub shared: Option<SharedConfig>,
     /// Constant factors.
     pub scales: Scales,
     /// The token that starts a text, for tools that ask; it is never added by this crate.
@@ -77,17 +80,20 @@ pub enum LayerType {
     Mlp,
     /// Experts that are a layer of their own.
     Experts,
+    /// A Mamba-2 block behind attention and an MLP whose weights other layers use as well.
+    Shared,
 }
 
 impl LayerType {
     /// All of them.
-    pub const ALL: [LayerType; 6] = [
+    pub const ALL: [LayerType; 7] = [
         LayerType::Mamba2,
         LayerType::SelectiveAttention,
         LayerType::Attention,
         LayerType::Parallel,
         LayerType::Mlp,
         LayerType::Experts,
+        LayerType::Shared,
     ];
 
     /// The spelling in `layer_types`.
@@ -99,6 +105,7 @@ impl LayerType {
             LayerType::Parallel => "parallel",
             LayerType::Mlp => "mlp",
             LayerType::Experts => "experts",
+            LayerType::Shared => "shared",
         }
     }
 }
@@ -212,8 +219,12 @@ pub struct AttentionConfig {
     pub scale: f32,
     /// Rotary positions, if there are any.
     pub rope: Option<Rope>,
-    /// Whether the projections have biases.
+    /// Whether the projections of queries, keys and values have biases.
     pub bias: bool,
+    /// Whether that of the output has one.
+    pub out_bias: bool,
+    /// Taps of the causal convolution that queries, keys and values go through, if they do.
+    pub conv: Option<usize>,
     /// Factor of the input.
     pub in_scale: f32,
     /// Factor of the output.
@@ -230,6 +241,15 @@ pub struct Rope {
 }
 
 impl AttentionConfig {
+    /// The usual one, of so many query heads, key heads and channels of a head: scores are scaled by the root of the last,
+    /// nothing rotates, and there are no biases.
+    pub fn plain([num_heads, num_key_value_heads, head_dim]: [usize; 3]) -> Self {
+        let scale = (head_dim as f32).sqrt().recip();
+        let (bias, out_bias, conv, rope) = (false, false, None, None);
+        let (in_scale, out_scale) = (1.0, 1.0);
+        Self { num_heads, num_key_value_heads, head_dim, scale, rope, bias, out_bias, conv, in_scale, out_scale }
+    }
+
     /// Width of all query heads together.
     pub fn q_width(&self) -> usize {
         self.num_heads * self.head_dim
@@ -263,6 +283,8 @@ pub enum Activation {
     SiluGated,
     /// `max(up, 0)²`, without a gate.
     Relu2,
+    /// `gelu(gate) · up`, gelu with the error function.
+    GeluGated,
 }
 
 impl MlpConfig {
@@ -273,7 +295,7 @@ impl MlpConfig {
 
     /// Rows of the projections up.
     pub fn up_rows(&self) -> usize {
-        self.intermediate_size * if self.activation == Activation::SiluGated { 2 } else { 1 }
+        self.intermediate_size * if self.activation == Activation::Relu2 { 1 } else { 2 }
     }
 }
 
@@ -288,6 +310,17 @@ pub struct ExpertsConfig {
     pub latent: Option<usize>,
     /// The MLP that every token goes through as well.
     pub shared: Option<MlpConfig>,
+}
+
+/// Blocks of attention and an MLP over the stream beside the embedded tokens, whose weights several layers use in turn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SharedConfig {
+    /// How many blocks there are.
+    pub blocks: usize,
+    /// Width of the low-rank products that a layer adds to projections of its block.
+    pub adapter_rank: usize,
+    /// Whether queries, keys and values have such products; the projection up of the MLP always does.
+    pub attention_adapters: bool,
 }
 
 /// Constant factors that some checkpoints were trained with.
@@ -330,6 +363,7 @@ impl Config {
             attention: None,
             mlp: None,
             experts: None,
+            shared: None,
             scales: Scales::default(),
             bos_token_id: None,
             eos_token_ids: Vec::new(),
@@ -344,7 +378,8 @@ impl Config {
 
     /// The MLP that follows every layer, where it is none of its own.
     pub fn following_mlp(&self) -> Option<&MlpConfig> {
-        self.mlp.as_ref().filter(|_| self.count(LayerType::Mlp) == 0 && self.following_experts().is_none())
+        let elsewhere = self.count(LayerType::Mlp) + self.count(LayerType::Shared) > 0;
+        self.mlp.as_ref().filter(|_| !elsewhere && self.following_experts().is_none())
     }
 
     /// The experts that follow every layer, where they are no layers of their own.

@@ -5,13 +5,17 @@
 
 mod builder;
 mod scratch;
+mod shared;
 
-use taipan_kernels::{Attention, BufferDesc, BufferId, Element, Epilogue, Matrix, Mixer, Rows, Vector};
+use std::ops::Range;
+
+use taipan_kernels::{Attention, BufferDesc, BufferId, Convolution, Element, Epilogue, Matrix, Mixer, Rows, Vector};
 use taipan_reference::{GateMode, Projection, Routing};
 
 use crate::config::{Config, HEAD};
 use builder::Builder;
 pub(crate) use builder::PAGE;
+pub use shared::{Adapted, SharedBlock, SharedLayer, SharedScratch};
 
 /// Where the elements of a weight come from, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,8 +24,12 @@ pub enum Part {
     Tensor(String),
     /// A tensor times factors: each for so many elements, in order.
     Scaled(String, Vec<(usize, f32)>),
+    /// Some elements of a tensor, times a factor.
+    Slice(String, Range<usize>, f32),
     /// Elements of two tensors in turn, as [`MatrixRecipe::interleave`] takes rows.
     InTurn(String, String),
+    /// Elements of the two halves of a tensor in turn.
+    Halves(String),
     /// So many zeros: a bias that the checkpoint does not have.
     Zeros(usize),
     /// Words computed from the config (rotary frequencies).
@@ -36,6 +44,8 @@ pub struct MatrixRecipe {
     /// Take rows of the two tensors, or of the two halves of one, in turn instead: gate and up projection, so that a pair
     /// of rows is one output.
     pub interleave: bool,
+    /// Rows of the stacked tensors in front of the first that is taken.
+    pub skip: usize,
     /// So many such pairs of halves lie one upon the other in one tensor: one for each expert.
     pub blocks: usize,
     /// Rows in all.
@@ -55,7 +65,7 @@ pub struct Recipes {
 
 impl Recipes {
     fn matrix(&mut self, tensors: &[String], interleave: bool, rows: usize, cols: usize) -> Matrix {
-        self.matrices.push(MatrixRecipe { tensors: tensors.to_vec(), interleave, blocks: 1, rows, cols });
+        self.matrices.push(MatrixRecipe { tensors: tensors.to_vec(), interleave, skip: 0, blocks: 1, rows, cols });
         Matrix { id: self.matrices.len() as u32 - 1, rows: rows as u32, cols: cols as u32 }
     }
 
@@ -141,6 +151,15 @@ pub struct SalLayer {
     pub selection: BufferId,
 }
 
+/// A convolution with its state.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvLayer {
+    /// Shapes and weights.
+    pub conv: Convolution,
+    /// Ring of raw rows.
+    pub state: BufferId,
+}
+
 /// A causal attention layer over the whole text.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionLayer {
@@ -162,6 +181,8 @@ pub struct AttentionLayer {
     pub o_proj: Matrix,
     /// Its bias.
     pub o_bias: Option<Vector>,
+    /// What keys and values, then queries, go through, where they do.
+    pub convs: Option<[ConvLayer; 2]>,
     /// Factor of what is added.
     pub out_scale: f32,
     /// Keys and values of every position so far; grows with the text.
@@ -225,6 +246,8 @@ pub enum Layer {
     Experts(ExpertsLayer),
     /// A Mamba-2 block and attention over the whole text side by side: both read the same norm.
     Parallel(Mamba2Layer, AttentionLayer),
+    /// A Mamba-2 block behind a block that layers share.
+    Shared(SharedLayer),
 }
 
 /// Session buffers that every model has.
@@ -285,6 +308,8 @@ pub struct Scratch {
     pub expanded: Rows,
     /// Output of the experts in a width of their own.
     pub combined: Rows,
+    /// Of layers that share a block.
+    pub shared: SharedScratch,
     /// Logits of a tile of tokens.
     pub logits: Rows,
     /// Sampler's list.
@@ -382,10 +407,24 @@ impl Description {
         })
     }
 
+    /// Buffers of a session whose entry is its position modulo their rows.
+    pub fn rings(&self) -> impl Iterator<Item = BufferId> + '_ {
+        let convs = |a: &AttentionLayer| a.convs.into_iter().flatten().map(|conv| conv.state).collect();
+        self.layers.iter().flat_map(move |layer| match layer {
+            Layer::Mamba2(m) => vec![m.conv_state],
+            Layer::SelectiveAttention(s) => vec![s.ring],
+            Layer::Attention(a) => convs(a),
+            Layer::Parallel(m, a) => [vec![m.conv_state], convs(a)].concat(),
+            Layer::Shared(s) => vec![s.mixer.conv_state],
+            Layer::Mlp(_) | Layer::Experts(_) => Vec::new(),
+        })
+    }
+
     /// Buffers of a session that have a row for every token of the text; what they are described with is the least.
     pub fn caches(&self) -> impl Iterator<Item = BufferId> + '_ {
         self.layers.iter().filter_map(|l| match l {
             Layer::Attention(a) | Layer::Parallel(_, a) => Some(a.cache),
+            Layer::Shared(s) => Some(s.cache),
             _ => None,
         })
     }

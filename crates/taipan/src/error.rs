@@ -402,7 +402,7 @@ impl Error {
 
     /// The same about another file than config.json.
     pub(crate) fn of_file(mut self, name: &str) -> Error {
-        if let Error::ConfigValue { file, .. } = &mut self {
+        if let Error::ConfigValue { file, .. } | Error::ConfigMissing { file, .. } = &mut self {
             *file = name.to_owned();
         }
         self

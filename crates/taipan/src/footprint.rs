@@ -84,7 +84,8 @@ fn vector_lengths<'a>(config: &Config, d: &'a Description) -> impl Iterator<Item
     let tensors: HashMap<_, _> = config.expected_tensors().into_iter().map(elements).collect();
     d.recipes.vectors.iter().map(move |parts| {
         let len = |part: &Part| match part {
-            Part::Tensor(name) | Part::Scaled(name, _) => tensors[name],
+            Part::Tensor(name) | Part::Scaled(name, _) | Part::Halves(name) => tensors[name],
+            Part::Slice(_, range, _) => range.len(),
             Part::InTurn(a, b) => tensors[a] + tensors[b],
             Part::Zeros(n) => *n,
             Part::Words(words) => words.len(),

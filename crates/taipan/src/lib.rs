@@ -66,7 +66,7 @@ pub mod weights;
 
 pub use config::{
     Activation, AttentionConfig, Config, ExpertsConfig, Family, LayerType, Mamba2Config, MixerScales, MlpConfig, Rope,
-    SalConfig, Scales,
+    SalConfig, Scales, SharedConfig,
 };
 pub use device::Device;
 #[cfg(not(target_arch = "wasm32"))]
@@ -88,5 +88,6 @@ pub use taipan_kernels::{TuningError, TuningTable};
 pub use taipan_reference::{Routing, Sampling};
 pub use tokenizer::{TextDecoder, Tokenizer};
 pub use weights::{
-    Dtype, ElementType, FileStart, Headers, RangedWeights, Tensor, TensorInfo, WeightSource, Weights, WeightsProblem,
+    Dtype, ElementType, FileStart, Gguf, Headers, RangedWeights, Tensor, TensorInfo, WeightSource, Weights,
+    WeightsProblem,
 };

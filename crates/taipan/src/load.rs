@@ -86,7 +86,7 @@ async fn read_vector<S: WeightSource>(weights: &S, parts: &[Part]) -> Result<Vec
     let mut read = HashMap::new();
     for part in parts {
         let names = match part {
-            Part::Tensor(name) | Part::Scaled(name, _) => vec![name],
+            Part::Tensor(name) | Part::Scaled(name, _) | Part::Slice(name, ..) | Part::Halves(name) => vec![name],
             Part::InTurn(a, b) => vec![a, b],
             Part::Zeros(_) | Part::Words(_) => Vec::new(),
         };
@@ -249,7 +249,7 @@ mod tests {
     use crate::Weights;
 
     fn recipe(rows: usize, cols: usize) -> MatrixRecipe {
-        MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, blocks: 1, rows, cols }
+        MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, skip: 0, blocks: 1, rows, cols }
     }
 
     fn rows(rows: usize, cols: usize, format: WeightFormat, limit: u64) -> Vec<(u32, u32)> {

@@ -18,7 +18,9 @@ use crate::load::{Progress, WeightDtype, load_cpu, load_gpu};
 use crate::run::{cpu, gpu};
 use crate::session::{Session, SessionOptions};
 use crate::weights::{resolve, serialize};
-use crate::{Config, Device, ElementType, Family, GenerationDefaults, TensorInfo, Tokenizer, WeightSource, Weights};
+use crate::{
+    Config, Device, ElementType, Family, GenerationDefaults, Gguf, TensorInfo, Tokenizer, WeightSource, Weights,
+};
 
 /// How to load a model.
 #[derive(Default)]
@@ -156,7 +158,8 @@ fn fingerprint(config: &Config, tensors: &[TensorInfo]) -> [u8; 32] {
 }
 
 impl Model {
-    /// Opens a model folder: `config.json`, `model.safetensors` (or shards with an index), and `tokenizer.json` if there.
+    /// Opens a model folder: `config.json`, `model.safetensors` (or shards with an index), and `tokenizer.json` if there; or a
+    /// file whose name ends in `.gguf`.
     ///
     /// ```
     /// use taipan::{Device, LoadOptions, Model, ModelFiles, WeightDtype};
@@ -186,6 +189,9 @@ impl Model {
     /// Any file that is missing, damaged or does not fit the others, and a model that does not fit the device.
     #[cfg(not(target_arch = "wasm32"))]
     pub async fn open(dir: &Path, device: &Device, options: LoadOptions) -> Result<Self> {
+        if Gguf::is(dir) {
+            return Self::open_gguf(dir, device, options).await;
+        }
         // The weights first: that says whether this is a model folder at all.
         let weights = Weights::open(dir)?;
         let config = read(&dir.join("config.json"))?;
@@ -200,6 +206,17 @@ impl Model {
             Self::build(&config, &weights, (tokenizer, generation), device, &options).await
         };
         build.await.map_err(|e: Error| e.in_dir(dir))?.ready().await
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    async fn open_gguf(path: &Path, device: &Device, options: LoadOptions) -> Result<Self> {
+        let Gguf { config, weights, tokenizer, .. } = Gguf::open(path)?;
+        let tokenizer = tokenizer.map(|bytes| Tokenizer::from_bytes(&bytes)).transpose();
+        let build = async {
+            let extras = (tokenizer?, GenerationDefaults::default());
+            Self::build(&Config::from_json(&config)?, &weights, extras, device, &options).await
+        };
+        build.await.map_err(|e: Error| e.in_dir(path.parent().unwrap_or(path)))?.ready().await
     }
 
     /// Opens a model from its files in memory.

@@ -100,7 +100,7 @@ def fixtures():
             ssm_cfg=dict(layer="Mamba2", d_state=32, headdim=32, chunk_size=32),
             attn_layer_idx=[], attn_cfg={}, rms_norm=True, residual_in_fp32=True, fused_add_norm=True,
             pad_vocab_size_multiple=16, tie_embeddings=True))
-    add("mamba2attn_ss", None, None, [1, 3, 23, 45, 150], style="mamba_ssm", gains=T(heads=4, embed=0.25), ss=dict(
+    add("mamba2attn_ss", None, None, [1, 3, 23, 45, 150], style="mamba_ssm", store="f16", pickled=False, gains=T(heads=4, embed=0.25), ss=dict(
         d_model=64, d_intermediate=0, n_layer=4, vocab_size=250,
         ssm_cfg=dict(layer="Mamba2", d_state=16, headdim=32, ngroups=1, chunk_size=16),
         attn_layer_idx=[1, 3],
@@ -163,13 +163,12 @@ def fixtures():
         use_shared_attention_adapter=True, adapter_rank=8, use_mem_rope=True, rope_theta=10000.0,
         rms_norm_eps=1e-3, tie_word_embeddings=True, pad_token_id=0)
     zg = T(heads=8, embed=0.3, dt=(0.03, 0.4), dt_gain=0.5, qk=0.8)
-    add("zamba2", "Zamba2", z, [1, 3, 16, 23, 45, 200], style="hf4", gains=zg)
+    add("zamba2", "Zamba2", z, [1, 3, 23, 90], style="hf4", store="bf16", gains=zg)
     add("zamba2_2blk", "Zamba2", dict(
         z, mamba_ngroups=2, num_mem_blocks=2, use_shared_attention_adapter=False, use_mem_rope=False,
         add_bias_linear=True, num_hidden_layers=7,
         layers_block_type=["mamba", "hybrid", "mamba", "hybrid", "hybrid", "mamba", "hybrid"]),
-        [1, 3, 16, 23, 45], style="hf5", gains=zg)
-    add("zamba2_dtmin", "Zamba2", dict(z, time_step_min=0.12), [1, 7, 37], style="hf5", gains=zg)
+        [1, 23, 45], style="hf5", store="f16", gains=zg)
 
     # ---- nemotron_h
     nh = dict(
@@ -262,6 +261,8 @@ def build(spec, seed, d):
         w = {k.replace("backbone.embeddings.", "backbone.embedding."): v for k, v in w.items()}
         write_json(os.path.join(d, "config.json"), spec["ss"])
         save_file(w, os.path.join(d, "model.safetensors"), metadata={"format": "pt"})
+        if not spec.get("pickled", True):
+            return
         full = dict(w)
         full["lm_head.weight"] = full["backbone.embedding.weight"]      # tied: one storage, two names
         torch.save(full, os.path.join(d, "pytorch_model.bin"))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
-use taipan::{Config, Device, Footprint, Headers, LayerType, Weights};
+use taipan::{Config, Device, Footprint, Gguf, Headers, LayerType, Weights};
 use taipan_hub::{Hub, ModelId};
 
 use crate::failure::{Failure, Result};
@@ -28,6 +28,11 @@ pub(super) async fn run(target: &Target, task: Info) -> Result<()> {
 }
 
 fn read(dir: &Path) -> Result<(Config, Headers)> {
+    if Gguf::is(dir) {
+        let file = Gguf::open(dir)?;
+        let config = Config::from_json(&file.config)?;
+        return Ok((config, file.weights.headers().clone()));
+    }
     // The headers first: they say whether this is a model folder at all.
     let headers = Weights::open_headers(dir)?;
     let path = dir.join("config.json");
@@ -145,7 +150,7 @@ impl Report {
 }
 
 fn mamba2_row(config: &Config) -> Option<(&'static str, String)> {
-    let mixers = config.count(LayerType::Mamba2) + config.count(LayerType::Parallel);
+    let mixers = count(config, &[LayerType::Mamba2, LayerType::Parallel, LayerType::Shared]);
     let m = config.mamba2.as_ref().filter(|_| mixers > 0)?;
     let heads = m.num_heads;
     let text = format!(
@@ -153,6 +158,10 @@ fn mamba2_row(config: &Config) -> Option<(&'static str, String)> {
         m.head_dim, m.d_state, m.n_groups, m.d_conv
     );
     Some(("mamba2", text))
+}
+
+fn count(config: &Config, kinds: &[LayerType]) -> usize {
+    kinds.iter().map(|kind| config.count(*kind)).sum()
 }
 
 fn attention_row(config: &Config) -> Option<(&'static str, String)> {
@@ -164,7 +173,7 @@ fn attention_row(config: &Config) -> Option<(&'static str, String)> {
 }
 
 fn full_attention_row(config: &Config) -> Option<(&'static str, String)> {
-    let layers = config.count(LayerType::Attention) + config.count(LayerType::Parallel);
+    let layers = count(config, &[LayerType::Attention, LayerType::Parallel, LayerType::Shared]);
     let a = config.attention.as_ref().filter(|_| layers > 0)?;
     let heads = format!("{} heads of {} ({} for keys and values)", a.num_heads, a.head_dim, a.num_key_value_heads);
     let rotary = a.rope.map_or_else(|| "no positions".to_owned(), |rope| format!("rotary, base {}", rope.theta));

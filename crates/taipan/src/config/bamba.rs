@@ -1,9 +1,7 @@
 //! The config.json of `BambaForCausalLM` in transformers.
 
-use serde_json::Value;
-
 use super::parse::{MAX_INTERMEDIATE, MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, bos, eos};
-use super::section::{Section, invalid};
+use super::section::Section;
 use super::{AttentionConfig, Config, Family, LayerType, MlpConfig, hybrid};
 use crate::error::Result;
 
@@ -29,16 +27,8 @@ pub(super) fn config(root: &Section<'_>) -> Result<Config> {
 
 /// Mixers but for the layers of `attn_layer_indices`.
 fn layers(root: &Section<'_>) -> Result<Vec<LayerType>> {
-    const KEY: &str = "attn_layer_indices";
     let layers = root.size_or("num_hidden_layers", 1..=MAX_LAYERS, 32)?;
-    let mut types = vec![LayerType::Mamba2; layers];
-    let Some(value) = root.optional(KEY) else { return Ok(types) };
-    let wrong = || invalid(KEY, value, &format!("a list of numbers below num_hidden_layers = {layers}"));
-    for index in value.as_array().ok_or_else(wrong)? {
-        let index = Value::as_u64(index).and_then(|i| usize::try_from(i).ok());
-        *index.and_then(|i| types.get_mut(i)).ok_or_else(wrong)? = LayerType::Attention;
-    }
-    Ok(types)
+    hybrid::attention_at(root, "attn_layer_indices", ("num_hidden_layers", layers))
 }
 
 /// Half of a head's channels rotate unless `rope_parameters` says otherwise.

@@ -40,6 +40,7 @@ impl Config {
             ("attention", json!(self.attention.as_ref().map(AttentionConfig::keys))),
             ("mlp", json!(self.mlp.as_ref().map(MlpConfig::keys))),
             ("experts", json!(self.experts.as_ref().map(ExpertsConfig::keys))),
+            ("shared", json!(self.shared.as_ref().map(|s| (s.blocks, s.adapter_rank, s.attention_adapters)))),
             ("scales", json!(scales.map(f64::from))),
         ])
     }
@@ -67,7 +68,8 @@ impl AttentionConfig {
             ("head_dim", json!(self.head_dim)),
             ("scale", json!(f64::from(self.scale))),
             ("rope", json!(self.rope.map(|rope| (rope.theta, rope.channels)))),
-            ("bias", json!(self.bias)),
+            ("bias", json!([self.bias, self.out_bias])),
+            ("conv", json!(self.conv)),
             ("scales", json!([self.in_scale, self.out_scale].map(f64::from))),
         ])
     }

@@ -63,6 +63,7 @@ fn attention(root: &Section<'_>, hidden: usize) -> Result<AttentionConfig> {
         let allowed = format!("at most {MAX_ATTENTION_HEAD}");
         return Err(invalid_text("head_dim", head_dim.to_string(), &allowed));
     }
+    let bias = root.bool_or("attention_bias", false)?;
     Ok(AttentionConfig {
         num_heads,
         num_key_value_heads: root.divisor_or("num_key_value_heads", num_heads, 8)?,
@@ -70,7 +71,9 @@ fn attention(root: &Section<'_>, hidden: usize) -> Result<AttentionConfig> {
         // A factor of the keys is one of the scores.
         scale: root.factor_or("key_multiplier", 1.0)? / (head_dim as f32).sqrt(),
         rope: Some(hybrid::rope(root, head_dim, 1.0)?),
-        bias: root.bool_or("attention_bias", false)?,
+        bias,
+        out_bias: bias,
+        conv: None,
         in_scale: root.factor_or("attention_in_multiplier", 1.0)?,
         out_scale: root.factor_or("attention_out_multiplier", 1.0)?,
     })

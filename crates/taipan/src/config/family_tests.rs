@@ -78,6 +78,81 @@ fn what_is_not_supported_is_named() {
     }
 }
 
+/// The published config of mamba2attn-2.7b, as far as it is known here.
+const ATTENDING: &str = r#"{"d_model": 2560, "n_layer": 3, "vocab_size": 50277, "pad_vocab_size_multiple": 16,
+    "ssm_cfg": {"layer": "Mamba2"}, "attn_layer_idx": [1], "attn_cfg": {"causal": true, "d_conv": 4, "head_dim": 128,
+    "num_heads": 30, "out_proj_bias": false, "qkv_proj_bias": false, "rotary_emb_dim": 64}}"#;
+
+#[test]
+fn the_original_layout_attends_in_the_layers_that_are_listed() {
+    let c = parse(ATTENDING).unwrap();
+    assert_eq!(c.layer_types, [LayerType::Mamba2, LayerType::Attention, LayerType::Mamba2]);
+    let a = c.attention.as_ref().unwrap();
+    assert_eq!((a.num_heads, a.num_key_value_heads, a.head_dim, a.conv), (30, 30, 128, Some(4)));
+    assert_eq!((a.rope, a.bias, a.out_bias), (Some(Rope { theta: 1e4, channels: 64 }), false, false));
+    let tensors = c.expected_tensors();
+    let shape = |name: &str| &tensors.iter().find(|(n, _)| n == name).expect(name).1[..];
+    assert_eq!(shape("backbone.layers.1.mixer.in_proj.weight"), [3 * 3840, 2560]);
+    assert_eq!(shape("backbone.layers.1.mixer.conv1d.weight"), [3 * 3840, 1, 4]);
+    assert_eq!(shape("backbone.layers.1.mixer.out_proj.weight"), [2560, 3840]);
+}
+
+#[test]
+fn what_attention_of_the_original_layout_does_not_do_here_is_named() {
+    let with = |from: &str, to: &str| message(&ATTENDING.replace(from, to));
+    assert_eq!(with(r#""causal": true, "#, ""), "config.json: `attn_cfg.causal` is missing");
+    assert_eq!(with("true", "false"), "config.json: `attn_cfg.causal` is false; allowed: true");
+    assert_eq!(
+        with("[1]", "[3]"),
+        "config.json: `attn_layer_idx` is [3]; allowed: a list of numbers below n_layer = 3"
+    );
+    assert_eq!(
+        with(r#""rotary_emb_dim": 64"#, r#""rotary_emb_dim": 63"#),
+        "config.json: `attn_cfg.rotary_emb_dim` is 63; allowed: an even number"
+    );
+    assert!(with(r#""d_conv": 4"#, r#""mlp_dim": 4"#).contains("`attn_cfg.mlp_dim` is 4; allowed: 0"));
+    assert!(with(r#""d_conv": 4"#, r#""rotary_emb_interleaved": true"#).contains("allowed: false"));
+    assert!(with(r#""d_conv": 4"#, r#""dropout": 4"#).contains("allowed: no such key"));
+    assert!(with(r#""head_dim": 128,"#, "").contains("`attn_cfg.num_heads` is 30; allowed: a divisor of 2560"));
+    assert!(with(r#""head_dim": 128"#, r#""head_dim": 512"#).contains("512; allowed: an integer from 1 to 256"));
+}
+
+/// As transformers writes one, with few layers.
+const ZAMBA2: &str = r#"{"model_type": "zamba2", "hidden_size": 2048, "num_hidden_layers": 5, "num_mem_blocks": 2,
+    "layers_block_type": ["mamba", "hybrid", "linear_attention", "hybrid", "hybrid"], "n_mamba_heads": 64,
+    "use_shared_attention_adapter": true, "use_mem_rope": true, "num_attention_heads": 32}"#;
+
+#[test]
+fn zamba2_shares_blocks_and_keeps_adapters() {
+    let c = parse(ZAMBA2).unwrap();
+    let (mixer, shared) = (LayerType::Mamba2, LayerType::Shared);
+    assert_eq!(c.layer_types, [mixer, shared, mixer, shared, shared]);
+    assert!(c.tie_word_embeddings && c.following_mlp().is_none());
+    assert_eq!((c.mamba2.as_ref().unwrap().head_dim, c.mamba2.as_ref().unwrap().norm_eps), (64, 1e-5));
+    let a = c.attention.as_ref().unwrap();
+    assert_eq!((a.head_dim, a.scale, a.rope.unwrap().channels), (128, 0.125, 128));
+    let tensors = c.expected_tensors();
+    let find = |name: &str| tensors.iter().find(|(n, _)| n == name).map(|(_, shape)| &shape[..]);
+    let block = |layer: usize, name: &str| find(&format!("model.layers.{layer}.shared_transformer.{name}"));
+    assert_eq!(block(1, "self_attn.q_proj.weight"), Some(&[4096, 4096][..]));
+    assert_eq!(block(3, "self_attn.o_proj.weight"), Some(&[2048, 4096][..]));
+    assert_eq!(block(4, "self_attn.o_proj.weight"), None);
+    // The third layer that shares a block has the first again, and an adapter of its own in it.
+    assert_eq!(block(1, "feed_forward.gate_up_proj_adapter_list.2.1.weight"), Some(&[16_384, 128][..]));
+    assert_eq!(block(3, "feed_forward.gate_up_proj_adapter_list.2.1.weight"), None);
+    assert_eq!(find("model.layers.4.mamba_decoder.mamba.out_proj.weight"), Some(&[2048, 4096][..]));
+    assert_eq!(find("model.layers.4.linear.weight"), Some(&[2048, 2048][..]));
+}
+
+#[test]
+fn what_zamba2_does_not_do_here_is_named() {
+    let with = |from: &str, to: &str| message(&ZAMBA2.replace(from, to));
+    assert!(with("\"hybrid\"", "\"g\"").contains("`layers_block_type[1]` is \"g\"; allowed: \"mamba\" or \"hybrid\""));
+    assert!(with(r#""use_mem_rope": true"#, r#""hidden_act": "gelu_new""#).contains("allowed: \"gelu\""));
+    assert!(with(r#""use_mem_rope": true"#, r#""attention_head_dim": 64"#).contains("is 64; allowed: 128"));
+    assert!(with(r#""layers_block_type""#, r#""layers""#).contains("`layers_block_type` is missing"));
+}
+
 /// The published config of Granite-4.0-H-350M, as far as it is known here.
 const GRANITE: &str = r#"{"model_type": "granitemoehybrid", "hidden_size": 768, "num_hidden_layers": 4, "vocab_size": 100352,
     "layer_types": ["mamba", "linear_attention", "attention", "full_attention"], "mamba_n_heads": 48, "mamba_d_head": 32,

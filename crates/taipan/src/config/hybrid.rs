@@ -41,22 +41,65 @@ pub(super) fn mixer(root: &Section<'_>, inner: usize, d_state: usize, norm_eps: 
         let allowed = format!("the inner width / mamba_n_heads = {inner} / {num_heads}");
         return Err(invalid_text("mamba_d_head", head_dim.to_string(), &allowed));
     }
-    let bias = root.bool_or("mamba_proj_bias", false)?;
-    Ok(Mamba2Config {
-        num_heads,
-        head_dim,
-        n_groups: root.divisor_or("mamba_n_groups", num_heads, 1)?,
-        d_state: root.size_or("mamba_d_state", 1..=1024, d_state)?,
-        d_conv: root.size_or("mamba_d_conv", 2..=8, 4)?,
-        chunk_size: root.size_or("mamba_chunk_size", 1..=1 << 16, 256)?,
-        conv_bias: root.bool_or("mamba_conv_bias", true)?,
-        in_bias: bias,
-        out_bias: bias,
-        gate: GateMode::NormAfterGate,
-        time_step_limit: root.limits("time_step_limit")?,
-        norm_eps,
-        scales: MixerScales::default(),
-    })
+    let keys = MixerKeys { d_state: ("mamba_d_state", d_state), ..MixerKeys::MAMBA };
+    keys.read(root, [num_heads, head_dim], norm_eps)
+}
+
+/// How a family spells the keys of its mixers, and what stands in for a number that is absent.
+pub(super) struct MixerKeys {
+    pub(super) n_groups: (&'static str, usize),
+    pub(super) d_state: (&'static str, usize),
+    pub(super) d_conv: &'static str,
+    pub(super) chunk_size: (&'static str, usize),
+    pub(super) conv_bias: &'static str,
+    pub(super) bias: &'static str,
+    pub(super) limits: &'static str,
+}
+
+impl MixerKeys {
+    /// With `mamba_` in front.
+    pub(super) const MAMBA: Self = Self {
+        n_groups: ("mamba_n_groups", 1),
+        d_state: ("mamba_d_state", 128),
+        d_conv: "mamba_d_conv",
+        chunk_size: ("mamba_chunk_size", 256),
+        conv_bias: "mamba_conv_bias",
+        bias: "mamba_proj_bias",
+        limits: "time_step_limit",
+    };
+
+    /// A mixer of so many heads and channels of a head, gated in front of its norm.
+    pub(super) fn read(&self, s: &Section<'_>, heads: [usize; 2], norm_eps: f32) -> Result<Mamba2Config> {
+        let [num_heads, head_dim] = heads;
+        let bias = s.bool_or(self.bias, false)?;
+        Ok(Mamba2Config {
+            num_heads,
+            head_dim,
+            n_groups: s.divisor_or(self.n_groups.0, num_heads, self.n_groups.1)?,
+            d_state: s.size_or(self.d_state.0, 1..=1024, self.d_state.1)?,
+            d_conv: s.size_or(self.d_conv, 2..=8, 4)?,
+            chunk_size: s.size_or(self.chunk_size.0, 1..=1 << 16, self.chunk_size.1)?,
+            conv_bias: s.bool_or(self.conv_bias, true)?,
+            in_bias: bias,
+            out_bias: bias,
+            gate: GateMode::NormAfterGate,
+            time_step_limit: s.limits(self.limits)?,
+            norm_eps,
+            scales: MixerScales::default(),
+        })
+    }
+}
+
+/// Mixers but for the layers of attention that a list names.
+pub(super) fn attention_at(root: &Section<'_>, key: &str, (count, layers): (&str, usize)) -> Result<Vec<LayerType>> {
+    let mut types = vec![LayerType::Mamba2; layers];
+    let Some(value) = root.optional(key) else { return Ok(types) };
+    let wrong = || invalid(key, value, &format!("a list of numbers below {count} = {layers}"));
+    for index in value.as_array().ok_or_else(wrong)? {
+        let index = Value::as_u64(index).and_then(|i| usize::try_from(i).ok());
+        *index.and_then(|i| types.get_mut(i)).ok_or_else(wrong)? = LayerType::Attention;
+    }
+    Ok(types)
 }
 
 /// Heads of attention whose width follows from the hidden size; scores are scaled by its root, and nothing rotates.
@@ -68,16 +111,9 @@ pub(super) fn attention(root: &Section<'_>, hidden: usize, kv_heads: Option<usiz
         return Err(invalid_text("num_attention_heads", num_heads.to_string(), &allowed));
     }
     let num_key_value_heads = root.divisor_or("num_key_value_heads", num_heads, kv_heads.unwrap_or(num_heads))?;
-    Ok(AttentionConfig {
-        num_heads,
-        num_key_value_heads,
-        head_dim,
-        scale: (head_dim as f32).sqrt().recip(),
-        rope: None,
-        bias: root.bool_or("attention_bias", false)?,
-        in_scale: 1.0,
-        out_scale: 1.0,
-    })
+    let bias = root.bool_or("attention_bias", false)?;
+    let plain = AttentionConfig::plain([num_heads, num_key_value_heads, head_dim]);
+    Ok(AttentionConfig { bias, out_bias: bias, ..plain })
 }
 
 /// Rotary positions in both spellings; `part` of a head's channels rotate unless the file says otherwise.

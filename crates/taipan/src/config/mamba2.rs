@@ -1,10 +1,9 @@
 //! The config.json of `Mamba2ForCausalLM` in transformers.
 
-use taipan_reference::GateMode;
-
+use super::hybrid::MixerKeys;
 use super::parse::{MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, bos, eos};
 use super::section::{Section, invalid_text};
-use super::{Config, Family, LayerType, Mamba2Config, MixerScales};
+use super::{Config, Family, LayerType, Mamba2Config};
 use crate::error::Result;
 
 /// Absent keys take the defaults of the class.
@@ -32,20 +31,14 @@ fn mixer(root: &Section<'_>, hidden: usize, norm_eps: f32) -> Result<Mamba2Confi
         let allowed = format!("expand × hidden_size / num_heads = {d_inner} / {num_heads}");
         return Err(invalid_text("head_dim", head_dim.to_string(), &allowed));
     }
-    let bias = root.bool_or("use_bias", false)?;
-    Ok(Mamba2Config {
-        num_heads,
-        head_dim,
-        n_groups: root.divisor_or("n_groups", num_heads, 8)?,
-        d_state: root.size_or("state_size", 1..=1024, 128)?,
-        d_conv: root.size_or("conv_kernel", 2..=8, 4)?,
-        chunk_size: root.size_or("chunk_size", 1..=1 << 16, 256)?,
-        conv_bias: root.bool_or("use_conv_bias", true)?,
-        in_bias: bias,
-        out_bias: bias,
-        gate: GateMode::NormAfterGate,
-        time_step_limit: root.limits("time_step_limit")?,
-        norm_eps,
-        scales: MixerScales::default(),
-    })
+    let keys = MixerKeys {
+        n_groups: ("n_groups", 8),
+        d_state: ("state_size", 128),
+        d_conv: "conv_kernel",
+        chunk_size: ("chunk_size", 256),
+        conv_bias: "use_conv_bias",
+        bias: "use_bias",
+        limits: "time_step_limit",
+    };
+    keys.read(root, [num_heads, head_dim], norm_eps)
 }

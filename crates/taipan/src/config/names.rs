@@ -19,6 +19,8 @@ pub enum Family {
     FalconH1,
     /// `NemotronHForCausalLM`.
     NemotronH,
+    /// `Zamba2ForCausalLM`.
+    Zamba2,
 }
 
 /// The names of a family's tensors; those of a layer stand below `layer` and the layer's number.
@@ -34,6 +36,10 @@ pub(crate) struct Names {
     pub(crate) mixer: &'static str,
     /// In front of the projections of an attention layer.
     pub(crate) attention: &'static str,
+    /// Projections of queries, keys and values, in three tensors or, one upon the other, in one.
+    pub(crate) qkv: &'static [&'static str],
+    /// Projection of what is attended to.
+    pub(crate) attended: &'static str,
     /// Norm in front of the MLP.
     pub(crate) mlp_norm: &'static str,
     /// Gate and up projection, in two tensors or, one upon the other, in one.
@@ -42,6 +48,8 @@ pub(crate) struct Names {
     pub(crate) down: &'static str,
     /// Tensors of layers of experts.
     pub(crate) experts: ExpertNames,
+    /// Tensors of blocks that layers share.
+    pub(crate) shared: SharedNames,
     /// Norm in front of the head.
     pub(crate) final_norm: &'static str,
 }
@@ -63,6 +71,21 @@ pub(crate) struct ExpertNames {
     pub(crate) shared_down: &'static str,
 }
 
+/// Names of layers that share a block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SharedNames {
+    /// In front of the norm and the mixer of such a layer.
+    pub(crate) own: &'static str,
+    /// In front of a block, in the layer that has it first.
+    pub(crate) block: &'static str,
+    /// The two projections of an adapter of queries, keys and values, and of the projection up, each with a `#` for the number of
+    /// the layer among those that share.
+    pub(crate) qkv_adapters: [[&'static str; 2]; 3],
+    pub(crate) up_adapter: [&'static str; 2],
+    /// From the block to the norm of the layer.
+    pub(crate) out: &'static str,
+}
+
 /// The head, where it is a matrix of its own; all families agree on it.
 pub(crate) const HEAD: &str = "lm_head.weight";
 
@@ -75,6 +98,7 @@ impl Family {
         Family::Bamba,
         Family::FalconH1,
         Family::NemotronH,
+        Family::Zamba2,
     ];
 
     /// The spelling in `model_type`; the original layout has none and goes by its publisher's name.
@@ -87,6 +111,7 @@ impl Family {
             Family::Bamba => "bamba",
             Family::FalconH1 => "falcon_h1",
             Family::NemotronH => "nemotron_h",
+            Family::Zamba2 => "zamba2",
         }
     }
 
@@ -99,6 +124,7 @@ impl Family {
             // The same blocks in another arrangement.
             Family::Bamba | Family::FalconH1 => &BAMBA,
             Family::NemotronH => &NEMOTRON,
+            Family::Zamba2 => &ZAMBA2,
         }
     }
 
@@ -114,10 +140,13 @@ const TAIPAN: Names = Names {
     norm: "norm.weight",
     mixer: "mixer.",
     attention: "attn.",
+    qkv: &["q_proj.weight", "k_proj.weight", "v_proj.weight"],
+    attended: "o_proj.weight",
     mlp_norm: "mlp_norm.weight",
     gate_up: &["mlp.gate_proj.weight", "mlp.up_proj.weight"],
     down: "mlp.down_proj.weight",
     experts: GRANITE_EXPERTS,
+    shared: SHARED,
     final_norm: "norm.weight",
 };
 
@@ -128,7 +157,13 @@ const MAMBA2: Names = Names {
     ..TAIPAN
 };
 
-const STATE_SPACES: Names = Names { embedding: "backbone.embedding.weight", ..MAMBA2 };
+const STATE_SPACES: Names = Names {
+    embedding: "backbone.embedding.weight",
+    attention: "mixer.",
+    qkv: &["in_proj.weight"],
+    attended: "out_proj.weight",
+    ..MAMBA2
+};
 
 const GRANITE: Names = Names {
     embedding: "model.embed_tokens.weight",
@@ -136,10 +171,13 @@ const GRANITE: Names = Names {
     norm: "input_layernorm.weight",
     mixer: "mamba.",
     attention: "self_attn.",
+    qkv: TAIPAN.qkv,
+    attended: TAIPAN.attended,
     mlp_norm: "post_attention_layernorm.weight",
     gate_up: &["shared_mlp.input_linear.weight"],
     down: "shared_mlp.output_linear.weight",
     experts: GRANITE_EXPERTS,
+    shared: SHARED,
     final_norm: "model.norm.weight",
 };
 
@@ -165,6 +203,23 @@ const NEMOTRON: Names = Names {
         shared_down: "mixer.shared_experts.down_proj.weight",
     },
     ..MAMBA2
+};
+
+const ZAMBA2: Names = Names { gate_up: &["feed_forward.gate_up_proj.weight"], ..BAMBA };
+
+const SHARED: SharedNames = SharedNames {
+    own: "mamba_decoder.",
+    block: "shared_transformer.",
+    qkv_adapters: [
+        ["self_attn.linear_q_adapter_list.#.0.weight", "self_attn.linear_q_adapter_list.#.1.weight"],
+        ["self_attn.linear_k_adapter_list.#.0.weight", "self_attn.linear_k_adapter_list.#.1.weight"],
+        ["self_attn.linear_v_adapter_list.#.0.weight", "self_attn.linear_v_adapter_list.#.1.weight"],
+    ],
+    up_adapter: [
+        "feed_forward.gate_up_proj_adapter_list.#.0.weight",
+        "feed_forward.gate_up_proj_adapter_list.#.1.weight",
+    ],
+    out: "linear.weight",
 };
 
 const GRANITE_EXPERTS: ExpertNames = ExpertNames {

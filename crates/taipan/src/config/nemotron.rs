@@ -1,15 +1,14 @@
 //! The config.json of `NemotronHForCausalLM` in transformers: Nemotron-H, Nemotron Nano 2.
 
 use serde_json::Value;
-use taipan_reference::{GateMode, Routing};
+use taipan_reference::Routing;
 
+use super::hybrid::MixerKeys;
 use super::parse::{
     MAX_ATTENTION_HEAD, MAX_EXPERTS, MAX_INTERMEDIATE, MAX_LAYERS, MAX_TOP, MAX_VOCAB, MAX_WIDTH, bos, eos,
 };
 use super::section::{Section, invalid, invalid_text, missing};
-use super::{
-    Activation, AttentionConfig, Config, ExpertsConfig, Family, LayerType, Mamba2Config, MixerScales, MlpConfig,
-};
+use super::{Activation, AttentionConfig, Config, ExpertsConfig, Family, LayerType, Mamba2Config, MlpConfig};
 use crate::error::Result;
 
 /// Absent keys take the defaults of the class.
@@ -73,22 +72,16 @@ fn mixer(root: &Section<'_>, norm_eps: f32) -> Result<Mamba2Config> {
     // Older files spell some keys as other families do.
     let either = |new: &'static str, old: &'static str| if root.map.contains_key(new) { new } else { old };
     let num_heads = root.size_or("mamba_num_heads", 1..=MAX_WIDTH, 128)?;
-    let bias = root.bool_or("use_bias", false)?;
-    Ok(Mamba2Config {
-        num_heads,
-        head_dim: root.size_or("mamba_head_dim", 1..=1024, 64)?,
-        n_groups: root.divisor_or(either("n_groups", "mamba_n_groups"), num_heads, 8)?,
-        d_state: root.size_or("ssm_state_size", 1..=1024, 128)?,
-        d_conv: root.size_or(either("conv_kernel", "mamba_d_conv"), 2..=8, 4)?,
-        chunk_size: root.size_or(either("chunk_size", "mamba_chunk_size"), 1..=1 << 16, 128)?,
-        conv_bias: root.bool_or(either("use_conv_bias", "mamba_conv_bias"), true)?,
-        in_bias: bias,
-        out_bias: bias,
-        gate: GateMode::NormAfterGate,
-        time_step_limit: root.limits("time_step_limit")?,
-        norm_eps,
-        scales: MixerScales::default(),
-    })
+    let keys = MixerKeys {
+        n_groups: (either("n_groups", "mamba_n_groups"), 8),
+        d_state: ("ssm_state_size", 128),
+        d_conv: either("conv_kernel", "mamba_d_conv"),
+        chunk_size: (either("chunk_size", "mamba_chunk_size"), 128),
+        conv_bias: either("use_conv_bias", "mamba_conv_bias"),
+        bias: "use_bias",
+        limits: "time_step_limit",
+    };
+    keys.read(root, [num_heads, root.size_or("mamba_head_dim", 1..=1024, 64)?], norm_eps)
 }
 
 /// The best sigmoids, corrected and by groups; one MLP for all tokens beside them.
@@ -118,14 +111,6 @@ fn attention(root: &Section<'_>) -> Result<AttentionConfig> {
     let num_heads = root.size_or("num_attention_heads", 1..=1024, 32)?;
     let key = if root.map.contains_key("head_dim") { "head_dim" } else { "attention_head_dim" };
     let head_dim = root.size_or(key, 1..=MAX_ATTENTION_HEAD, 128)?;
-    Ok(AttentionConfig {
-        num_heads,
-        num_key_value_heads: root.divisor_or("num_key_value_heads", num_heads, 8)?,
-        head_dim,
-        scale: (head_dim as f32).sqrt().recip(),
-        rope: None,
-        bias: false,
-        in_scale: 1.0,
-        out_scale: 1.0,
-    })
+    let kv_heads = root.divisor_or("num_key_value_heads", num_heads, 8)?;
+    Ok(AttentionConfig::plain([num_heads, kv_heads, head_dim]))
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::section::{Section, invalid, invalid_text};
-use super::{Config, bamba, falcon, granite, mamba2, nemotron, state_spaces, taipan};
+use super::{Config, bamba, falcon, granite, mamba2, nemotron, state_spaces, taipan, zamba2};
 use crate::description::PAGE;
 use crate::error::{CONFIG_FILE, Error, Result};
 
@@ -86,6 +86,7 @@ fn family(root: &Section<'_>) -> Result<Config> {
             "bamba" => bamba::config(root),
             "falcon_h1" => falcon::config(root),
             "nemotron_h" => nemotron::config(root),
+            "zamba2" => zamba2::config(root),
             _ => Err(Error::UnsupportedModel { file: CONFIG_FILE.to_owned(), model_type: name.clone() }),
         },
         other => Err(invalid("model_type", other, "a string")),

@@ -151,16 +151,6 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list that must be empty or absent.
-    pub(super) fn only_empty(&self, key: &str) -> Result<()> {
-        match self.optional(key) {
-            Some(value) if value.as_array().is_none_or(|list| !list.is_empty()) => {
-                Err(invalid(&self.path(key), value, "an empty list"))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Refuses keys that no one has heard of: in a section of switches each of them would change what is computed.
     pub(super) fn known(&self, keys: &[&str]) -> Result<()> {
         match self.map.iter().find(|(key, _)| !keys.contains(&key.as_str())) {

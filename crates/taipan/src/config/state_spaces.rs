@@ -2,9 +2,10 @@
 
 use taipan_reference::GateMode;
 
-use super::parse::{MAX_LAYERS, MAX_VOCAB, MAX_WIDTH};
+use super::hybrid::{self, MixerKeys};
+use super::parse::{MAX_ATTENTION_HEAD, MAX_LAYERS, MAX_VOCAB, MAX_WIDTH};
 use super::section::{Section, invalid_text};
-use super::{Config, Family, LayerType, Mamba2Config, MixerScales};
+use super::{AttentionConfig, Config, Family, LayerType, Mamba2Config, Rope};
 use crate::error::Result;
 
 /// Of every norm; the files do not say it.
@@ -18,12 +19,14 @@ pub(super) fn config(root: &Section<'_>) -> Result<Config> {
     let multiple = root.size_or("pad_vocab_size_multiple", 1..=MAX_VOCAB, 8)?;
     root.only_size("d_intermediate", 0)?;
     root.only_bool("rms_norm", true)?;
-    root.only_empty("attn_layer_idx")?;
+    let layer_types = hybrid::attention_at(root, "attn_layer_idx", ("n_layer", layers))?;
+    let attends = layer_types.contains(&LayerType::Attention);
     Ok(Config {
+        attention: attends.then(|| attention(&root.section("attn_cfg")?, width)).transpose()?,
         tie_word_embeddings: root.bool_or("tie_embeddings", true)?,
         rms_norm_eps: EPS,
         mamba2: Some(mixer(&root.section("ssm_cfg")?, width)?),
-        ..Config::bare(Family::StateSpaces, vocab.next_multiple_of(multiple), width, vec![LayerType::Mamba2; layers])
+        ..Config::bare(Family::StateSpaces, vocab.next_multiple_of(multiple), width, layer_types)
     })
 }
 
@@ -55,25 +58,68 @@ fn mixer(s: &Section<'_>, width: usize) -> Result<Mamba2Config> {
         return Err(invalid_text(&s.path("headdim"), head_dim.to_string(), &allowed));
     }
     let num_heads = d_inner / head_dim;
-    let bias = s.bool_or("bias", false)?;
     let gate = match (s.bool_or("rmsnorm", true)?, s.bool_or("norm_before_gate", false)?) {
         (false, _) => GateMode::GateOnly,
         (true, true) => GateMode::NormBeforeGate,
         (true, false) => GateMode::NormAfterGate,
     };
-    Ok(Mamba2Config {
-        num_heads,
-        head_dim,
-        n_groups: s.divisor_or("ngroups", num_heads, 1)?,
-        d_state: s.size_or("d_state", 1..=1024, 128)?,
-        d_conv: s.size_or("d_conv", 2..=8, 4)?,
-        chunk_size: s.size_or("chunk_size", 1..=1 << 16, 256)?,
-        conv_bias: s.bool_or("conv_bias", true)?,
-        in_bias: bias,
-        out_bias: bias,
-        gate,
-        time_step_limit: s.limits("dt_limit")?,
-        norm_eps: EPS,
-        scales: MixerScales::default(),
+    let keys = MixerKeys {
+        n_groups: ("ngroups", 1),
+        d_state: ("d_state", 128),
+        d_conv: "d_conv",
+        chunk_size: ("chunk_size", 256),
+        conv_bias: "conv_bias",
+        bias: "bias",
+        limits: "dt_limit",
+    };
+    Ok(Mamba2Config { gate, ..keys.read(s, [num_heads, head_dim], EPS)? })
+}
+
+/// Queries, keys and values from one projection and through a convolution; some channels of a head rotate.
+fn attention(s: &Section<'_>, width: usize) -> Result<AttentionConfig> {
+    s.known(&[
+        "causal",
+        "d_conv",
+        "head_dim",
+        "mlp_dim",
+        "num_heads",
+        "num_heads_kv",
+        "out_proj_bias",
+        "qkv_proj_bias",
+        "rotary_emb_base",
+        "rotary_emb_dim",
+        "rotary_emb_interleaved",
+        "softmax_scale",
+    ])?;
+    // Absent it is false: every token would see the whole text.
+    s.required("causal")?;
+    s.only_bool("causal", true)?;
+    s.only_size("mlp_dim", 0)?;
+    s.only_bool("rotary_emb_interleaved", false)?;
+    let num_heads = s.size("num_heads", 1..=1024)?;
+    let head_dim = match s.optional("head_dim") {
+        None => width / s.divisor_or("num_heads", width, 1)?,
+        Some(_) => s.size("head_dim", 1..=MAX_ATTENTION_HEAD)?,
+    };
+    let kv_heads = s.divisor_or("num_heads_kv", num_heads, num_heads)?;
+    let plain =
+        AttentionConfig::plain([num_heads, kv_heads, s.to_size("head_dim", &head_dim.into(), 1..=MAX_ATTENTION_HEAD)?]);
+    let taps = s.size_or("d_conv", 0..=8, 0)?;
+    Ok(AttentionConfig {
+        scale: s.factor_or("softmax_scale", plain.scale)?,
+        rope: rope(s, head_dim)?,
+        bias: s.bool_or("qkv_proj_bias", true)?,
+        out_bias: s.bool_or("out_proj_bias", true)?,
+        conv: (taps > 0).then_some(taps),
+        ..plain
     })
+}
+
+fn rope(s: &Section<'_>, head_dim: usize) -> Result<Option<Rope>> {
+    let channels = s.size_or("rotary_emb_dim", 0..=head_dim, 0)?;
+    if !channels.is_multiple_of(2) {
+        return Err(invalid_text(&s.path("rotary_emb_dim"), channels.to_string(), "an even number"));
+    }
+    let theta = s.optional_f64("rotary_emb_base", |theta| theta > 0.0, "a positive number")?.unwrap_or(10_000.0);
+    Ok((channels > 0).then_some(Rope { theta, channels }))
 }

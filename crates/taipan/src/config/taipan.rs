@@ -24,6 +24,7 @@ pub(super) fn config(root: &Section<'_>) -> Result<Config> {
         attention: None,
         mlp: None,
         experts: None,
+        shared: None,
         scales: Scales::default(),
         layer_types,
         bos_token_id: bos(root, vocab_size)?,

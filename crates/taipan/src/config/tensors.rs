@@ -2,9 +2,21 @@
 
 use taipan_reference::GateMode;
 
-use super::{Config, ExpertNames, ExpertsConfig, HEAD, LayerType, Mamba2Config, MlpConfig};
+use super::{
+    AttentionConfig, Config, ExpertNames, ExpertsConfig, HEAD, LayerType, Mamba2Config, MlpConfig, Names, SalConfig,
+};
 
 type Named = (String, Vec<usize>);
+
+/// Where a layer that shares a block finds it.
+pub(crate) struct SharedPlace {
+    /// The layer's number among those that share.
+    pub(crate) ordinal: usize,
+    /// The block.
+    pub(crate) block: usize,
+    /// The layer that has the block's weights.
+    pub(crate) home: usize,
+}
 
 impl Config {
     /// Names and shapes of all tensors of the checkpoint, in layer order.
@@ -14,22 +26,26 @@ impl Config {
         for (i, layer) in self.layer_types.iter().enumerate() {
             let prefix = format!("{}{i}.", names.layer);
             let attention_prefix = format!("{prefix}{}", names.attention);
+            if *layer == LayerType::Shared {
+                self.shared_layer(&mut out, i);
+                continue;
+            }
             out.push((format!("{prefix}{}", names.norm), vec![d]));
             match (layer, &self.mamba2, &self.selective_attention, &self.attention) {
                 (LayerType::Mamba2, Some(m), ..) => mamba2(&mut out, &format!("{prefix}{}", names.mixer), m, d),
                 (LayerType::SelectiveAttention, _, Some(s), _) => {
                     out.push((format!("{prefix}gate.weight"), vec![2, d]));
                     out.push((format!("{prefix}gate.bias"), vec![2]));
-                    attention(&mut out, &attention_prefix, [s.q_width(), s.kv_width()], false, d);
+                    attention(&mut out, &attention_prefix, names, &s.projections(), [d, d]);
                     out.push((format!("{prefix}{}", names.mlp_norm), vec![d]));
                     mlp(&mut out, &prefix, (names.gate_up, names.down), &MlpConfig::gated(s.intermediate_size), d);
                 }
                 (LayerType::Attention, .., Some(a)) => {
-                    attention(&mut out, &attention_prefix, [a.q_width(), a.kv_width()], a.bias, d);
+                    attention(&mut out, &attention_prefix, names, a, [d, d]);
                 }
                 (LayerType::Parallel, Some(m), _, Some(a)) => {
                     mamba2(&mut out, &format!("{prefix}{}", names.mixer), m, d);
-                    attention(&mut out, &attention_prefix, [a.q_width(), a.kv_width()], a.bias, d);
+                    attention(&mut out, &attention_prefix, names, a, [d, d]);
                 }
                 // A parsed config has the section of each of its layers; one built by hand may lack it.
                 _ => {}
@@ -54,10 +70,59 @@ impl Config {
         out
     }
 
+    /// Which of the blocks that layers share this layer's number stands for, and the number of the layer that has its weights.
+    pub(crate) fn shared_block(&self, layer: usize) -> Option<SharedPlace> {
+        let shared = self.shared.as_ref().filter(|_| self.layer_types[layer] == LayerType::Shared)?;
+        let sharing = |(i, kind): (usize, &LayerType)| (*kind == LayerType::Shared).then_some(i);
+        let layers: Vec<usize> = self.layer_types.iter().enumerate().filter_map(sharing).collect();
+        let ordinal = layers.iter().position(|i| *i == layer)?;
+        let block = ordinal % shared.blocks;
+        Some(SharedPlace { ordinal, block, home: layers[block] })
+    }
+
+    fn shared_layer(&self, out: &mut Vec<Named>, layer: usize) {
+        let (d, names, own) = (self.hidden_size, self.family.names(), &self.family.names().shared);
+        let (Some(m), Some(a), Some(mlp_config), Some(shared)) =
+            (&self.mamba2, &self.attention, &self.mlp, &self.shared)
+        else {
+            return;
+        };
+        let Some(place) = self.shared_block(layer) else { return };
+        let prefix = format!("{}{layer}.", names.layer);
+        out.push((format!("{prefix}{}{}", own.own, names.norm), vec![d]));
+        mamba2(out, &format!("{prefix}{}{}", own.own, names.mixer), m, d);
+        out.push((format!("{prefix}{}", own.out), vec![d, d]));
+        let block = format!("{}{}.{}", names.layer, place.home, own.block);
+        if place.home == layer {
+            out.push((format!("{block}{}", names.norm), vec![2 * d]));
+            attention(out, &format!("{block}{}", names.attention), names, a, [2 * d, d]);
+            out.push((format!("{block}{}", names.mlp_norm), vec![d]));
+            mlp(out, &block, (names.gate_up, names.down), mlp_config, d);
+        }
+        let mut adapter = |[into, back]: [&str; 2], rows: usize, cols: usize| {
+            let rank = shared.adapter_rank;
+            for (name, shape) in [(into, vec![rank, cols]), (back, vec![rows, rank])] {
+                out.push((format!("{block}{}", name.replace('#', &place.ordinal.to_string())), shape));
+            }
+        };
+        if shared.attention_adapters {
+            let rows = [a.q_width(), a.kv_width(), a.kv_width()];
+            own.qkv_adapters.iter().zip(rows).for_each(|(names, rows)| adapter(*names, rows, 2 * d));
+        }
+        adapter(own.up_adapter, mlp_config.up_rows(), d);
+    }
+
     /// Number of parameters; a tied head counts once.
     pub fn parameters(&self) -> u64 {
         let elements = |shape: &[usize]| shape.iter().map(|&n| n as u64).product::<u64>();
         self.expected_tensors().iter().map(|(_, shape)| elements(shape)).sum()
+    }
+}
+
+impl SalConfig {
+    /// What its projections have in common with those of full attention.
+    fn projections(&self) -> AttentionConfig {
+        AttentionConfig::plain([self.num_heads, self.num_key_value_heads, self.head_dim])
     }
 }
 
@@ -84,12 +149,26 @@ fn mamba2(out: &mut Vec<Named>, prefix: &str, m: &Mamba2Config, d: usize) {
     }
 }
 
-fn attention(out: &mut Vec<Named>, prefix: &str, [q, kv]: [usize; 2], bias: bool, d: usize) {
-    for (name, rows, cols) in [("q", q, d), ("k", kv, d), ("v", kv, d), ("o", d, q)] {
-        out.push((format!("{prefix}{name}_proj.weight"), vec![rows, cols]));
+/// Of an input and an output of these widths.
+fn attention(out: &mut Vec<Named>, prefix: &str, names: &Names, a: &AttentionConfig, [d, back]: [usize; 2]) {
+    let mut add = |name: &str, rows: usize, cols: usize, bias: bool| {
+        out.push((format!("{prefix}{name}"), vec![rows, cols]));
         if bias {
-            out.push((format!("{prefix}{name}_proj.bias"), vec![rows]));
+            out.push((format!("{prefix}{}", name.replace(".weight", ".bias")), vec![rows]));
         }
+    };
+    match names.qkv {
+        [all] => add(all, a.q_width() + 2 * a.kv_width(), d, a.bias),
+        parts => {
+            let rows = [a.q_width(), a.kv_width(), a.kv_width()];
+            parts.iter().zip(rows).for_each(|(name, rows)| add(name, rows, d, a.bias));
+        }
+    }
+    add(names.attended, back, a.q_width(), a.out_bias);
+    if let Some(taps) = a.conv {
+        let channels = a.q_width() + 2 * a.kv_width();
+        out.push((format!("{prefix}conv1d.weight"), vec![channels, 1, taps]));
+        out.push((format!("{prefix}conv1d.bias"), vec![channels]));
     }
 }
 

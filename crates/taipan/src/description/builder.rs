@@ -1,9 +1,14 @@
 //! From a config to sub-layers: which tensors each is made of, under the names of the family.
 
-use taipan_kernels::{Attention, BufferId, Element, Epilogue, Matrix, Mixer, Vector, selection};
+use std::slice;
+
+use taipan_kernels::{Attention, BufferId, Convolution, Element, Epilogue, Matrix, Mixer, Vector, selection};
 use taipan_reference::{GateMode, Projection, sal};
 
-use super::{AttentionLayer, Buffers, ExpertsLayer, Layer, Mamba2Layer, MlpLayer, Part, Recipes, SalLayer, Shape};
+use super::{
+    AttentionLayer, Buffers, ConvLayer, ExpertsLayer, Layer, Mamba2Layer, MlpLayer, Part, Recipes, SalLayer, Shape,
+    SharedBlock,
+};
 use crate::config::{
     Activation, AttentionConfig, Config, ExpertsConfig, LayerType, Mamba2Config, MlpConfig, Names, SalConfig,
 };
@@ -12,13 +17,15 @@ use crate::config::{
 pub(crate) const PAGE: usize = 64;
 
 pub(super) struct Builder<'a> {
-    config: &'a Config,
+    pub(super) config: &'a Config,
     shape: Shape,
-    names: &'static Names,
-    prefix: String,
-    recipes: &'a mut Recipes,
+    pub(super) names: &'static Names,
+    pub(super) prefix: String,
+    pub(super) recipes: &'a mut Recipes,
     state: &'a mut Buffers,
     scratch: &'a mut Buffers,
+    /// Those that layers share, as far as a layer has been built that has their weights.
+    pub(super) blocks: Vec<SharedBlock>,
     pub(super) layers: Vec<Layer>,
 }
 
@@ -30,8 +37,9 @@ impl<'a> Builder<'a> {
         state: &'a mut Buffers,
         scratch: &'a mut Buffers,
     ) -> Self {
-        let (names, prefix, layers) = (config.family.names(), String::new(), Vec::new());
-        Self { config, shape, names, prefix, recipes, state, scratch, layers }
+        let (names, prefix) = (config.family.names(), String::new());
+        let (blocks, layers) = (Vec::new(), Vec::new());
+        Self { config, shape, names, prefix, recipes, state, scratch, blocks, layers }
     }
 
     /// Adds the sub-layers of a layer of the checkpoint.
@@ -51,6 +59,7 @@ impl<'a> Builder<'a> {
                 let e = c.experts.as_ref().expect("a parsed config has the section of each of its layers");
                 Layer::Experts(self.experts(e, self.names.norm))
             }
+            (LayerType::Shared, Some(m), _, Some(a)) => Layer::Shared(self.shared(number, m, a)),
             _ => unreachable!("a parsed config has the section of each of its layers"),
         };
         self.layers.push(layer);
@@ -66,16 +75,16 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn name(&self, name: &str) -> String {
+    pub(super) fn name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Matrix {
+    pub(super) fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Matrix {
         let tensor = self.name(name);
         self.recipes.matrix(&[tensor], false, rows, cols)
     }
 
-    fn vector(&mut self, len: usize, names: &[&str]) -> Vector {
+    pub(super) fn vector(&mut self, len: usize, names: &[&str]) -> Vector {
         let parts = names.iter().map(|n| Part::Tensor(self.name(n))).collect();
         self.recipes.vector(len, parts)
     }
@@ -85,17 +94,17 @@ impl<'a> Builder<'a> {
         self.recipes.vector(len, vec![part])
     }
 
-    fn state(&mut self, name: &str, rows: usize, cols: usize, element: Element) -> BufferId {
+    pub(super) fn state(&mut self, name: &str, rows: usize, cols: usize, element: Element) -> BufferId {
         let name = self.name(name);
         BufferId::State(self.state.add(name, rows, cols, element))
     }
 
-    fn table(&mut self, theta: f64, channels: usize) -> Vector {
+    pub(super) fn table(&mut self, theta: f64, channels: usize) -> Vector {
         let words = taipan_reference::rotary_table(theta, channels);
         self.recipes.vector(words.len(), vec![Part::Words(words)])
     }
 
-    fn mamba2(&mut self, m: &Mamba2Config) -> Mamba2Layer {
+    pub(super) fn mamba2(&mut self, m: &Mamba2Config) -> Mamba2Layer {
         let d = self.config.hidden_size;
         let (inner, channels) = (m.d_inner(), m.conv_channels());
         let name = |name: &str| format!("{}{name}", self.names.mixer);
@@ -148,26 +157,39 @@ impl<'a> Builder<'a> {
             scale: (s.head_dim as f32).sqrt().recip(),
         };
         let table = s.rope_theta.map(|theta| self.table(theta, s.head_dim));
-        let [q_proj, k_proj, v_proj, o_proj] = self.projections();
-        let kv = [k_proj, v_proj].map(|n| self.name(&n));
         let name = self.name("selection");
         let selection = self.scratch.add(name, 1, selection::len(self.shape.segment), Element::U32);
+        let [kv_proj, q_proj, o_proj] = self.projections([s.kv_width(), s.q_width()]);
         SalLayer {
             gate: self.vector(3 * d + 2, &[self.names.norm, "gate.weight", "gate.bias"]),
             attention,
             table,
-            kv_proj: self.recipes.matrix(&kv, false, 2 * s.kv_width(), d),
-            q_proj: self.matrix(&q_proj, s.q_width(), d),
-            o_proj: self.matrix(&o_proj, d, s.q_width()),
+            kv_proj,
+            q_proj,
+            o_proj,
             ring: self.state("window", s.window, 2 * s.kv_width(), Element::F32),
             sal: self.state("sal", 1, sal::LEN, Element::U32),
             selection: BufferId::Scratch(selection),
         }
     }
 
-    /// Names of the weights of q, k, v and o.
-    fn projections(&self) -> [String; 4] {
-        ["q", "k", "v", "o"].map(|name| format!("{}{name}_proj.weight", self.names.attention))
+    /// Keys and values, queries, output; of keys (or values) and of queries there are so many channels.
+    fn projections(&mut self, [kv, q]: [usize; 2]) -> [Matrix; 3] {
+        let (d, names) = (self.config.hidden_size, self.names);
+        let tensors: Vec<String> = names.qkv.iter().map(|name| self.attention_name(name)).collect();
+        // In one tensor the rows of the queries come first.
+        let (q_tensors, kv_tensors, skip) = match &tensors[..] {
+            [all] => (slice::from_ref(all), slice::from_ref(all), q),
+            parts => (&parts[..1], &parts[1..], 0),
+        };
+        let kv_proj = self.recipes.matrix(kv_tensors, false, 2 * kv, d);
+        self.recipes.matrices[kv_proj.id as usize].skip = skip;
+        let q_proj = self.recipes.matrix(q_tensors, false, q, d);
+        [kv_proj, q_proj, self.recipes.matrix(&[self.attention_name(names.attended)], false, d, q)]
+    }
+
+    pub(super) fn attention_name(&self, name: &str) -> String {
+        format!("{}{}{name}", self.prefix, self.names.attention)
     }
 
     fn attention(&mut self, a: &AttentionConfig) -> AttentionLayer {
@@ -179,30 +201,50 @@ impl<'a> Builder<'a> {
             window: Attention::EVERYTHING,
             scale: a.scale * a.in_scale * a.in_scale,
         };
-        let [q_proj, k_proj, v_proj, o_proj] = self.projections();
-        let bias = |name: &str| name.replace(".weight", ".bias");
-        let [q_bias, k_bias, v_bias, o_bias] = [&q_proj, &k_proj, &v_proj, &o_proj].map(|name| bias(name));
         // A factor s of the input: q = s·(W u + b / s), the same for k and v. Scores take s², what is attended to s.
         let (input, less) = (a.in_scale, a.in_scale.recip());
-        let kv_tensors = [k_proj, v_proj].map(|n| self.name(&n));
+        let [kv_proj, q_proj, o_proj] = self.projections([kv, q]);
+        let norm = self.vector(d, &[self.names.norm]);
+        let [kv_bias, q_bias] = self.qkv_biases([kv, q], less);
+        let o_bias = self.attention_name(self.names.attended).replace(".weight", ".bias");
         AttentionLayer {
-            norm: self.vector(d, &[self.names.norm]),
+            norm,
             attention,
             table: a.rope.as_ref().map(|rope| self.table(rope.theta, rope.channels)),
-            kv_proj: self.recipes.matrix(&kv_tensors, false, 2 * kv, d),
-            kv_bias: a.bias.then(|| self.kv_bias(kv, [&k_bias, &v_bias], less)),
-            q_proj: self.matrix(&q_proj, q, d),
-            q_bias: a.bias.then(|| self.scaled(q, &q_bias, less)),
-            o_proj: self.matrix(&o_proj, d, q),
-            o_bias: a.bias.then(|| self.scaled(d, &o_bias, less)),
+            kv_proj,
+            kv_bias: a.bias.then(|| self.recipes.vector(2 * kv, kv_bias)),
+            q_proj,
+            q_bias: a.bias.then(|| self.recipes.vector(q, q_bias)),
+            o_proj,
+            o_bias: a.out_bias.then(|| self.recipes.vector(d, vec![Part::Slice(o_bias, 0..d, less)])),
+            convs: a.conv.map(|taps| self.attention_convs(taps, [kv, q])),
             out_scale: a.out_scale * input,
             cache: self.state("keys and values", PAGE, 2 * kv, Element::F32),
         }
     }
 
-    fn kv_bias(&mut self, width: usize, names: [&str; 2], factor: f32) -> Vector {
-        let parts = names.map(|name| Part::Scaled(self.name(name), vec![(width, factor)]));
-        self.recipes.vector(2 * width, parts.to_vec())
+    /// Biases of keys and values, and of queries, times a factor.
+    fn qkv_biases(&self, [kv, q]: [usize; 2], factor: f32) -> [Vec<Part>; 2] {
+        let names = self.names.qkv.iter().map(|name| self.attention_name(name).replace(".weight", ".bias"));
+        match &names.collect::<Vec<_>>()[..] {
+            [all] => [q..q + 2 * kv, 0..q].map(|range| vec![Part::Slice(all.clone(), range, factor)]),
+            parts => {
+                let part = |(name, len): (&String, usize)| Part::Slice(name.clone(), 0..len, factor);
+                [parts[1..].iter().zip([kv, kv]).map(part).collect(), vec![part((&parts[0], q))]]
+            }
+        }
+    }
+
+    /// The convolutions of keys and values, and of queries, which come first in its tensors.
+    fn attention_convs(&mut self, taps: usize, [kv, q]: [usize; 2]) -> [ConvLayer; 2] {
+        let [weight, bias] = ["conv1d.weight", "conv1d.bias"].map(|name| self.attention_name(name));
+        [("conv of keys and values", q, 2 * kv), ("conv of queries", 0, q)].map(|(name, from, channels)| {
+            let slice = |name: &String, width| Part::Slice(name.clone(), from * width..(from + channels) * width, 1.0);
+            let weights = vec![slice(&weight, taps), slice(&bias, 1)];
+            let weights = self.recipes.vector(channels * (taps + 1), weights);
+            let conv = Convolution { channels: channels as u32, taps: taps as u32, at: 0, weights, silu: false };
+            ConvLayer { conv, state: self.state(name, taps, channels, Element::F32) }
+        })
     }
 
     fn mlp(&mut self, m: &MlpConfig, norm: &str) -> MlpLayer {
@@ -210,15 +252,16 @@ impl<'a> Builder<'a> {
         self.mlp_of(m, norm, (self.names.gate_up, self.names.down))
     }
 
-    fn mlp_of(&mut self, m: &MlpConfig, norm: Vector, (up, down): (&[&str], &str)) -> MlpLayer {
+    pub(super) fn mlp_of(&mut self, m: &MlpConfig, norm: Vector, (up, down): (&[&str], &str)) -> MlpLayer {
         let (d, inner) = (self.config.hidden_size, m.intermediate_size);
         let bias = |name: &str| self.name(&name.replace(".weight", ".bias"));
         let tensors: Vec<String> = up.iter().map(|n| self.name(n)).collect();
         let up_bias = match up {
             [gate, up] => Part::InTurn(bias(gate), bias(up)),
+            [both] if m.activation != Activation::Relu2 => Part::Halves(bias(both)),
             names => Part::Tensor(bias(names[0])),
         };
-        let (gated, rows) = (m.activation == Activation::SiluGated, m.up_rows());
+        let (gated, rows) = (m.activation != Activation::Relu2, m.up_rows());
         let down_bias = bias(down);
         MlpLayer {
             norm,

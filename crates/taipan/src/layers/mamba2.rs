@@ -12,18 +12,22 @@ use crate::description::Mamba2Layer;
 impl Mamba2Layer {
     /// A segment of tokens, in the chunked form.
     pub(super) fn prefill(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
-        let s = cx.scratch;
-        calls.push(RmsNorm { norm: self.norm, eps: cx.eps, x: s.hidden, out: s.normed }.into());
+        self.prefill_of(cx, calls, cx.scratch.hidden);
+    }
+
+    /// A segment of tokens that reads something else than the stream.
+    pub(super) fn prefill_of(&self, cx: &Context<'_>, calls: &mut Vec<Call>, x: Rows) {
+        calls.push(RmsNorm { norm: self.norm, eps: cx.eps, x, out: cx.scratch.normed }.into());
         self.prefill_normed(cx, calls);
     }
 
     /// A segment of tokens whose norm is there already.
     pub(super) fn prefill_normed(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
         let (s, control, chunk, mixer) = (cx.scratch, cx.common.control, cx.chunk(), self.mixer);
-        let raw = s.projected;
+        let (raw, conv) = (s.projected, mixer.convolution());
         calls.push(matmul(cx, self.in_proj, self.in_bias, s.normed, raw, Epilogue::Store));
-        calls.push(CausalConv1d { mixer, raw, conv_state: self.conv_state, control, out: s.xbc }.into());
-        calls.push(ConvAppend { mixer, raw, control, conv_state: self.conv_state }.into());
+        calls.push(CausalConv1d { conv, raw, conv_state: self.conv_state, control, out: s.xbc }.into());
+        calls.push(ConvAppend { conv, raw, control, conv_state: self.conv_state }.into());
         calls.push(ChunkCumsum { mixer, chunk, raw, control, da: s.da }.into());
         calls.push(BmmChunk { mixer, chunk, xbc: s.xbc, control, cb: s.cb }.into());
         calls.push(ChunkState { mixer, chunk, xbc: s.xbc, da: s.da, control, states: s.states }.into());
@@ -36,8 +40,13 @@ impl Mamba2Layer {
 
     /// One token, first part: it reads the residual stream.
     pub(super) fn read(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
-        let (s, norm) = (cx.scratch, Some(cx.norm(self.norm)));
-        calls.push(matvec(cx, self.in_proj, self.in_bias, norm, s.hidden, s.projected, Epilogue::Store));
+        self.read_of(cx, calls, cx.scratch.hidden);
+    }
+
+    /// One token, first part, of something else than the stream.
+    pub(super) fn read_of(&self, cx: &Context<'_>, calls: &mut Vec<Call>, x: Rows) {
+        let norm = Some(cx.norm(self.norm));
+        calls.push(matvec(cx, self.in_proj, self.in_bias, norm, x, cx.scratch.projected, Epilogue::Store));
     }
 
     /// One token, the rest, in the recurrent form: it adds to the residual stream. Two dispatches, and a third where the

@@ -5,8 +5,11 @@ mod experts;
 mod mamba2;
 mod mlp;
 mod selective_attention;
+mod shared;
 
-use taipan_kernels::{Call, Embed, Epilogue, Matmul, Matrix, Matvec, Norm, Over, RmsNorm, Rows, Sample, Vector};
+use taipan_kernels::{
+    Call, Concat, Embed, Epilogue, Matmul, Matrix, Matvec, Norm, Over, RmsNorm, Rows, Sample, Vector,
+};
 
 use crate::description::{Common, Description, Layer, Scratch, Shape};
 
@@ -87,7 +90,11 @@ impl Programs {
     #[must_use]
     pub fn new(d: &Description) -> Self {
         let cx = Context { common: &d.common, scratch: &d.scratch, shape: d.shape, eps: d.eps };
-        let (mut prefill, mut decode) = (vec![embed(&cx, d)], vec![embed(&cx, d)]);
+        let mut prefill = vec![embed(&cx, d)];
+        if d.layers.iter().any(|layer| matches!(layer, Layer::Shared(_))) {
+            prefill.push(Concat { a: d.scratch.hidden, b: None, out: d.scratch.shared.embedded }.into());
+        }
+        let mut decode = prefill.clone();
         for layer in &d.layers {
             layer.prefill(&cx, &mut prefill);
             layer.decode(&cx, &mut decode);
@@ -113,6 +120,7 @@ impl Layer {
             Layer::Attention(layer) => layer.prefill(cx, calls),
             Layer::Mlp(layer) => layer.prefill(cx, calls),
             Layer::Experts(layer) => layer.prefill(cx, calls),
+            Layer::Shared(layer) => layer.prefill(cx, calls),
             Layer::Parallel(mixer, attention) => {
                 mixer.prefill(cx, calls);
                 // The same norm: what it made of the stream before the mixer added to it is still there.
@@ -134,6 +142,7 @@ impl Layer {
             }
             Layer::Mlp(layer) => layer.decode(cx, calls),
             Layer::Experts(layer) => layer.decode(cx, calls),
+            Layer::Shared(layer) => layer.decode(cx, calls),
             Layer::Parallel(mixer, attention) => {
                 // Both read the stream before either adds to it.
                 mixer.read(cx, calls);

@@ -37,6 +37,7 @@ impl<'a> Batch<'a> {
         }
         let heights = recipe.tensors.iter().map(|name| Ok(weights.headers().get(name)?.rows(recipe.cols)));
         let heights = heights.collect::<Result<Vec<usize>>>()?;
+        let rows = rows.start + recipe.skip..rows.end + recipe.skip;
         let Window { tensors, first } = window(&heights, recipe.interleave, &rows);
         let (mut parts, mut before, mut names) = (Vec::new(), Vec::new(), Vec::new());
         for (name, rows) in recipe.tensors.iter().zip(tensors).filter(|(_, rows)| !rows.is_empty()) {
@@ -48,7 +49,7 @@ impl<'a> Batch<'a> {
         let count = if recipe.interleave { names.len() } else { 1 };
         let total = (held.headers().tensors.iter().map(|t| t.shape[0]).sum::<usize>()).next_multiple_of(count);
         // Halves of one tensor are there as a whole, so they lie as they did.
-        let recipe = MatrixRecipe { tensors: names, rows: total, ..recipe.clone() };
+        let recipe = MatrixRecipe { tensors: names, rows: total, skip: 0, ..recipe.clone() };
         Ok(Self { weights: Held::Part(Box::new(held)), recipe, first, before })
     }
 
@@ -148,6 +149,7 @@ mod tests {
         let named = |names: &[&str], interleave, rows| MatrixRecipe {
             tensors: names.iter().map(|n| (*n).to_owned()).collect(),
             interleave,
+            skip: 0,
             blocks: 1,
             rows,
             cols: 2,
@@ -177,7 +179,8 @@ mod tests {
             let bytes: Vec<u8> = [1.0f32, 2.0, 3.0, f32::NAN].iter().flat_map(|x| x.to_le_bytes()).collect();
             crate::weights::serialize(&[("w", ElementType::F32, &[2, 2], &bytes)])
         };
-        let recipe = MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, blocks: 1, rows: 2, cols: 2 };
+        let recipe =
+            MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, skip: 0, blocks: 1, rows: 2, cols: 2 };
         let read = |short: usize, row: usize| {
             let weights = ranged(&file, short);
             let batch = now(Batch::bring(&weights, &recipe, row..row + 1))?;

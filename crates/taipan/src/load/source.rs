@@ -26,6 +26,7 @@ impl<'a> Source<'a> {
 
     /// The tensor that a row of the matrix comes from, and which of its rows it is.
     fn place(&self, row: usize) -> (&Tensor<'a>, usize) {
+        let row = row + self.recipe.skip;
         if self.recipe.interleave {
             return match &self.tensors[..] {
                 [halves] => {

@@ -11,7 +11,7 @@ use taipan_gpu::give_way;
 use taipan_kernels::{BufferId, Call, Embed, Epilogue, Experts, Matmul, Matvec, MixerUpdate, Over};
 use taipan_kernels::{Rows, Sample, TokenGateKv, Vector, control, sampler, selection};
 use taipan_reference as reference;
-use taipan_reference::{Conv, Heads, RECENT, Sampling};
+use taipan_reference::{Heads, RECENT, Sampling};
 
 use super::dense::Dense;
 use super::wide;
@@ -55,6 +55,16 @@ fn step(dense: Dense, call: &Call, w: &Weights, m: &mut Memory, n: usize) {
                 reference::rms_norm(x, &w.f32(c.norm)[..cols], c.eps, cols, 1, &mut out[..n * cols]);
             });
         }
+        Call::Concat(c) => m.write(c.out.buffer, |m, out| {
+            let cols = |rows: Rows| rows.cols as usize;
+            let b = c.b.map_or(&[][..], |b| m.f32(b.buffer));
+            let out = &mut out[..n * cols(c.out)];
+            reference::concat(m.f32(c.a.buffer), cols(c.a), b, c.b.map_or(0, cols), out);
+        }),
+        Call::Geglu(c) => m.write(c.out.buffer, |m, out| {
+            let used = n * c.out.cols as usize;
+            reference::geglu(&m.f32(c.x.buffer)[..2 * used], &mut out[..used]);
+        }),
         Call::RmsNormGated(c) => {
             let cols = c.y.cols as usize;
             let (z_cols, z_at) = (c.z.cols as usize, c.z_at as usize);
@@ -214,7 +224,7 @@ fn mixer_update(c: &MixerUpdate, w: &Weights, m: &mut Memory) {
     let gn = (k.groups * k.d_state) as usize;
     let first = m.first(c.control);
     let raw = m.f32(c.projected.buffer)[..k.projected() as usize].to_vec();
-    let conv = Conv { channels, taps: k.taps as usize, stride: raw.len(), offset: k.xbc_at() as usize };
+    let conv = k.convolution().reference(c.projected);
     let (weight, bias) = w.f32(k.conv).split_at(channels * conv.taps);
     let mut xbc = vec![0.0; channels];
     m.write(c.conv_state, |_, state| {

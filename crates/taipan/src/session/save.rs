@@ -9,7 +9,7 @@ use taipan_kernels::{BufferDesc, BufferId, Element};
 use taipan_reference::sal;
 
 use super::{AttentionBound, Session};
-use crate::description::{Description, Layer};
+use crate::description::Description;
 use crate::error::{Error, Result, SavedStateProblem};
 use crate::model::{Inner, hex};
 use crate::tokenizer::TextDecoder;
@@ -58,11 +58,7 @@ fn parts(d: &Description, consumed: u32) -> Vec<Part<'_>> {
     let common = &d.common;
     let skipped = [common.control, common.ids, common.options];
     let mut rings = vec![common.recent];
-    rings.extend(d.layers.iter().filter_map(|layer| match layer {
-        Layer::Mamba2(l) | Layer::Parallel(l, _) => Some(l.conv_state),
-        Layer::SelectiveAttention(l) => Some(l.ring),
-        Layer::Attention(_) | Layer::Mlp(_) | Layer::Experts(_) => None,
-    }));
+    rings.extend(d.rings());
     let caches: Vec<BufferId> = d.caches().collect();
     let all = d.state.list().iter().zip(0..).map(|(desc, i)| (BufferId::State(i), desc));
     let part = |(id, desc): (BufferId, _)| {

@@ -4,6 +4,7 @@
 //! names, shapes and stored numbers; it does not know layers, and it computes nothing.
 
 mod dtype;
+mod gguf;
 mod header;
 mod map;
 mod open;
@@ -22,6 +23,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 pub use dtype::{Dtype, ElementType};
+pub use gguf::Gguf;
 pub use problem::WeightsProblem;
 pub(crate) use source::{Fetched, resolve};
 pub use source::{FileStart, RangedWeights, WeightSource};

@@ -179,15 +179,8 @@ impl Parts {
 
     /// Adds a file through a mapping, which is given back.
     fn map(&mut self, path: &Path) -> Result<Bytes> {
-        let name = file_name(path);
-        let (file, len) = open_regular(path)?;
-        if len < header::PREFIX {
-            // Also because an empty file cannot be mapped everywhere.
-            let problem = WeightsProblem::HeaderTruncated { needed: header::PREFIX, found: len };
-            return Err(Error::weights(&name, problem));
-        }
-        let bytes = Bytes::map(&file).map_err(|e| Error::io("map", path, e))?;
-        self.add_whole(&name, &bytes)?;
+        let bytes = map_file(path)?;
+        self.add_whole(&file_name(path), &bytes)?;
         Ok(bytes)
     }
 
@@ -221,6 +214,17 @@ impl Parts {
     }
 }
 
-fn file_name(path: &Path) -> String {
+/// Maps a file that is long enough for the shortest of headers.
+pub(super) fn map_file(path: &Path) -> Result<Bytes> {
+    let (file, len) = open_regular(path)?;
+    if len < header::PREFIX {
+        // Also because an empty file cannot be mapped everywhere.
+        let problem = WeightsProblem::HeaderTruncated { needed: header::PREFIX, found: len };
+        return Err(Error::weights(&file_name(path), problem));
+    }
+    Bytes::map(&file).map_err(|e| Error::io("map", path, e))
+}
+
+pub(super) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

@@ -225,6 +225,12 @@ pub enum WeightsProblem {
         /// Bytes that came.
         found: u64,
     },
+    /// What a GGUF file says, or leaves unsaid.
+    #[error("not a GGUF file that can be used: {}", Name(message))]
+    Gguf {
+        /// What is wrong.
+        message: String,
+    },
     /// Two files hold a tensor of the same name.
     #[error("tensor `{}` is in both {} and {}", Name(tensor), Name(a), Name(b))]
     InTwoShards {
@@ -249,6 +255,9 @@ impl WeightsProblem {
             }
             P::UnknownQuantisation { .. } => {
                 "a newer version may read it; or quantise the original again with `taipan quantize`"
+            }
+            P::Gguf { .. } => {
+                "files of mamba2, granitehybrid, falcon-h1 and nemotron_h are read, as llama.cpp's converter writes them"
             }
             P::Archive { .. } => {
                 "is this a file of `torch.save`, from PyTorch 1.6 or later? A Git LFS pointer or an error page looks like this"

@@ -128,6 +128,10 @@ impl Fetched {
 }
 
 async fn read<S: WeightSource>(weights: &S, info: &TensorInfo, range: Range<u64>) -> Result<Vec<u8>> {
+    if let Some(all) = weights.in_memory() {
+        // What was converted lies beside its file, not in it.
+        return Ok(all.part(info.file_index, &range).to_vec());
+    }
     let bytes = weights.read(&info.file, range.clone()).await?;
     let (expected, found) = (range.end - range.start, bytes.len() as u64);
     if expected == found {

@@ -1,26 +1,16 @@
 //! The CPU device, continued: calls that only a prefill makes, one twin each.
 
-use taipan_kernels::{Call, Compact, MergeAttention, Mixer, Rows, TokenGate, WindowAttention, selection};
+use taipan_kernels::{Call, Compact, MergeAttention, TokenGate, WindowAttention, selection};
 use taipan_reference as reference;
-use taipan_reference::Conv;
 
 use super::{Memory, Weights, per_head, span, wide};
-
-fn conv(mixer: &Mixer, raw: Rows) -> Conv {
-    Conv {
-        channels: mixer.channels() as usize,
-        taps: mixer.taps as usize,
-        stride: raw.cols as usize,
-        offset: mixer.xbc_at() as usize,
-    }
-}
 
 /// Runs one call on a segment of `n` tokens.
 pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
     match call {
         Call::CausalConv1d(c) => {
-            let conv = conv(&c.mixer, c.raw);
-            let (weight, bias) = w.f32(c.mixer.conv).split_at(conv.channels * conv.taps);
+            let conv = c.conv.reference(c.raw);
+            let (weight, bias) = w.f32(c.conv.weights).split_at(conv.channels * conv.taps);
             let (first, n) = span(m, c.control);
             m.write(c.out.buffer, |m, out| {
                 let out = &mut out[..n * conv.channels];
@@ -30,7 +20,7 @@ pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
         Call::ConvAppend(c) => {
             let (first, n) = span(m, c.control);
             m.write(c.conv_state, |m, state| {
-                reference::conv_append(m.f32(c.raw.buffer), &conv(&c.mixer, c.raw), first, n, state);
+                reference::conv_append(m.f32(c.raw.buffer), &c.conv.reference(c.raw), first, n, state);
             });
         }
         Call::ChunkCumsum(_) | Call::BmmChunk(_) | Call::ChunkState(_) | Call::StatePassing(_) | Call::ChunkScan(_) => {

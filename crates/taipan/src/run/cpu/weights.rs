@@ -79,7 +79,13 @@ pub fn vector_data<E>(
                 let factors = factors.iter().flat_map(|(n, factor)| std::iter::repeat_n(factor, *n));
                 out.extend(read(name)?.iter().zip(factors).map(|(x, factor)| x * factor));
             }
+            Part::Slice(name, range, factor) => out.extend(read(name)?[range.clone()].iter().map(|x| factor * x)),
             Part::InTurn(a, b) => out.extend(read(a)?.into_iter().zip(read(b)?).flat_map(|(a, b)| [a, b])),
+            Part::Halves(name) => {
+                let both = read(name)?;
+                let (first, second) = both.split_at(both.len() / 2);
+                out.extend(first.iter().zip(second).flat_map(|(a, b)| [a, b]));
+            }
             Part::Zeros(n) => out.resize(out.len() + n, 0.0),
             Part::Words(_) => unreachable!("words stand alone"),
         }
