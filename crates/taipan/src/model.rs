@@ -18,9 +18,7 @@ use crate::load::{Progress, WeightDtype, load_cpu, load_gpu};
 use crate::run::{cpu, gpu};
 use crate::session::{Session, SessionOptions};
 use crate::weights::{resolve, serialize};
-use crate::{
-    Config, Device, ElementType, Family, GenerationDefaults, Gguf, TensorInfo, Tokenizer, WeightSource, Weights,
-};
+use crate::{Config, Device, ElementType, Family, GenerationDefaults, TensorInfo, Tokenizer, WeightSource, Weights};
 
 /// How to load a model.
 #[derive(Default)]
@@ -189,7 +187,7 @@ impl Model {
     /// Any file that is missing, damaged or does not fit the others, and a model that does not fit the device.
     #[cfg(not(target_arch = "wasm32"))]
     pub async fn open(dir: &Path, device: &Device, options: LoadOptions) -> Result<Self> {
-        if Gguf::is(dir) {
+        if crate::Gguf::is(dir) {
             return Self::open_gguf(dir, device, options).await;
         }
         // The weights first: that says whether this is a model folder at all.
@@ -210,7 +208,7 @@ impl Model {
 
     #[cfg(not(target_arch = "wasm32"))]
     async fn open_gguf(path: &Path, device: &Device, options: LoadOptions) -> Result<Self> {
-        let Gguf { config, weights, tokenizer, .. } = Gguf::open(path)?;
+        let crate::Gguf { config, weights, tokenizer, .. } = crate::Gguf::open(path)?;
         let tokenizer = tokenizer.map(|bytes| Tokenizer::from_bytes(&bytes)).transpose();
         let build = async {
             let extras = (tokenizer?, GenerationDefaults::default());
