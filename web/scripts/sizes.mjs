@@ -1,7 +1,8 @@
 // What a visitor downloads, as servers compress it; fails where it has grown past what we promise.
 
 import { readFileSync, readdirSync } from 'node:fs';
-import { gzipSync } from 'node:zlib';
+
+import { gzipped } from './gzip.mjs';
 
 const site = new URL('../site/', import.meta.url);
 const files = readdirSync(site, { recursive: true }).map((name) => String(name).replaceAll('\\', '/'));
@@ -22,7 +23,7 @@ let failed = false;
 for (const [name, budget, counted] of BUDGETS) {
     const contents = counted.map((file) => readFileSync(new URL(file, site)));
     const raw = contents.reduce((sum, content) => sum + content.length, 0);
-    const gzip = contents.reduce((sum, content) => sum + gzipSync(content, { level: 9 }).length, 0);
+    const gzip = contents.reduce((sum, content) => sum + gzipped(content), 0);
     const fits = contents.length > 0 && gzip <= budget;
     failed ||= !fits;
     console.log(`${fits ? 'ok  ' : 'FAIL'} ${name}: ${gzip} bytes gzip (${raw} raw), at most ${budget}`);
