@@ -1,13 +1,14 @@
 //! The WGSL kernels of Taipan, one entry point per file, and how a file becomes a shader module.
 //!
-//! A module is `prelude + shared parts + body`, without comments and indentation; nothing is generated: a prelude says how a weight matrix is stored, so that
-//! a body never names a dtype; the shared parts are small functions; the body is one kernel. Sizes and switches are WGSL
-//! `override` constants. `README.md` beside this file defines the shape letters and the conventions.
+//! A module is `prelude + shared parts + body`, without comments and indentation; nothing is generated: a prelude says how a
+//! weight matrix is stored, so that a body never names a dtype; the shared parts are small functions; the body is one kernel,
+//! with what it has in common with its kin. Sizes and switches are WGSL `override` constants. `README.md` beside this file
+//! defines the shape letters and the conventions.
 
 #![forbid(unsafe_code)]
 
-/// The code of files, one after another. Lines stay lines, so that what a compiler says of one is true of the file; what is in a line for people is
-/// left out, because browsers download every byte.
+/// The code of files, one after another. Lines stay lines, so that what a compiler says of one is true of the file; what is
+/// in a line for people is left out, because browsers download every byte.
 macro_rules! wgsl {
     ($($path:literal),+) => {{
         const SOURCE: &[u8] = concat!($(include_str!($path)),+).as_bytes();
@@ -195,17 +196,17 @@ pub fn assemble(format: Option<WeightFormat>, shared: &[Shared], body: &str, sub
 }
 
 macro_rules! bodies {
-    ($($name:ident = $path:literal $(+ $more:literal)?;)*) => {
+    ($($name:ident = $path:literal $(+ $more:literal)*;)*) => {
         $(
             #[doc = concat!("Body of `", $path, "`.")]
-            pub const $name: &str = wgsl!($path $(, $more)?);
+            pub const $name: &str = wgsl!($path $(, $more)*);
         )*
     };
 }
 
 bodies! {
     EMBED = "embed.wgsl";
-    MATMUL = "matmul.wgsl" + "shared/matmul.wgsl";
+    MATMUL = "matmul.wgsl" + "shared/matmul.wgsl" + "shared/sixteen.wgsl";
     MATMUL_COOPERATIVE = "cooperative/matmul.wgsl" + "shared/matmul.wgsl";
     MATVEC = "matvec.wgsl";
     CONCAT = "concat.wgsl";
@@ -217,10 +218,10 @@ bodies! {
     CONV_APPEND = "conv1d/conv_append.wgsl";
     MIXER_UPDATE = "ssd/mixer_update.wgsl";
     CHUNK_CUMSUM = "ssd/chunk_cumsum.wgsl";
-    BMM_CHUNK = "ssd/bmm_chunk.wgsl";
-    CHUNK_STATE = "ssd/chunk_state.wgsl";
+    BMM_CHUNK = "ssd/bmm_chunk.wgsl" + "shared/products.wgsl" + "shared/sixteen.wgsl";
+    CHUNK_STATE = "ssd/chunk_state.wgsl" + "shared/products.wgsl" + "shared/sixteen.wgsl";
     STATE_PASSING = "ssd/state_passing.wgsl";
-    CHUNK_SCAN = "ssd/chunk_scan.wgsl";
+    CHUNK_SCAN = "ssd/chunk_scan.wgsl" + "shared/products.wgsl" + "shared/sixteen.wgsl";
     TOKEN_GATE = "sal/token_gate.wgsl";
     TOKEN_GATE_KV = "sal/token_gate_kv.wgsl";
     COMPACT = "sal/compact.wgsl";

@@ -1,7 +1,6 @@
 // Many tokens: y[m, :] = epilogue(x[m, :] · Wᵀ + bias); shared/matmul.wgsl has the epilogues. Tiles of 64 tokens by 128 rows
 // of W, 16 columns staged at a time in workgroup memory, an 8 by 8 register tile per invocation, f32 accumulation. What the
-// next 16 columns need is asked for before these are multiplied. The 16 stand one after the other: a loop over them takes an
-// NVIDIA GPU a third longer.
+// next 16 columns need is asked for before these are multiplied.
 const TOKEN_QUADS = 16u; // of a tile: 64 tokens
 const ROW_QUADS = 32u;   // 128 rows of W
 const STEP = 2u;         // eights of columns staged at a time
@@ -60,25 +59,6 @@ fn multiply(column: u32, local: vec3<u32>) {
   sums[13] += x1.z * w1;
   sums[14] += x1.w * w0;
   sums[15] += x1.w * w1;
-}
-
-fn multiply_all(local: vec3<u32>) {
-  multiply(0u, local);
-  multiply(1u, local);
-  multiply(2u, local);
-  multiply(3u, local);
-  multiply(4u, local);
-  multiply(5u, local);
-  multiply(6u, local);
-  multiply(7u, local);
-  multiply(8u, local);
-  multiply(9u, local);
-  multiply(10u, local);
-  multiply(11u, local);
-  multiply(12u, local);
-  multiply(13u, local);
-  multiply(14u, local);
-  multiply(15u, local);
 }
 
 // Four tokens, four rows of each.

@@ -1,47 +1,10 @@
 // cb[chunk, g, i, j] = C_i · B_j over d_state, for the tokens i, j of a chunk (arXiv 2405.21060 §6, step 1: C Bᵀ).
-// A workgroup per (group g, chunk); 16 state columns staged at a time, a 4 by 4 register tile per invocation.
+// A workgroup per (group g, chunk of at most 64); 16 state columns staged at a time (shared/products.wgsl): C left, B right.
 struct Params { groups: u32, d_state: u32, inner: u32, chunk: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(1) @binding(0) var<storage, read> xbc: array<f32>;          // (tokens, inner + 2·G·N): x | B | C
 @group(1) @binding(1) var<storage, read> control: array<u32>;
 @group(1) @binding(2) var<storage, read_write> cb: array<f32>;     // (chunks·G·chunk, chunk)
-
-const TILE = 64u; // the longest chunk
-const STEP = 16u;
-const QUADS = 17u; // TILE / 4, and one against bank conflicts
-var<workgroup> cs: array<vec4<f32>, 272>; // [state column of STEP][quad of tokens]
-var<workgroup> bs: array<vec4<f32>, 272>;
-var<private> sums: array<vec4<f32>, 4>;
-
-// One column of the products: two loads from workgroup memory feed 16 multiply-adds. Sixteen calls and no loop, which
-// takes an NVIDIA GPU longer.
-fn multiply(column: u32, local: vec3<u32>) {
-  let l = cs[column * QUADS + local.y];
-  let r = bs[column * QUADS + local.x];
-  sums[0] += l.x * r;
-  sums[1] += l.y * r;
-  sums[2] += l.z * r;
-  sums[3] += l.w * r;
-}
-
-fn multiply_all(local: vec3<u32>) {
-  multiply(0u, local);
-  multiply(1u, local);
-  multiply(2u, local);
-  multiply(3u, local);
-  multiply(4u, local);
-  multiply(5u, local);
-  multiply(6u, local);
-  multiply(7u, local);
-  multiply(8u, local);
-  multiply(9u, local);
-  multiply(10u, local);
-  multiply(11u, local);
-  multiply(12u, local);
-  multiply(13u, local);
-  multiply(14u, local);
-  multiply(15u, local);
-}
 
 @compute @workgroup_size(16, 16)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32,
@@ -58,8 +21,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let column = k + i % STEP;
       let inside = token < length && column < params.d_state;
       let base = (begin + select(0u, token, inside)) * stride + select(0u, column, inside);
-      cs[(i % STEP) * QUADS + token / 4u][token % 4u] = select(0.0, xbc[base + c_at], inside);
-      bs[(i % STEP) * QUADS + token / 4u][token % 4u] = select(0.0, xbc[base + b_at], inside);
+      left[(i % STEP) * QUADS + token / 4u][token % 4u] = select(0.0, xbc[base + c_at], inside);
+      right[(i % STEP) * QUADS + token / 4u][token % 4u] = select(0.0, xbc[base + b_at], inside);
     }
     workgroupBarrier();
     multiply_all(local);

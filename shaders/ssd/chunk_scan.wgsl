@@ -2,7 +2,7 @@
 //   y_i = exp(prefix_i)·(S_in · C_i) + Σ_{j ≤ i} exp(Σ_{j < k ≤ i} dA_k)·(C_i·B_j)·dt_j·x_j + D·x_i
 // A workgroup per (tile of 64 p, chunk, head). First S_in·C with 16 state columns staged at a time, then the inner sum with 16
 // tokens j at a time, from the last to the first: each invocation that stages a row i keeps Σ dA from the block's end to i, so
-// every exponent is a sum over its own segment. A 4 tokens by 4 channels register tile per invocation.
+// every exponent is a sum over its own segment. Tokens left, channels right (shared/products.wgsl).
 struct Params { heads: u32, head_dim: u32, groups: u32, d_state: u32, chunk: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> per_head: array<f32>;     // dt_bias (H), A_log (H), D (H)
@@ -13,12 +13,6 @@ struct Params { heads: u32, head_dim: u32, groups: u32, d_state: u32, chunk: u32
 @group(1) @binding(4) var<storage, read> control: array<u32>;
 @group(1) @binding(5) var<storage, read_write> y: array<f32>;      // (tokens, H·P)
 
-const TILE = 64u;
-const STEP = 16u;
-const QUADS = 17u; // TILE / 4, and one against bank conflicts
-var<workgroup> left: array<vec4<f32>, 272>;  // [step][quad of tokens i]
-var<workgroup> right: array<vec4<f32>, 272>; // [step][quad of channels p]
-var<private> sums: array<vec4<f32>, 4>;
 var<workgroup> decays: array<f32, TILE>; // dA of the chunk's tokens
 
 fn inner() -> u32 { return params.heads * params.head_dim; }
@@ -71,36 +65,6 @@ fn stage_tokens(lane: u32, head: u32, chunk: u32, begin: u32, length: u32, p0: u
     right[e / TILE * QUADS + e % TILE / 4u][e % 4u] = x;
   }
   return sum;
-}
-
-// One step of the products: two loads from workgroup memory feed 16 multiply-adds. Sixteen calls and no loop, which
-// takes an NVIDIA GPU longer.
-fn multiply(step: u32, local: vec3<u32>) {
-  let l = left[step * QUADS + local.y];
-  let r = right[step * QUADS + local.x];
-  sums[0] += l.x * r;
-  sums[1] += l.y * r;
-  sums[2] += l.z * r;
-  sums[3] += l.w * r;
-}
-
-fn multiply_all(local: vec3<u32>) {
-  multiply(0u, local);
-  multiply(1u, local);
-  multiply(2u, local);
-  multiply(3u, local);
-  multiply(4u, local);
-  multiply(5u, local);
-  multiply(6u, local);
-  multiply(7u, local);
-  multiply(8u, local);
-  multiply(9u, local);
-  multiply(10u, local);
-  multiply(11u, local);
-  multiply(12u, local);
-  multiply(13u, local);
-  multiply(14u, local);
-  multiply(15u, local);
 }
 
 @compute @workgroup_size(16, 16)

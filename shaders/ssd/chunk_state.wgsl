@@ -1,49 +1,13 @@
 // What each chunk adds to the state (arXiv 2405.21060 §6, step 2):
 //   states[chunk, h, p, n] = Σ_t exp(suffix_t) · dt_t · x_t[h, p] · B_t[g, n]
-// A workgroup per (tile of 64 p by 64 n, chunk, head); 16 tokens staged at a time, a 4 by 4 register tile per invocation.
+// A workgroup per (tile of 64 p by 64 n, chunk, head); 16 tokens staged at a time (shared/products.wgsl): weighted x left, B
+// right.
 struct Params { heads: u32, head_dim: u32, groups: u32, d_state: u32, chunk: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(1) @binding(0) var<storage, read> xbc: array<f32>;            // (tokens, H·P + 2·G·N): x | B | C
 @group(1) @binding(1) var<storage, read> da: array<f32>;             // (tokens, 4·H): dt | dA | prefix | suffix
 @group(1) @binding(2) var<storage, read> control: array<u32>;
 @group(1) @binding(3) var<storage, read_write> states: array<f32>;   // (chunks·H·P, N)
-
-const TILE = 64u;
-const STEP = 16u;
-const QUADS = 16u; // TILE / 4
-var<workgroup> xs: array<vec4<f32>, 256>; // [token of STEP][quad of p], weighted
-var<workgroup> bs: array<vec4<f32>, 256>; // [token of STEP][quad of n]
-var<private> sums: array<vec4<f32>, 4>;
-
-// One token of the products: two loads from workgroup memory feed 16 multiply-adds. Sixteen calls and no loop, which
-// takes an NVIDIA GPU longer.
-fn multiply(token: u32, local: vec3<u32>) {
-  let l = xs[token * QUADS + local.y];
-  let r = bs[token * QUADS + local.x];
-  sums[0] += l.x * r;
-  sums[1] += l.y * r;
-  sums[2] += l.z * r;
-  sums[3] += l.w * r;
-}
-
-fn multiply_all(local: vec3<u32>) {
-  multiply(0u, local);
-  multiply(1u, local);
-  multiply(2u, local);
-  multiply(3u, local);
-  multiply(4u, local);
-  multiply(5u, local);
-  multiply(6u, local);
-  multiply(7u, local);
-  multiply(8u, local);
-  multiply(9u, local);
-  multiply(10u, local);
-  multiply(11u, local);
-  multiply(12u, local);
-  multiply(13u, local);
-  multiply(14u, local);
-  multiply(15u, local);
-}
 
 @compute @workgroup_size(16, 16)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32,
@@ -72,8 +36,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         if (n0 + c < params.d_state) { b = xbc[t * stride + b_at + n0 + c]; }
       }
-      xs[i / 4u][i % 4u] = x;
-      bs[i / 4u][i % 4u] = b;
+      let at = i / TILE * QUADS + c / 4u;
+      left[at][c % 4u] = x;
+      right[at][c % 4u] = b;
     }
     workgroupBarrier();
     multiply_all(local);
