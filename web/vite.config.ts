@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { type Plugin, defineConfig } from 'vite';
@@ -22,12 +22,22 @@ function parameters(): number {
     return Object.values(header).reduce((sum, { shape }) => sum + (shape ? elements(shape) : 0), 0);
 }
 
+const golden = here('../tests/golden/taipan/');
+
+function fileBytes(path: string): number {
+    const stat = statSync(path);
+    return stat.isFile() ? stat.size : 0;
+}
+
 /** What the page announces before it downloads anything: the wasm module's bytes are as servers compress it. */
 const facts = {
     model: ['config.json', 'tokenizer.json', 'model.safetensors'].reduce((sum, name) => sum + statSync(model + name).size, 0),
     program: gzipSync(readFileSync(here('dist/wasm/taipan_bg.wasm')), { level: 9 }).length,
     parameters: parameters(),
     layers: layers(config.layer_types),
+    /** The cases of the Validate tab. */
+    golden: readdirSync(golden),
+    goldenBytes: readdirSync(golden, { recursive: true }).reduce((sum, name) => sum + fileBytes(golden + String(name)), 0),
 };
 
 /** The built page may load its own files and compile wasm, and nothing else. (While developing, Vite injects scripts.) */

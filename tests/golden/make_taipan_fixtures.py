@@ -2,7 +2,9 @@
 """Golden files for Taipan, computed in float64 numpy straight from the equations of the model (token by token, no tricks, nothing shared
 with the Rust code).
 
-usage: make_taipan_fixtures.py OUT_DIR [--seed 1]        needs: requirements.txt (`cargo xtask golden` provides it)
+usage: make_taipan_fixtures.py OUT_DIR [--seed 1] [--small]        needs: requirements.txt (`cargo xtask golden` provides it)
+
+With --small the same cases of smaller models: those in tests/golden/taipan, which the demo page fetches.
 
 Each case folder is a loadable checkpoint (config.json, model.safetensors, f32) plus golden.json (prompts, options, greedy tokens) and
 golden.safetensors: per prompt p `p.ids` [L], `p.logits` [L, vocab], `p.mask` [n_sal, L] (1 = selected), `p.alpha` [n_sal, L].
@@ -156,10 +158,14 @@ CASES = {  # name: (config arguments, gate bias, prompt lengths, budget option)
     "bounded": ({}, 0.5, [100], {"attention_budget": 0.25, "burst": 3.0}),
 }
 
+SMALL = {"d": 32, "groups": ("m", "s", "m", "s"), "heads": 2, "window": 16, "vocab": 96}
+SMALL_CASES = {"wide_heads": {"d": 64, "groups": ("m", "s")}}  # beyond what the case itself says
+
 def main():
-    ap = argparse.ArgumentParser(); ap.add_argument("out"); ap.add_argument("--seed", type=int, default=1); a = ap.parse_args()
+    ap = argparse.ArgumentParser(); ap.add_argument("out"); ap.add_argument("--seed", type=int, default=1)
+    ap.add_argument("--small", action="store_true"); a = ap.parse_args()
     for ci, (name, (kw, select, lengths, budget)) in enumerate(CASES.items()):
-        c = config(**kw); d = pathlib.Path(a.out) / name; d.mkdir(parents=True, exist_ok=True)
+        c = config(**({**SMALL, **kw, **SMALL_CASES.get(name, {})} if a.small else kw)); d = pathlib.Path(a.out) / name; d.mkdir(parents=True, exist_ok=True)
         for attempt in range(300):
             r = np.random.default_rng([a.seed, ci, attempt]); w = weights(c, r, select); model = Taipan(c, w)
             gold, meta, ok = {}, {"options": {"attention_bound": budget}, "prompts": {}}, True

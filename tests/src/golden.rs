@@ -40,11 +40,27 @@ pub struct Prompt {
 /// If the script cannot run: it needs Python with numpy and safetensors (`cargo xtask setup` installs them).
 #[must_use]
 pub fn cases(seed: u64) -> Vec<Case> {
-    let dir = make(seed);
-    let mut cases: Vec<Case> = std::fs::read_dir(&dir).unwrap().map(|e| read(&e.unwrap().path())).collect();
-    cases.sort_by(|a, b| a.name.cmp(&b.name));
-    assert!(cases.len() >= 9, "{}: {} cases", dir.display(), cases.len());
+    let cases = all(&make(&format!("seed-{seed}"), &["--seed", &seed.to_string()]));
+    assert!(cases.len() >= 9, "{} cases", cases.len());
     cases
+}
+
+/// The committed cases of small models, which the demo page fetches: seed 1.
+///
+/// # Panics
+/// If they cannot be read.
+#[must_use]
+pub fn small_cases() -> Vec<Case> {
+    committed("golden/taipan")
+}
+
+/// The same, made afresh.
+///
+/// # Panics
+/// If the script cannot run.
+#[must_use]
+pub fn fresh_small_cases() -> Vec<Case> {
+    all(&make("small", &["--small"]))
 }
 
 /// The committed cases of the Mamba-2 family, made by `tests/golden/family/make.py` with transformers.
@@ -66,19 +82,23 @@ pub fn gguf_cases() -> Vec<Case> {
 }
 
 fn committed(dir: &str) -> Vec<Case> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
-    let mut cases: Vec<Case> = std::fs::read_dir(&dir).unwrap().map(|e| read(&e.unwrap().path())).collect();
+    all(&Path::new(env!("CARGO_MANIFEST_DIR")).join(dir))
+}
+
+fn all(dir: &Path) -> Vec<Case> {
+    let mut cases: Vec<Case> = std::fs::read_dir(dir).unwrap().map(|e| read(&e.unwrap().path())).collect();
     cases.sort_by(|a, b| a.name.cmp(&b.name));
     cases
 }
 
-fn make(seed: u64) -> PathBuf {
+/// Runs the script, once for each version of it.
+fn make(name: &str, arguments: &[&str]) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let script = root.join("tests/golden/make_taipan_fixtures.py");
     // Files of an older script lie in another folder.
     let hash = Sha256::digest(std::fs::read(&script).unwrap());
     let version: String = hash[..6].iter().map(|b| format!("{b:02x}")).collect();
-    let dir = root.join(format!("target/golden/{version}/seed-{seed}"));
+    let dir = root.join(format!("target/golden/{version}/{name}"));
     static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _guard = LOCK.lock();
     if !dir.is_dir() {
@@ -88,9 +108,8 @@ fn make(seed: u64) -> PathBuf {
         let python = python.unwrap_or_else(|| PathBuf::from(if cfg!(windows) { "python" } else { "python3" }));
         // Made beside and renamed: another test binary may be doing the same.
         let fresh = dir.with_extension(std::process::id().to_string());
-        let status =
-            std::process::Command::new(python).arg(script).arg(&fresh).args(["--seed", &seed.to_string()]).output();
-        let output = status.expect("python3 runs");
+        let output = std::process::Command::new(python).arg(script).arg(&fresh).args(arguments).output();
+        let output = output.expect("python3 runs");
         assert!(output.status.success(), "golden files: {}", String::from_utf8_lossy(&output.stderr));
         if std::fs::rename(&fresh, &dir).is_err() {
             std::fs::remove_dir_all(&fresh).unwrap();

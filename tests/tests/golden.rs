@@ -6,7 +6,7 @@ use taipan::run::dense::Dense;
 use taipan::{Config, Device, GenerateOptions, LoadOptions, Model, Sampling, Session, SessionOptions, Weights};
 use taipan_tests::compare::assert_close;
 use taipan_tests::device;
-use taipan_tests::golden::{Case, Prompt, cases};
+use taipan_tests::golden::{Case, Prompt, cases, fresh_small_cases, small_cases};
 use taipan_tests::oracle::Oracle;
 
 /// Prefill in parts or then decode, against one prefill (spec §6).
@@ -55,22 +55,39 @@ fn check_prompt(what: &str, case: &Case, model: &Model, p: &Prompt, tolerance: f
     }
 }
 
+fn check_case(set: &str, case: &Case) {
+    for (name, device, tolerance) in device::all() {
+        let model = open(case, &device, LoadOptions::default());
+        for p in &case.prompts {
+            let what = format!("{set} {} [{}] on {name}", case.name, p.ids.len());
+            check_prompt(&what, case, &model, p, tolerance);
+        }
+    }
+}
+
 #[test]
 fn every_case_on_every_device() {
     for seed in [1, 2] {
         for case in cases(seed) {
-            for (name, device, tolerance) in device::all() {
-                let model = open(&case, &device, LoadOptions::default());
-                for p in &case.prompts {
-                    check_prompt(
-                        &format!("seed {seed} {} [{}] on {name}", case.name, p.ids.len()),
-                        &case,
-                        &model,
-                        p,
-                        tolerance,
-                    );
-                }
-            }
+            check_case(&format!("seed {seed}"), &case);
+        }
+    }
+}
+
+#[test]
+fn the_small_cases_are_what_the_script_writes_and_hold_on_every_device() {
+    let (kept, fresh) = (small_cases(), fresh_small_cases());
+    assert!(kept.len() >= 9 && kept.len() == fresh.len(), "{} cases, {} made now", kept.len(), fresh.len());
+    for (case, now) in kept.iter().zip(&fresh) {
+        check_case("small", case);
+        let read = |case: &Case, file: &str| std::fs::read(case.dir.join(file)).unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            assert!(read(case, file) == read(now, file), "{}: {file}; cargo xtask golden --small makes it", case.name);
+        }
+        assert_eq!((&case.name, case.bound_numbers, case.prompts.len()), (&now.name, now.bound_numbers, now.prompts.len()));
+        for (p, now) in case.prompts.iter().zip(&now.prompts) {
+            assert_eq!((&p.ids, &p.mask, &p.greedy), (&now.ids, &now.mask, &now.greedy), "{}", case.name);
+            assert_close(&case.name, &p.logits, &now.logits, 1e-6); // sums of another computer
         }
     }
 }

@@ -1,11 +1,17 @@
-import { type DeviceChoice, type Model, type Progress, type Support, TaipanError, loadModel } from '../dist/index.js';
+import { type DeviceChoice, type Model, type Progress, type Support, TaipanError, estimate, loadModel } from '../dist/index.js';
 import { button, find } from './dom.js';
 import { bytes, milliseconds } from './format.js';
+import { showMemory } from './panels.js';
 
-declare const __FACTS__: { model: number; program: number; parameters: number; layers: string };
+declare const __FACTS__: { model: number; program: number; parameters: number; layers: string; golden: string[]; goldenBytes: number };
 
 /** Beside the built page; in the repository while developing. */
 export const MODEL = new URL(import.meta.env.DEV ? './crates/cli/model/' : './model/', location.href);
+
+/** Golden cases, for the Validate tab. */
+const GOLDEN = new URL(import.meta.env.DEV ? './tests/golden/taipan/' : './golden/', location.href);
+export const { goldenBytes } = __FACTS__;
+export const goldenCases = (): URL[] => __FACTS__.golden.map((name) => new URL(`${name}/`, GOLDEN));
 
 /** What the page has at the moment. One thing runs at a time. */
 export const app = {
@@ -33,8 +39,9 @@ export function showError(error: unknown): void {
     const message = error instanceof Error ? error.message : String(error);
     const hint = error instanceof TaipanError && error.hint ? `\nHint: ${error.hint}` : '';
     const element = find('error');
-    element.textContent = remedy(error) + message + hint;
+    element.textContent = remedy(error) + message.charAt(0).toUpperCase() + message.slice(1) + hint;
     element.hidden = false;
+    element.scrollIntoView({ block: 'nearest' });
     button('load-once').hidden = !(error instanceof TaipanError && error.code === 'quota-exceeded');
 }
 
@@ -44,7 +51,7 @@ function remedy(error: unknown): string {
     switch (error.code) {
         case 'out-of-memory':
         case 'limit-too-small':
-            return 'There is too little memory for this model on the graphics card. Choose the CPU above, or close other tabs.\n';
+            return 'The graphics device has too little memory for this model. Choose the CPU above, or close other tabs and programs.\n';
         case 'quota-exceeded':
             return 'The browser has no room to keep the model. It can be loaded without being kept.\n';
         case 'device-lost':
@@ -91,13 +98,34 @@ function showProgress({ phase, loaded, total, fraction, bytesPerSecond, etaMs, f
     find('load-status').textContent = PHASES[phase] + of;
 }
 
+/** What of the model the graphics device has no room for, before anything large is downloaded. */
+async function lacking(signal: AbortSignal): Promise<string | undefined> {
+    try {
+        const { fits, limitingFactor } = await estimate(MODEL, { signal });
+        return fits === 'no' ? limitingFactor : undefined;
+    } catch {
+        return undefined; // loading says what is wrong
+    }
+}
+
+/** The device to load on. The CPU stands in for one that was not asked for by name and is too small. */
+async function chooseDevice(chosen: DeviceChoice, signal: AbortSignal): Promise<{ device: DeviceChoice; note: string }> {
+    const { ok, adapter } = app.support ?? {};
+    const gpu = chosen === 'gpu' || (chosen === 'auto' && ok === true && adapter?.software === false);
+    const lack = gpu ? await lacking(signal) : undefined;
+    if (lack === undefined) return { device: chosen, note: '' };
+    if (chosen === 'gpu') throw new TaipanError('limit-too-small', `the model does not fit: ${lack}`);
+    return { device: 'cpu', note: ` The graphics device has too little memory (${lack}).` };
+}
+
 async function load(signal: AbortSignal, keep: boolean): Promise<void> {
-    const device = (document.querySelector<HTMLInputElement>('input[name=device]:checked')?.value ?? 'auto') as DeviceChoice;
+    const chosen = (document.querySelector<HTMLInputElement>('input[name=device]:checked')?.value ?? 'auto') as DeviceChoice;
     find('progress').hidden = false;
     find('load-status').textContent = 'Connecting…';
     let status = 'Not loaded.';
     try {
         const begin = performance.now();
+        const { device, note } = await chooseDevice(chosen, signal);
         const model = await loadModel(MODEL, { device, signal, autoRecover: true, cache: keep ? 'opfs' : 'memory', onProgress: showProgress });
         app.model = model;
         model.on('device-lost', () => (find('load-status').textContent = 'The graphics device was lost. Bringing the model back…'));
@@ -105,7 +133,12 @@ async function load(signal: AbortSignal, keep: boolean): Promise<void> {
             find('load-status').textContent = error ? 'The device did not come back.' : `Runs on ${model.device} again.`;
         });
         const { fromCache } = model.info;
-        status = `Runs on ${model.device}. Ready after ${milliseconds(performance.now() - begin)}${fromCache ? ', from the cache' : ''}.`;
+        status = `Runs on ${model.device}. Ready after ${milliseconds(performance.now() - begin)}${fromCache ? ', from the cache' : ''}.${note}`;
+        // What a session holds is known before the first text.
+        const session = model.createSession();
+        const { bytes: held } = await session.stats();
+        await session.dispose();
+        await showMemory(model.info, held.state);
     } finally {
         find('progress').hidden = true;
         find('load-status').textContent = status;

@@ -125,7 +125,7 @@ async function compare(files: readonly File[]): Promise<void> {
             refused.push(`${file.name}: not a file of results (${error instanceof Error ? error.message : String(error)})`);
         }
     }
-    note.textContent = [...refused, `${columns.length} files compared.`].join(' ');
+    note.textContent = [...refused, `${columns.length} ${columns.length === 1 ? 'file' : 'files'} compared.`].join('\n');
     const tests = [...new Set(columns.flatMap(({ rows }) => rows.map((row) => `${text(row.model_type)} ${testName(row)}`)))];
     const rowOf = (rows: Entry[], test: string): Entry | undefined => rows.find((row) => `${text(row.model_type)} ${testName(row)}` === test);
     const table = find<HTMLTableElement>('compare-table');

@@ -43,6 +43,9 @@ async function write(signal: AbortSignal, text: string, from: Run | undefined): 
     const made: Made = { text: '', promptTokens: fed.length, tokens: 0, begun: performance.now(), first: NaN, last: NaN };
     let outcome = 'Failed.';
     let kept = false;
+    // Said at once. What is under way is a token at most, or a kernel of the prompt, and belongs to the text.
+    const stopping = (): void => void (status.textContent = 'Stopped.');
+    signal.addEventListener('abort', stopping);
     try {
         await consume(session, text, signal, made);
         outcome = made.reason ? `Done: ${made.tokens} tokens, ${REASONS[made.reason]}.` : 'Stopped.';
@@ -51,8 +54,13 @@ async function write(signal: AbortSignal, text: string, from: Run | undefined): 
         outcome = 'Stopped.';
     } finally {
         status.textContent = outcome;
+        // Stopped while the prompt was read: the text is what was read of it.
+        const read = fed.slice(0, Math.max(0, session.position - (from?.tokens.length ?? 0)));
+        if (read.length < fed.length) view.set(view.tokens.slice(0, session.position));
+        if (view.tokens.length === 0) find('result').hidden = true;
         if (session.position > 0 && outcome !== 'Failed.') {
-            forks.add({ parent: from, prompt: text, made: made.text, tokens: [...view.tokens], session, bound: hard });
+            const prompt = read.length < fed.length ? read.map((piece) => piece.text).join('') : text;
+            forks.add({ parent: from, prompt, made: made.text, tokens: [...view.tokens], session, bound: hard });
             kept = true;
         }
         if (!kept) await session.dispose();
@@ -91,7 +99,7 @@ async function consume(session: Session, text: string, signal: AbortSignal, made
                 view.gates(event.first, event.alpha, event.selected);
                 break;
             case 'stats':
-                status.textContent = `Generating… ${event.tokens} tokens, ${rate(event.tokens - 1, event.elapsedMs)}`;
+                if (!signal.aborted) status.textContent = `Generating… ${event.tokens} tokens, ${rate(event.tokens - 1, event.elapsedMs)}`;
                 break;
             case 'done':
                 made.reason = event.finishReason;
@@ -106,17 +114,18 @@ async function finish(model: Model, session: Session, made: Made, hard: number |
     if (!stats) return;
     report = rows(model, stats, made);
     define(find('stats'), report);
+    button('report').hidden = false;
     await Promise.all([showBudget(view.tokens, model.info.attentionBudget, hard), showMemory(model.info, stats.bytes.state)]);
 }
 
 function rows(model: Model, stats: SessionStats, { promptTokens, tokens, begun, first, last, promptMs }: Made): [string, string][] {
     const firstMs = first - begun;
-    const fed = promptTokens === 0 ? '–' : `${promptTokens} tokens, ${rate(promptTokens, promptMs ?? firstMs)}`;
+    const fed = promptTokens > 0 && tokens > 0 ? rate(promptTokens, promptMs ?? firstMs) : '–';
     const refused = stats.refused.some((n) => n > 0) ? ` (${stats.refused.join(' and ')} refused)` : '';
     return [
         ['Device', model.device],
         ['First token', tokens > 0 ? milliseconds(firstMs) : '–'],
-        ['Prompt', tokens > 0 ? fed : '–'],
+        [promptTokens > 0 ? `Prompt, ${promptTokens} tokens` : 'Prompt', fed],
         ['Decode', rate(tokens - 1, last - first)],
         ['State, at any length', bytes(stats.bytes.state)],
         ['Weights', bytes(stats.bytes.weights)],

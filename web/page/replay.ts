@@ -22,6 +22,7 @@ async function replay(signal: AbortSignal): Promise<void> {
     find('result').hidden = false;
     find('status').textContent = 'Replaying a recorded run. Nothing is computed.';
     define(find('stats'), []);
+    find('report').hidden = true;
     view.set([]);
     const drawn = Promise.all([showMemory(info, stateBytes), showBudget(tokens, info.attentionBudget, undefined)]);
     for (const [i, token] of tokens.entries()) {

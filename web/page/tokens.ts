@@ -77,6 +77,7 @@ export class TokenView {
 
     #offer(layers: number): void {
         const choice = (value: string, name: string): HTMLOptionElement => Object.assign(make('option', name), { value });
+        find('layer-choice').hidden = false;
         layer.replaceChildren(choice('mean', 'all layers'), ...Array.from({ length: layers }, (_, i) => choice(String(i), `layer ${i + 1}`)));
     }
 

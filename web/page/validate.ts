@@ -1,6 +1,7 @@
 import { type CaseReport, type Validation, validate } from '../dist/bench.js';
-import { MODEL, app, onChange, run } from './app.js';
+import { MODEL, app, goldenBytes, goldenCases, onChange, run } from './app.js';
 import { button, copy, fill, find, make, save } from './dom.js';
+import { bytes } from './format.js';
 import { decode, encode } from './settings.js';
 
 /** What is shared of a validation: one row per kernel. */
@@ -82,7 +83,7 @@ async function work(signal: AbortSignal): Promise<void> {
             status.textContent = `${index + 1} of ${total}: ${report.kernel} ${report.shape}`;
             if (index % 10 === 0) show(rowsOf(reports));
         };
-        const found = await validate({ device: app.support?.ok ? 'gpu' : 'cpu', signal, onCase });
+        const found = await validate({ device: app.support?.ok ? 'gpu' : 'cpu', golden: goldenCases(), signal, onCase });
         status.textContent = 'Comparing texts…';
         const more = await texts(signal);
         const failed = more.filter(({ ok }) => !ok).map(({ shape, detail }) => `golden text ${JSON.stringify(shape)}: ${detail}`);
@@ -133,6 +134,7 @@ function showShared(): void {
 }
 
 export function setUpValidate(): void {
+    find('golden-facts').textContent = `${goldenCases().length} small models, ${bytes(goldenBytes)}`;
     button('validate-run').addEventListener('click', () => void run(work));
     button('validate-stop').addEventListener('click', () => app.running?.abort());
     button('validate-copy').addEventListener('click', () => void (result && copy(markdown(result), button('validate-copy'))));

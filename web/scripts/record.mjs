@@ -32,6 +32,8 @@ export async function record() {
         if (gates) decide(gates);
         tokens.push({ text });
     });
+    const last = await session.catchUp();
+    if (last) decide(last);
     const { bytes } = await session.stats();
     const json = JSON.parse(config);
     const { layer_types: layers, hidden_size: hiddenSize, selective_attention: attention } = json;

@@ -1,8 +1,8 @@
-// What the built page needs besides what Vite makes: a recorded run, and a service worker that keeps the page's files, so
+// What the built page needs besides what Vite makes: a recorded run, the golden cases, and a service worker that keeps the page's files, so
 // that it works without a network after the first visit. The model is kept by the package itself.
 
 import { createHash } from 'node:crypto';
-import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 
 import { record } from './record.mjs';
 
@@ -11,6 +11,7 @@ const site = new URL('../site/', import.meta.url);
 const recording = await record();
 if (recording.tokens.length < 50 || !recording.tokens[0].alpha) throw new Error('the recorded run has no tokens or no gates');
 writeFileSync(new URL('recorded.json', site), JSON.stringify(recording));
+cpSync(new URL('../../tests/golden/taipan/', import.meta.url), new URL('golden/', site), { recursive: true });
 
 const names = readdirSync(site, { recursive: true })
     .map((name) => String(name).replaceAll('\\', '/'))
@@ -19,13 +20,14 @@ const hash = createHash('sha256');
 for (const name of names) hash.update(name).update(readFileSync(new URL(name, site)));
 const version = `taipan-page-${hash.digest('hex').slice(0, 16)}`;
 
-// The program's modules are large, so they are kept when they are first fetched; the rest is fetched at once.
-const first = ['./', ...names.filter((name) => !name.endsWith('.wasm'))];
+// The program's modules and the golden cases are large, so they are kept when they are first fetched; the rest is fetched at once.
+const first = ['./', ...names.filter((name) => !name.endsWith('.wasm') && !name.startsWith('golden/'))];
 
 writeFileSync(
     new URL('sw.js', site),
     `const VERSION = ${JSON.stringify(version)};
 const FIRST = ${JSON.stringify(first)};
+const LATER = /\\.wasm$|\\/golden\\/|\\/model\\/greedy\\.json$/;
 
 self.addEventListener('install', (event) => {
     event.waitUntil(caches.open(VERSION).then((cache) => cache.addAll(FIRST)).then(() => self.skipWaiting()));
@@ -42,14 +44,15 @@ async function answer(request) {
     const kept = await cache.match(request, { ignoreSearch: true });
     if (kept) return kept;
     const response = await fetch(request);
-    if (response.ok && new URL(request.url).pathname.endsWith('.wasm')) await cache.put(request, response.clone()).catch(() => {}); // no space: it goes without
+    if (response.ok && LATER.test(new URL(request.url).pathname)) await cache.put(request, response.clone()).catch(() => {}); // no space: it goes without
     return response;
 }
 
 self.addEventListener('fetch', (event) => {
     const { request } = event;
     const below = new URL(request.url).href.startsWith(self.registration.scope);
-    const model = new URL(request.url).pathname.includes('/model/');
+    const { pathname } = new URL(request.url);
+    const model = pathname.includes('/model/') && !pathname.endsWith('/greedy.json');
     if (request.method === 'GET' && below && !model) event.respondWith(answer(request));
 });
 `,

@@ -81,12 +81,17 @@ export interface Validation {
 }
 
 export interface ValidateOptions extends LabOptions {
+    /**
+     * Addresses of golden cases: folders as `tests/golden/taipan` of the repository has them, a small checkpoint each, with what
+     * another implementation makes of it.
+     */
+    golden?: readonly (string | URL)[];
     onCase?: (report: CaseReport, index: number, total: number) => void;
 }
 
-/** Runs every kernel, and small models of every kind, on this device and compares them with plain loops on the CPU. */
+/** Runs every kernel, small models of every kind and golden cases on this device, and compares them with plain loops on the CPU. */
 export async function validate(options: ValidateOptions = {}): Promise<Validation> {
-    const { device = 'gpu', signal, onCase } = options;
+    const { device = 'gpu', signal, onCase, golden = [] } = options;
     return withLab(options, async (lab) => {
         const reports: CaseReport[] = [];
         const onNote = (note: Note): void => {
@@ -94,14 +99,18 @@ export async function validate(options: ValidateOptions = {}): Promise<Validatio
             reports.push(note.report);
             onCase?.(note.report, note.index, note.total);
         };
-        const result = await lab.call('validate', { device, wasm: wasmOf(options) }, { signal, onNote });
+        const result = await lab.call('validate', { device, golden: golden.map(addressOf), wasm: wasmOf(options) }, { signal, onNote });
         const { complaints } = result;
         return { ok: complaints.length === 0 && reports.length === result.ran && result.ran > 0, device: result.device, reports, complaints };
     });
 }
 
+function addressOf(url: string | URL): string {
+    return new URL(url, globalThis.location?.href).href;
+}
+
 function wasmOf({ wasm }: Urls): string | undefined {
-    return wasm === undefined ? undefined : new URL(wasm, globalThis.location?.href).href;
+    return wasm === undefined ? undefined : addressOf(wasm);
 }
 
 /** Of the computer, what a browser tells. */

@@ -34,19 +34,30 @@ export class Lab extends Server {
         }
     }
 
-    async #validate({ device: choice, wasm }: Params<'validate'>, cancel: Cancel, note: (note: Note) => void): Promise<Result<'validate'>> {
+    async #validate({ device: choice, golden, wasm }: Params<'validate'>, cancel: Cancel, note: (note: Note) => void): Promise<Result<'validate'>> {
         const { Validation } = await start(wasm);
         const device = await openDevice(module, choice);
         const validation = new Validation();
+        let ran = 0;
+        const unread: string[] = [];
         try {
-            const total = validation.length;
-            for (let index = 0; index < total; index++) {
-                throwIfAborted(cancel.signal);
-                const report = await guard(() => validation.run(device, index));
+            const total = validation.length + golden.length;
+            const tell = (report: module.CaseReport, index: number): void => {
+                ran++;
                 note({ kind: 'case', report: { ...report, worst: report.worst ?? Infinity }, index, total });
+            };
+            for (let index = 0; index < validation.length; index++) {
+                throwIfAborted(cancel.signal);
+                tell(await guard(() => validation.run(device, index)), index);
             }
-            const complaints = validation.complaints() as string[];
-            return { complaints, device: device.description, ran: total };
+            for (const [i, base] of golden.entries()) {
+                throwIfAborted(cancel.signal);
+                const found = await goldenCase(validation, device, base, cancel.signal);
+                for (const report of found.reports) tell(report, validation.length + i);
+                if (found.unread) unread.push(found.unread);
+            }
+            const complaints = [...(validation.complaints() as string[]), ...unread];
+            return { complaints, device: device.description, ran };
         } finally {
             letGo(validation, device);
         }
@@ -102,6 +113,36 @@ export class Lab extends Server {
     #close(): void {
         letGo(this.#bench?.bench, this.#bench?.device);
         this.#bench = undefined;
+    }
+}
+
+const GOLDEN_FILES = ['config.json', 'model.safetensors', 'golden.json', 'golden.safetensors'] as const;
+
+/** A golden case. What cannot be fetched or read is wrong, not left out. */
+async function goldenCase(
+    validation: module.Validation,
+    device: module.Device,
+    base: string,
+    signal: AbortSignal,
+): Promise<{ reports: module.CaseReport[]; unread?: string }> {
+    const folder = base.endsWith('/') ? base : `${base}/`;
+    const name = decodeURIComponent(folder.split('/').at(-2) ?? '');
+    const fetched = async (file: string): Promise<Uint8Array> => {
+        const response = await fetch(new URL(file, folder), { signal });
+        if (!response.ok) throw new Error(`${file}: status ${response.status}`);
+        return new Uint8Array(await response.arrayBuffer());
+    };
+    try {
+        const [config, weights, json, numbers] = await Promise.all(GOLDEN_FILES.map(fetched));
+        const bytes = [config, weights, numbers].map((file) => file as Uint8Array) as [Uint8Array, Uint8Array, Uint8Array];
+        const text = new TextDecoder().decode(json);
+        return { reports: await guard(() => validation.golden(device, name, bytes[0], bytes[1], text, bytes[2])) };
+    } catch (error) {
+        throwIfAborted(signal);
+        if (error instanceof TaipanError && ['crashed', 'device-lost'].includes(error.code)) throw error;
+        const detail = `cannot be read: ${error instanceof Error ? error.message : String(error)}`;
+        const report = { kernel: 'golden', shape: name, seed: 1, worst: null, tolerance: 0, ok: false, detail };
+        return { reports: [report], unread: `golden (${name}): ${detail}` };
     }
 }
 

@@ -85,7 +85,8 @@ export interface Calls {
     next: [{ generation: number }, GenerateEvent[]];
     /** Ends a generation, finished or not; the session's position. */
     end: [{ generation: number }, number];
-    validate: [{ device: DeviceChoice; wasm: string | undefined }, { complaints: string[]; device: string; ran: number }];
+    /** `golden` are addresses of folders. */
+    validate: [{ device: DeviceChoice; golden: string[]; wasm: string | undefined }, { complaints: string[]; device: string; ran: number }];
     benchOpen: [{ device: DeviceChoice; settings: BenchSettings; model: WireOrigin | undefined; wasm: string | undefined }, string];
     benchRow: [{ row: BenchRow }, unknown];
     benchKernels: [{ tokens: number; repetitions: number }, unknown[]];

@@ -154,6 +154,8 @@ export class LiveSession {
                 if (done) {
                     if (value.reason === 'cancelled') throw abortError();
                     const events: GenerateEvent[] = [];
+                    const last = trace ? await guard(() => session.catchUp()) : undefined;
+                    if (last) events.push(gatesEvent(last));
                     const rest = value.reason === 'limit' ? session.finishText() : '';
                     if (rest !== '') events.push({ type: 'text', text: rest });
                     timings.total = since();

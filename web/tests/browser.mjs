@@ -51,8 +51,8 @@ export async function serveSite() {
     return serve(site, 0);
 }
 
-/** A page that notes everything that went wrong in it. */
-export async function open(browser, url, options = {}, prepare = undefined) {
+/** A page that notes everything that went wrong in it. The functions of `prepare` run in it before its own scripts. */
+export async function open(browser, url, options = {}, prepare = []) {
     const context = await browser.newContext(options);
     context.setDefaultTimeout(TIMEOUT);
     const page = await context.newPage();
@@ -61,9 +61,17 @@ export async function open(browser, url, options = {}, prepare = undefined) {
     page.on('console', (message) => {
         if (message.type() === 'error') troubles.push(message.text());
     });
-    if (prepare) await page.addInitScript(prepare);
+    for (const script of prepare) await page.addInitScript(script);
     await page.goto(url, { waitUntil: 'load' });
     return { page, troubles, close: () => context.close() };
+}
+
+/** Runs a function in the page's worker before its own script: what is hidden or replaced there. */
+export function beforeWorker(page, script) {
+    return page.route(/assets\/worker-[^/]*\.js$/, async (route) => {
+        const response = await route.fetch();
+        await route.fulfill({ response, body: `(${script})();\n${await response.text()}` });
+    });
 }
 
 /** Chooses a device, loads the model and waits until it is ready; returns the line that says where it runs. */

@@ -3,55 +3,21 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { after, afterEach, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import Ajv from 'ajv/dist/2020.js';
 
-import { TIMEOUT, launch, open } from './browser.mjs';
-import { PROMPT, files, golden, serveModels, withManifest } from './models.mjs';
+import { TIMEOUT } from './browser.mjs';
+import { assertGolden, pages } from './inpage.mjs';
+import { PROMPT, files, withManifest } from './models.mjs';
 
-let server;
-let browser;
-let opened;
 /** Of a session that used subgroups. */
 let state;
 
-before(async () => {
-    server = await serveModels({ plain: { files: withManifest(files()) } });
-    browser = await launch();
-});
+const { here, inPage } = pages({ plain: { files: withManifest(files()) } }, { webgpu: true, prepare });
 
-after(async () => {
-    await browser?.close();
-    server?.closeAllConnections();
-    server?.close();
-});
-
-afterEach(async () => {
-    await opened?.close();
-    opened = undefined;
-});
-
-async function inPage(work, argument) {
-    opened ??= await open(browser, `${server.url}blank.html`, {}, helpers);
-    const adapter = await opened.page.evaluate(async () => Boolean(await navigator.gpu?.requestAdapter()));
-    assert.ok(adapter, 'the browser gave no adapter, so nothing would be tested');
-    return opened.page.evaluate(work, argument);
-}
-
-function helpers() {
-    globalThis.load = async (options = {}) => {
-        globalThis.taipan ??= await import('/dist/index.js');
-        return globalThis.taipan.loadModel('/models/plain/', { device: 'gpu', ...options });
-    };
-    globalThis.textOf = async (events, stop = () => false) => {
-        let [text, pieces] = ['', 0];
-        for await (const event of events) {
-            if (event.type !== 'text') continue;
-            text += event.text;
-            if (stop(++pieces)) break;
-        }
-        return text;
-    };
+function prepare() {
+    const loadOn = globalThis.load;
+    globalThis.load = (options = {}) => loadOn('plain', { device: 'gpu', ...options });
     /** A greedy text with a hash of the state after it. */
     globalThis.outcome = async (model, prompt) => {
         const session = model.createSession();
@@ -59,8 +25,6 @@ function helpers() {
         const state = new Uint8Array(await crypto.subtle.digest('SHA-256', await session.save()));
         return { text, state: [...state].join() };
     };
-    globalThis.failure = (work) => work().then(() => undefined, ({ name, code, message, hint }) => ({ name, code, message, hint }));
-    globalThis.greedy = { temperature: 0, maxTokens: 20 };
     /** Counts the bytes of buffers that are alive, and keeps the devices. */
     globalThis.watch = () => {
         const seen = { bytes: 0, buffers: 0, devices: [], subgroups: 0 };
@@ -87,16 +51,12 @@ function helpers() {
     };
 }
 
-function assertGolden(text) {
-    assert.ok(text.length > 20, `too short a text: ${JSON.stringify(text)}`);
-    assert.equal(PROMPT + text, golden[PROMPT].slice(0, PROMPT.length + text.length));
-}
-
 describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
-    test('in a worker: the text is that of the native CPU device; saved, restored and copied sessions go on alike', async () => {
+    test('in a worker: the text is that of the native CPU device; saved, restored and copied sessions go on alike', async (t) => {
         const seen = await inPage(async (prompt) => {
             const support = await (await import('/dist/index.js')).checkSupport();
-            const model = await load();
+            const phases = new Set();
+            const model = await load({ onProgress: ({ phase }) => phases.add(phase) });
             const whole = await textOf(model.createSession().generate(prompt, greedy));
             const base = model.createSession();
             const start = await textOf(base.generate(prompt, greedy), (pieces) => pieces === 5);
@@ -106,32 +66,38 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
             for (const session of [base, restored, fork]) {
                 rest.push(start + (await textOf(session.generate('', { ...greedy, maxTokens: 15 }))));
             }
-            let gates = 0;
+            const told = [];
+            const note = ({ first, alpha }) => told.push(...alpha[0].map((_, i) => first + i));
             const traced = model.createSession();
             const text = await (async () => {
                 let text = '';
                 for await (const event of traced.generate(prompt, { ...greedy, trace: ['gates'] })) {
-                    if (event.type === 'gates') gates += event.selected[0].length;
+                    if (event.type === 'gates') note(event);
                     if (event.type === 'text') text += event.text;
                 }
                 return text;
             })();
-            const controller = new AbortController();
-            const begin = performance.now();
-            let stopped = NaN;
-            const aborted = model.createSession();
-            const error = await failure(async () => {
-                for await (const event of aborted.generate(prompt, { maxTokens: 1000, ignoreEos: true, signal: controller.signal })) {
-                    if (event.type === 'text' && aborted.position > 8 && !controller.signal.aborted) {
-                        controller.abort();
-                        stopped = performance.now();
+            /** Aborts, and says how many tokens came after that and how long it took. */
+            const abort = async (session, text, options) => {
+                const controller = new AbortController();
+                let [stopped, late] = [NaN, 0];
+                const until = session.position + 8;
+                const error = await failure(async () => {
+                    for await (const event of session.generate(text, { ...options, ignoreEos: true, signal: controller.signal })) {
+                        if (event.type === 'gates') note(event);
+                        if (event.type !== 'token') continue;
+                        if (controller.signal.aborted) late++;
+                        else if (session.position > until) controller.abort(), (stopped = performance.now());
                     }
-                }
-            });
-            const stopMs = performance.now() - stopped;
+                });
+                return { name: error.name, late, ms: performance.now() - stopped };
+            };
+            const aborts = [await abort(model.createSession(), prompt, {}), await abort(traced, '', { trace: ['gates'] })];
+            for await (const event of traced.generate('', { maxTokens: 3, trace: ['gates'] })) if (event.type === 'gates') note(event);
             const estimate = await taipan.estimate('/models/plain/');
             const { device, onGpu } = model;
-            return { support, whole, rest, gates, text, error, stopMs, stats: await base.stats(), estimate, device, onGpu, begin };
+            const { position } = traced;
+            return { support, phases: [...phases], whole, rest, told, position, text, aborts, stats: await base.stats(), estimate, device, onGpu };
         }, PROMPT);
         assert.equal(seen.support.ok, true);
         assert.equal(seen.support.code, 'software-adapter');
@@ -140,15 +106,19 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
         assertGolden(seen.whole);
         assert.deepEqual(seen.rest.map((text) => text.slice(0, seen.whole.length)), Array(3).fill(seen.whole));
         assert.equal(seen.text, seen.whole, 'watching the gates changes nothing');
-        assert.equal(seen.gates, 4 + 19);
-        assert.equal(seen.error.name, 'AbortError');
-        assert.ok(seen.stopMs < 100, `stopped after ${seen.stopMs} ms`);
+        assert.deepEqual(seen.phases, ['manifest', 'download', 'verify', 'upload', 'compile', 'warmup', 'ready']);
+        assert.deepEqual(seen.told, Array.from({ length: seen.position }, (_, i) => i), 'the gates are told of every token once, stopped or not');
+        for (const { name, late, ms } of seen.aborts) {
+            t.diagnostic(`an abort took ${Math.round(ms)} ms`);
+            assert.equal(name, 'AbortError');
+            assert.ok(late <= 1, `${late} tokens after an abort`);
+        }
         assert.ok(seen.stats.dispatches > 10 && seen.stats.submits === 1, JSON.stringify(seen.stats));
         assert.equal(seen.estimate.fits, 'yes');
         const { weights, state, scratch } = seen.stats.bytes;
         assert.equal(weights + state + scratch, seen.estimate.gpuBytes, 'the estimate is what is allocated');
         assert.equal(state, seen.estimate.stateBytes);
-        assert.deepEqual(opened.troubles, []);
+        assert.deepEqual(here.opened.troubles, []);
     });
 
     test('in the thread: the same text; a lost device is reported, and comes back with its sessions; all memory is freed', async () => {
@@ -203,7 +173,7 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
         assert.equal(seen.devices, 2);
         assert.deepEqual(seen.lost, ['destroyed', 'destroyed'], 'a device that is given back holds nothing');
         assert.ok(seen.bytes < 4096, `${seen.bytes} bytes of buffers were never destroyed`);
-        assert.deepEqual(opened.troubles, []);
+        assert.deepEqual(here.opened.troubles, []);
     });
 
     test('without subgroups the same state to the bit; without recovery a lost device is an error with its code', async () => {
@@ -252,17 +222,27 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
                     return original.call(this, descriptor);
                 };
             const memory = await attempt(GPUDevice.prototype, 'createBuffer', full);
+            const limits = GPUSupportedLimits.prototype;
+            const binding = Object.getOwnPropertyDescriptor(limits, 'maxStorageBufferBindingSize');
+            Object.defineProperty(limits, 'maxStorageBufferBindingSize', { configurable: true, get: () => 1 << 20 });
+            const small = await failure(() => load({ worker: false }));
+            const fit = await taipan.estimate('/models/plain/', { worker: false });
+            Object.defineProperty(limits, 'maxStorageBufferBindingSize', binding);
             const none = await attempt(GPU.prototype, 'requestAdapter', () => async () => null);
             // What throws in there is a panic, after which the module is not used again.
             const crash = await attempt(GPUQueue.prototype, 'submit', () => () => {
                 throw new TypeError('no submissions today');
             });
-            return { shader, memory, none, crash };
+            return { shader, memory, small, fit, none, crash };
         });
         assert.equal(codes.shader.code, 'shader-compile');
         assert.ok(codes.shader.hint.length > 10);
         assert.equal(codes.memory.code, 'out-of-memory');
         assert.ok(codes.memory.hint.length > 10);
+        assert.equal(codes.small.code, 'limit-too-small');
+        assert.ok(codes.small.hint.length > 10);
+        assert.equal(codes.fit.fits, 'no');
+        assert.match(codes.fit.limitingFactor, /maxStorageBufferBindingSize: .* needs \d+ of 1048576/);
         assert.equal(codes.none.code, 'adapter-null');
         assert.equal(codes.crash.code, 'crashed');
         assert.match(codes.crash.message, /no submissions today/);
@@ -294,11 +274,11 @@ describe('kernels and speed', { timeout: 4 * TIMEOUT }, () => {
         const entries = await inPage(async () => {
             const { runBenchmark } = await import('/dist/bench.js');
             const rows = [{ prompt: 16 }, { generate: 4 }].map((row) => ({ ...row, repetitions: 1, minTimeMs: 1, maxTimeMs: 1 }));
-            const drawn = await runBenchmark({ device: 'gpu', rows: rows.slice(0, 1) });
+            const drawn = await runBenchmark({ device: 'gpu', rows: rows.slice(0, 1), kernels: { tokens: 8, repetitions: 1 } });
             const model = await load({ device: 'cpu' });
             const loaded = await runBenchmark({ device: 'cpu', model, rows: rows.slice(1) });
             await model.dispose();
-            return [...drawn, ...loaded];
+            return [...drawn.slice(0, 1), ...loaded, ...drawn.slice(1)];
         });
         const { createHash } = await import('node:crypto');
         const { model } = entries[1];
@@ -308,6 +288,8 @@ describe('kernels and speed', { timeout: 4 * TIMEOUT }, () => {
         const schema = JSON.parse(readFileSync(new URL('../../crates/bench/schema.json', import.meta.url)));
         const valid = new Ajv({ strict: false, validateFormats: false }).compile(schema);
         assert.ok(valid(entries), JSON.stringify(valid.errors?.slice(0, 3)));
+        const kernels = entries.splice(2);
+        assert.ok(kernels.length > 10 && kernels.every(({ kernel }) => typeof kernel === 'string'), JSON.stringify(kernels[0]));
         assert.deepEqual(entries.map(({ n_prompt, n_gen }) => [n_prompt, n_gen]), [[16, 0], [0, 4]]);
         for (const { runtime, quality, avg_ts, probes } of entries) {
             assert.equal(runtime.kind, 'browser');

@@ -2,11 +2,11 @@
 // which needs no time to compile; what WebGPU does is in gpu.test.mjs.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 
-import { TIMEOUT, launch, open } from './browser.mjs';
-import { assertGolden, helpers } from './inpage.mjs';
-import { PROMPT, damaged, files, serveModels, sharded, withManifest } from './models.mjs';
+import { TIMEOUT } from './browser.mjs';
+import { assertGolden, helpers, pages } from './inpage.mjs';
+import { PROMPT, damaged, files, sharded, withManifest } from './models.mjs';
 
 const plain = files();
 const parts = sharded();
@@ -14,46 +14,21 @@ const shard = [...parts.keys()].find((name) => name.endsWith('.safetensors'));
 const size = plain.get('model.safetensors').length;
 const PART = 1 << 21;
 
-let server;
-let browser;
-let opened;
-
-before(async () => {
-    server = await serveModels({
-        plain: { files: withManifest(plain) },
-        bare: { files: plain },
-        parts: { files: withManifest(parts) },
-        damaged: { files: damaged(withManifest(parts), shard) },
-        slow: { files: withManifest(plain), bytesPerSecond: 6e6 },
-        whole: { files: plain, ranges: false },
-        hub: { files: plain, id: 'stories/small', revision: 'refs/pr/1' },
-        hubShards: { files: parts, id: 'stories/parts', revision: 'main' },
-        hubDamaged: { files: plain, id: 'stories/damaged', revision: 'main', oid: 'ab'.repeat(32) },
-        missing: { files: new Map([...plain].filter(([name]) => !name.endsWith('.safetensors'))) },
-        refused: { files: plain, broken: (name) => (name === 'config.json' ? 403 : undefined) },
-        foreign: { files: new Map([...plain, ['config.json', Buffer.from('{"model_type": "llama"}')]]) },
-        cut: { files: new Map([...plain, ['model.safetensors', plain.get('model.safetensors').subarray(0, 3_000_000)]]) },
-    });
-    browser = await launch({ webgpu: false });
+const { here, inPage } = pages({
+    plain: { files: withManifest(plain) },
+    bare: { files: plain },
+    parts: { files: withManifest(parts) },
+    damaged: { files: damaged(withManifest(parts), shard) },
+    slow: { files: withManifest(plain), bytesPerSecond: 6e6 },
+    whole: { files: plain, ranges: false },
+    hub: { files: plain, id: 'stories/small', revision: 'refs/pr/1' },
+    hubShards: { files: parts, id: 'stories/parts', revision: 'main' },
+    hubDamaged: { files: plain, id: 'stories/damaged', revision: 'main', oid: 'ab'.repeat(32) },
+    missing: { files: new Map([...plain].filter(([name]) => !name.endsWith('.safetensors'))) },
+    refused: { files: plain, broken: (name) => (name === 'config.json' ? 403 : undefined) },
+    foreign: { files: new Map([...plain, ['config.json', Buffer.from('{"model_type": "llama"}')]]) },
+    cut: { files: new Map([...plain, ['model.safetensors', plain.get('model.safetensors').subarray(0, 3_000_000)]]) },
 });
-
-after(async () => {
-    await browser?.close();
-    server?.closeAllConnections();
-    server?.close();
-});
-
-afterEach(async () => {
-    await opened?.close();
-    opened = undefined;
-    server.requests.length = 0;
-});
-
-/** Runs a function in a new page, with helpers of its own in `globalThis`. */
-async function inPage(work, argument) {
-    opened ??= await open(browser, `${server.url}blank.html`, {}, helpers);
-    return opened.page.evaluate(work, argument);
-}
 
 describe('downloads and the cache', { timeout: 2 * TIMEOUT }, () => {
     test('a model is downloaded in one piece, kept, and comes from the cache after a reload', async () => {
@@ -71,7 +46,7 @@ describe('downloads and the cache', { timeout: 2 * TIMEOUT }, () => {
         assertGolden(first.text);
         assert.equal(first.info.fromCache, false);
         assert.equal(first.info.cache, 'opfs');
-        assert.equal(server.requests.length, 1, JSON.stringify(server.requests));
+        assert.equal(here.server.requests.length, 1, JSON.stringify(here.server.requests));
         assert.ok(first.has && first.list.length === 1 && first.list[0].complete && first.list[0].bytes >= size);
 
         const phases = [...new Set(first.reports.map(({ phase }) => phase))];
@@ -84,14 +59,14 @@ describe('downloads and the cache', { timeout: 2 * TIMEOUT }, () => {
         }
         assert.equal(first.reports.at(-1).fraction, 1);
 
-        await opened.page.reload();
-        server.requests.length = 0;
+        await here.opened.page.reload();
+        here.server.requests.length = 0;
         const second = await inPage(visit, PROMPT);
         assert.equal(second.info.fromCache, true);
         assert.equal(second.text, first.text);
-        assert.deepEqual(server.requests, []);
+        assert.deepEqual(here.server.requests, []);
         assert.ok(second.reports.some(({ fromCache }) => fromCache));
-        assert.deepEqual(opened.troubles, []);
+        assert.deepEqual(here.opened.troubles, []);
     });
 
     test('nothing of the weights is in memory as a whole', async () => {
@@ -127,14 +102,14 @@ describe('downloads and the cache', { timeout: 2 * TIMEOUT }, () => {
         assert.equal(aborted.list[0].complete, false);
         assert.ok(aborted.list[0].bytes >= PART, `${aborted.list[0].bytes} bytes were kept`);
 
-        await opened.page.reload();
-        server.requests.length = 0;
+        await here.opened.page.reload();
+        here.server.requests.length = 0;
         const text = await inPage(async (prompt) => {
             const model = await load('slow');
             return textOf(model.createSession().generate(prompt, greedy));
         }, PROMPT);
         assertGolden(text);
-        const starts = server.requests.map(({ range }) => Number(/bytes=(\d+)-/.exec(range ?? 'bytes=0-')[1]));
+        const starts = here.server.requests.map(({ range }) => Number(/bytes=(\d+)-/.exec(range ?? 'bytes=0-')[1]));
         assert.ok(Math.min(...starts) >= PART, `fetched again from ${Math.min(...starts)}`);
     });
 
@@ -176,14 +151,14 @@ describe('downloads and the cache', { timeout: 2 * TIMEOUT }, () => {
 
     test('without space there is an error, and a way to load all the same', async () => {
         await inPage(() => 0);
-        const session = await opened.page.context().newCDPSession(opened.page);
-        await session.send('Storage.overrideQuotaForOrigin', { origin: new URL(server.url).origin, quotaSize: 1_000_000 });
+        const session = await here.opened.page.context().newCDPSession(here.opened.page);
+        await session.send('Storage.overrideQuotaForOrigin', { origin: new URL(here.server.url).origin, quotaSize: 1_000_000 });
         const seen = await inPage(async (prompt) => {
             const error = await failure(() => load('plain'));
             const model = await load('plain', { cache: 'none' });
             return { error, text: await textOf(model.createSession().generate(prompt, greedy)) };
         }, PROMPT);
-        await session.send('Storage.overrideQuotaForOrigin', { origin: new URL(server.url).origin });
+        await session.send('Storage.overrideQuotaForOrigin', { origin: new URL(here.server.url).origin });
         assert.equal(seen.error.code, 'quota-exceeded');
         assert.match(seen.error.hint, /cache: 'none'/);
         assertGolden(seen.text);
@@ -234,7 +209,7 @@ describe('downloads and the cache', { timeout: 2 * TIMEOUT }, () => {
         assert.deepEqual(seen.has, [true, false]);
         assert.equal(seen.damaged.code, 'integrity');
         assert.equal(seen.revision.code, 'weights-invalid');
-        assert.ok(server.requests.every(({ model }) => model.startsWith('hub')), 'the files came from where the hub sent us');
+        assert.ok(here.server.requests.every(({ model }) => model.startsWith('hub')), 'the files came from where the hub sent us');
     });
 
     test('where the private file system is missing, other stores stand in', async () => {
@@ -249,7 +224,7 @@ describe('downloads and the cache', { timeout: 2 * TIMEOUT }, () => {
                 return second.info;
             }, hide);
             assert.deepEqual([info.cache, info.fromCache], [kind, true]);
-            await opened.page.reload();
+            await here.opened.page.reload();
         }
     });
 
@@ -275,16 +250,16 @@ describe('downloads and the cache', { timeout: 2 * TIMEOUT }, () => {
 
     test('two tabs that load the same model download it once', async () => {
         await inPage(() => 0);
-        const other = await opened.page.context().newPage();
+        const other = await here.opened.page.context().newPage();
         await other.addInitScript(helpers);
-        await other.goto(`${server.url}blank.html`);
+        await other.goto(`${here.server.url}blank.html`);
         const visit = async (prompt) => {
             const model = await load('slow');
             return textOf(model.createSession().generate(prompt, greedy));
         };
-        const texts = await Promise.all([opened.page.evaluate(visit, PROMPT), other.evaluate(visit, PROMPT)]);
+        const texts = await Promise.all([here.opened.page.evaluate(visit, PROMPT), other.evaluate(visit, PROMPT)]);
         texts.forEach(assertGolden);
-        assert.equal(server.requests.length, 1, JSON.stringify(server.requests));
+        assert.equal(here.server.requests.length, 1, JSON.stringify(here.server.requests));
     });
 
     test('an estimate reads the header, and the cache can be emptied', async () => {
@@ -307,7 +282,7 @@ describe('downloads and the cache', { timeout: 2 * TIMEOUT }, () => {
         assert.ok(seen.usage >= size && seen.quota > seen.usage);
         assert.equal(typeof seen.persisted, 'boolean');
         assert.deepEqual(seen.list, []);
-        const sent = server.requests.slice(0, 2).every(({ range }) => range !== undefined);
+        const sent = here.server.requests.slice(0, 2).every(({ range }) => range !== undefined);
         assert.ok(sent, 'the estimate asked for ranges');
     });
 });
@@ -343,5 +318,20 @@ describe('errors', { timeout: 2 * TIMEOUT }, () => {
         });
         for (const [key, error] of Object.entries(seen)) assert.ok(error.ours && error.message.length > 10, key);
         assert.equal(seen.status.details.status, 403);
+    });
+
+    test('where WebGPU is missing or fails, support is described and loading on it is an error', async () => {
+        const seen = await inPage(async () => {
+            globalThis.taipan = await import('/dist/index.js');
+            const both = async () => [await taipan.checkSupport(), await failure(() => load('plain', { device: 'gpu', worker: false }))];
+            navigator.gpu.requestAdapter = () => Promise.reject(new Error('broken'));
+            const [broken] = await both();
+            Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined });
+            const [missing, error] = await both();
+            return { broken, missing, error };
+        });
+        assert.deepEqual([seen.broken.ok, seen.broken.code], [false, 'adapter-null'], 'it does not throw');
+        assert.deepEqual([seen.missing.ok, seen.missing.code, seen.error.code], [false, 'webgpu-unavailable', 'webgpu-unavailable']);
+        assert.ok(seen.missing.hints.length === 1 && seen.error.hint.length > 10);
     });
 });

@@ -2,37 +2,13 @@
 // and the facade of OpenAI's client.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 
-import { TIMEOUT, launch, open } from './browser.mjs';
-import { assertGolden, helpers } from './inpage.mjs';
-import { PROMPT, files, serveModels, withManifest } from './models.mjs';
+import { TIMEOUT } from './browser.mjs';
+import { assertGolden, pages } from './inpage.mjs';
+import { PROMPT, files, withManifest } from './models.mjs';
 
-let server;
-let browser;
-let opened;
-
-before(async () => {
-    server = await serveModels({ plain: { files: withManifest(files()) } });
-    browser = await launch({ webgpu: false });
-});
-
-after(async () => {
-    await browser?.close();
-    server?.closeAllConnections();
-    server?.close();
-});
-
-afterEach(async () => {
-    await opened?.close();
-    opened = undefined;
-});
-
-/** Runs a function in a new page, with helpers of its own in `globalThis`. */
-async function inPage(work, argument) {
-    opened ??= await open(browser, `${server.url}blank.html`, {}, helpers);
-    return opened.page.evaluate(work, argument);
-}
+const { here, inPage } = pages({ plain: { files: withManifest(files()) } });
 
 /** Runs in the page, and returns what it saw. */
 async function story({ prompt, worker }) {
@@ -79,6 +55,23 @@ async function story({ prompt, worker }) {
         if (event.type === 'done') seen.done = event;
     }
     seen.types = [...types].sort();
+    // Of whichever tokens an abort leaves, in which session they are gone on from: the gates are told of each once.
+    seen.told = await (async () => {
+        const [told, controller, session] = [[], new AbortController(), model.createSession()];
+        const note = ({ first, alpha }) => told.push(...alpha[0].map((_, i) => first + i));
+        let late = 0;
+        const error = await failure(async () => {
+            for await (const event of from(session, prompt, { trace: ['gates'], signal: controller.signal })) {
+                if (event.type === 'gates') note(event);
+                if (event.type === 'token' && controller.signal.aborted) late++;
+                if (event.type === 'token' && session.position === 9) controller.abort();
+            }
+        });
+        await session.save();
+        const fork = await session.fork();
+        for await (const event of from(fork, '', { trace: ['gates'], maxTokens: 5 })) if (event.type === 'gates') note(event);
+        return { told, late, error: error.name, position: fork.position };
+    })();
     seen.gates = gates;
     seen.bounded = await (async () => {
         const session = model.createSession({ attentionBudget: 0.05, burst: 2 });
@@ -130,7 +123,10 @@ describe('sessions', { timeout: 2 * TIMEOUT }, () => {
             assert.equal(seen.badState.code, 'saved-state');
 
             assert.deepEqual(seen.types, ['done', 'gates', 'stats', 'text', 'token']);
-            assert.equal(seen.gates, 4 + 29, 'the prompt, and every token but the last');
+            assert.equal(seen.gates, 4 + 30, 'the prompt, and every token');
+            assert.deepEqual(seen.told.told, Array.from({ length: seen.told.position }, (_, i) => i));
+            assert.equal(seen.told.error, 'AbortError');
+            assert.ok(seen.told.late <= 1, `${seen.told.late} tokens after an abort`);
             assert.deepEqual(seen.done.usage, { promptTokens: 4, completionTokens: 30 });
             const { prompt, firstToken, total } = seen.done.timings;
             assert.ok(prompt > 0 && firstToken >= prompt && total >= firstToken);
@@ -150,7 +146,7 @@ describe('sessions', { timeout: 2 * TIMEOUT }, () => {
             assert.equal(seen.meanwhile.code, 'busy');
             assert.equal(seen.afterDispose.code, 'disposed');
             assert.equal(seen.modelAfterDispose.code, 'disposed');
-            assert.deepEqual(opened.troubles, []);
+            assert.deepEqual(here.opened.troubles, []);
         });
     }
 

@@ -4,23 +4,17 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
-import { TIMEOUT, launch, open } from './browser.mjs';
-import { files, serveModels, withManifest } from './models.mjs';
+import { TIMEOUT } from './browser.mjs';
+import { pages } from './inpage.mjs';
+import { files, withManifest } from './models.mjs';
 
 const cases = JSON.parse(readFileSync(new URL('../../tests/golden/tokenizers/ids.json', import.meta.url))).embedded;
 
-test('texts have the ids that they have natively', { timeout: TIMEOUT }, async (context) => {
-    const server = await serveModels({ plain: { files: withManifest(files()) } });
-    context.after(() => {
-        server.closeAllConnections();
-        server.close();
-    });
-    const browser = await launch({ webgpu: false });
-    context.after(() => browser.close());
-    const { page } = await open(browser, `${server.url}blank.html`);
-    const seen = await page.evaluate(async (texts) => {
-        const { loadModel } = await import('/dist/index.js');
-        const model = await loadModel('/models/plain/', { device: 'cpu' });
+const { inPage } = pages({ plain: { files: withManifest(files()) } });
+
+test('texts have the ids that they have natively', { timeout: TIMEOUT }, async () => {
+    const seen = await inPage(async (texts) => {
+        const model = await load('plain');
         const ids = [];
         for (const text of texts) ids.push((await model.tokenize(text)).map(({ id }) => id));
         await model.dispose();

@@ -1,24 +1,20 @@
-//! Small models of every kind, drawn from a seed: on a device against the CPU's plain loops, and against golden numbers,
-//! which `tests/golden/make_lab.py` computes in float64 and which share nothing with this code.
+//! Small models of every kind, drawn from a seed: on a device against the CPU's plain loops, where no file is at hand.
 
-use futures::StreamExt;
-use serde::{Deserialize, Serialize};
-use taipan::{GenerateOptions, LoadOptions, ModelFiles, Sampling, SessionOptions};
+use taipan::{AttentionBound, Device, LoadOptions, Model, ModelFiles, Session, SessionOptions};
 
-/// What logits of a GPU may be off by, as `|a − b| / (1 + |b|)`.
-const LOGITS: f64 = 2e-3;
+use crate::outcome::{ModelReport, Outcome};
 
 /// Tokens of a prompt.
 const PROMPT: usize = 70;
 /// Tokens made after it.
-pub const MADE: usize = 12;
+const MADE: usize = 12;
 
 const BURST: f64 = 2.0;
 
 /// A small model of random weights.
-pub struct Spec {
+pub(crate) struct Spec {
     /// What is special about it.
-    pub name: &'static str,
+    name: &'static str,
     /// `m` is a Mamba-2 block, `s` selective attention.
     layers: &'static str,
     groups: u32,
@@ -33,7 +29,7 @@ pub struct Spec {
 const BASE: Spec = Spec { name: "", layers: "", groups: 1, kv_heads: 2, rope: None, tied: true, bound: None, seed: 1 };
 
 /// The models there are.
-pub const MODELS: [Spec; 5] = [
+pub(crate) const MODELS: [Spec; 5] = [
     Spec { name: "grouped_kv", layers: "ms", kv_heads: 1, seed: 2, ..BASE },
     Spec { name: "rotary", layers: "msm", rope: Some(10_000.0), seed: 3, ..BASE },
     Spec { name: "untied_groups2", layers: "mms", groups: 2, tied: false, seed: 1, ..BASE },
@@ -41,38 +37,9 @@ pub const MODELS: [Spec; 5] = [
     Spec { name: "pure_mamba2", layers: "mm", seed: 2, ..BASE },
 ];
 
-/// How a model went; the same fields as a kernel's.
-#[derive(Debug, Serialize)]
-pub(crate) struct ModelReport {
-    kernel: &'static str,
-    shape: String,
-    seed: u64,
-    worst: f64,
-    tolerance: f64,
-    pub(crate) ok: bool,
-    detail: Option<String>,
-}
-
-impl ModelReport {
-    /// What is wrong, in words.
-    pub(crate) fn complaint(&self) -> Option<String> {
-        let detail = self.detail.as_deref()?;
-        Some(format!("{} ({}), seed {}: {detail}", self.kernel, self.shape, self.seed))
-    }
-}
-
-/// What a model computes of a prompt.
-pub(crate) struct Outcome {
-    logits: Vec<f32>,
-    gates: taipan::GateTrace,
-    greedy: Vec<u32>,
-    decoded: Vec<f32>,
-}
-
 impl Spec {
     /// Its config.json; nothing is left to a default.
-    #[must_use]
-    pub fn config(&self) -> String {
+    fn config(&self) -> String {
         let kind = |letter| if letter == 'm' { "mamba2" } else { "selective_attention" };
         let layers: Vec<&str> = self.layers.chars().map(kind).collect();
         serde_json::json!({
@@ -90,159 +57,31 @@ impl Spec {
         .to_string()
     }
 
-    /// The checkpoint.
-    ///
-    /// # Errors
-    /// None, if [`Spec::config`] is right.
-    pub fn files(&self) -> taipan::Result<ModelFiles> {
-        ModelFiles::random(&self.config(), self.seed)
-    }
-
-    /// Share and burst of its hard bound.
-    #[must_use]
-    pub fn bound(&self) -> Option<(f64, f64)> {
-        self.bound.map(|share| (share, BURST))
-    }
-
-    async fn open(&self, device: &taipan::Device) -> taipan::Result<taipan::Session> {
-        let model = taipan::Model::from_bytes(self.files()?, device, LoadOptions::default()).await?;
-        let attention_bound =
-            self.bound().map(|(share, burst)| taipan::AttentionBound::new(share, burst)).transpose()?;
+    async fn open(&self, device: &Device) -> taipan::Result<Session> {
+        let files = ModelFiles::random(&self.config(), self.seed)?;
+        let model = Model::from_bytes(files, device, LoadOptions::default()).await?;
+        let attention_bound = self.bound.map(|share| AttentionBound::new(share, BURST)).transpose()?;
         model.session(SessionOptions { attention_bound, ..SessionOptions::default() })
+    }
+
+    /// What a device makes of it, against the CPU.
+    pub(crate) async fn run(&self, device: &Device) -> taipan::Result<ModelReport> {
+        let found = Outcome::of(self.open(device).await?, &prompt(), MADE).await?;
+        let expected = Outcome::of(self.open(&Device::cpu()).await?, &prompt(), MADE).await?;
+        Ok(found.against(&expected, "model", format!("{}, {PROMPT} tokens", self.name), self.seed))
     }
 }
 
 /// The prompt of all models.
-#[must_use]
-pub fn prompt() -> Vec<u32> {
+fn prompt() -> Vec<u32> {
     (0..PROMPT as u32).map(|i| i * 37 % VOCAB as u32).collect()
-}
-
-pub(crate) async fn compute(device: &taipan::Device, spec: &Spec) -> taipan::Result<Outcome> {
-    let mut session = spec.open(device).await?;
-    let mut logits = Vec::new();
-    let keep = |rows: taipan::Rows<'_>| {
-        logits.extend_from_slice(rows.logits);
-        Ok(())
-    };
-    session.prefill_rows(&prompt(), keep).await?;
-    let gates = session.gates().clone();
-    let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-    let options = GenerateOptions { max_tokens: Some(MADE), sampling, ignore_eos: true, ..GenerateOptions::default() };
-    let mut greedy = Vec::new();
-    {
-        let mut tokens = std::pin::pin!(session.generate(options));
-        while let Some(token) = tokens.next().await {
-            greedy.push(token?.id);
-        }
-    }
-    // Always of the same tokens, so that a tie in the greedy ones says nothing about the logits.
-    let mut again = session.fork().await?;
-    let decoded = again.decode(5).await?;
-    Ok(Outcome { logits, gates, greedy, decoded })
-}
-
-impl Spec {
-    /// Two outcomes compared: rows of logits that both have, decisions, the greedy text.
-    fn report(&self, kernel: &'static str, distances: &[f64], gates: bool, greedy: (&[u32], &[u32])) -> ModelReport {
-        let worst = distances.iter().copied().fold(0.0, f64::max);
-        let other = greedy.0.iter().zip(greedy.1).position(|(a, b)| a != b);
-        let detail = if !gates {
-            Some("other tokens attend".to_owned())
-        } else if let Some(at) = other.or((greedy.0.len() != greedy.1.len()).then_some(greedy.0.len())) {
-            Some(format!("greedy token {at} is another one"))
-        } else {
-            (worst > LOGITS).then(|| "numbers differ".to_owned())
-        };
-        let shape = format!("{}, {PROMPT} tokens", self.name);
-        ModelReport { kernel, shape, seed: self.seed, worst, tolerance: LOGITS, ok: detail.is_none(), detail }
-    }
-
-    /// What a device found, against the CPU.
-    pub(crate) async fn against_cpu(&self, found: &Outcome) -> taipan::Result<ModelReport> {
-        let expected = compute(&taipan::Device::cpu(), self).await?;
-        let gates = found.gates.mask == expected.gates.mask;
-        let mut distances = vec![distance(&found.logits, &expected.logits)];
-        if gates && found.greedy == expected.greedy {
-            distances.push(distance(&found.decoded, &expected.decoded));
-        }
-        Ok(self.report("model", &distances, gates, (&found.greedy, &expected.greedy)))
-    }
-
-    /// What a device found, against the golden numbers.
-    pub(crate) fn against_golden(&self, found: &Outcome) -> ModelReport {
-        let golden: Vec<Golden> = serde_json::from_str(include_str!("golden.json")).unwrap_or_default();
-        let Some(golden) = golden.iter().find(|golden| golden.name == self.name) else {
-            return self.report("golden", &[f64::MAX], false, (&[], &[]));
-        };
-        let row = |at: usize| found.logits.get(at * VOCAB..(at + 1) * VOCAB).unwrap_or_default();
-        let mut distances: Vec<f64> = golden.logits.iter().map(|(at, logits)| distance(row(*at), logits)).collect();
-        if !golden.alpha.is_empty() {
-            distances.push(distance(&found.gates.alpha.concat(), &golden.alpha.concat()));
-        }
-        self.report("golden", &distances, found.gates.mask == golden.mask, (&found.greedy, &golden.greedy))
-    }
-}
-
-/// What another implementation makes of a model: some rows of logits, and all decisions.
-#[derive(Deserialize)]
-struct Golden {
-    name: String,
-    logits: Vec<(usize, Vec<f32>)>,
-    alpha: Vec<Vec<f32>>,
-    mask: Vec<Vec<u8>>,
-    greedy: Vec<u32>,
 }
 
 const VOCAB: usize = 96;
 
-/// Largest `|a − b| / (1 + |b|)`; huge where something cannot be compared, because JSON has no infinity.
-fn distance(found: &[f32], expected: &[f32]) -> f64 {
-    if found.len() != expected.len() || found.is_empty() {
-        return f64::MAX;
-    }
-    let one = |(a, b): (&f32, &f32)| {
-        let e = f64::from((a - b).abs()) / (1.0 + f64::from(b.abs()));
-        if e.is_finite() { e } else { f64::MAX }
-    };
-    found.iter().zip(expected).map(one).fold(0.0, f64::max)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_cannot_be_compared_is_far_apart() {
-        assert_eq!(distance(&[1.0, 3.0], &[1.0, 1.0]), 1.0);
-        for (a, b) in [(&[][..], &[][..]), (&[1.0][..], &[1.0, 2.0][..]), (&[f32::NAN][..], &[1.0][..])] {
-            assert_eq!(distance(a, b), f64::MAX);
-        }
-    }
-
-    #[test]
-    fn the_cpu_computes_the_golden_numbers_and_others_are_noticed() {
-        for spec in MODELS {
-            let mut found = pollster::block_on(compute(&taipan::Device::cpu(), &spec)).unwrap();
-            let report = spec.against_golden(&found);
-            assert!(report.ok && report.worst > 0.0 && report.worst < 1e-4, "{report:?}");
-            for row in [0, PROMPT - 1] {
-                found.logits[row * VOCAB] += 0.1;
-                assert!(!spec.against_golden(&found).ok, "{}: row {row}", spec.name);
-                found.logits[row * VOCAB] -= 0.1;
-            }
-            *found.greedy.last_mut().unwrap() ^= 1;
-            assert!(!spec.against_golden(&found).ok, "{}: the last token", spec.name);
-            *found.greedy.last_mut().unwrap() ^= 1;
-            if let Some(layer) = found.gates.mask.last_mut() {
-                layer[PROMPT - 1] ^= 1;
-                assert!(!spec.against_golden(&found).ok, "{}: the last decision", spec.name);
-            }
-        }
-        let unknown = Spec { name: "unknown", ..BASE };
-        let found = pollster::block_on(compute(&taipan::Device::cpu(), &MODELS[0])).unwrap();
-        assert!(!unknown.against_golden(&found).ok);
-    }
 
     /// How closely gates and greedy tokens are decided: the smallest margin of each.
     async fn margins(spec: &Spec) -> (f32, f32) {

@@ -1,12 +1,13 @@
-//! Every kernel, and small models of every kind, on a device against the CPU's plain loops; the models against golden
-//! numbers as well.
+//! Every kernel, small models of every kind and golden cases, on a device against the CPU's plain loops; golden cases against
+//! their numbers as well.
 
 use js_sys::Array;
 use taipan_cases::{Case, Report};
 use taipan_wasm::{Device, Result, to_js, to_js_error};
 use wasm_bindgen::prelude::*;
 
-use crate::models::{MODELS, Outcome, compute};
+use crate::golden::GoldenCase;
+use crate::models::MODELS;
 
 /// Inputs are the same everywhere, so that a failure can be looked into.
 const SEED: u64 = 1;
@@ -16,8 +17,6 @@ const SEED: u64 = 1;
 pub struct Validation {
     cases: Vec<Case>,
     reports: Vec<Report>,
-    /// What the device made of the model that was run last.
-    found: Option<(usize, Outcome)>,
     /// Models that are wrong, in words.
     wrong: Vec<String>,
 }
@@ -29,14 +28,14 @@ impl Validation {
     #[wasm_bindgen(constructor)]
     #[expect(clippy::new_without_default, reason = "JavaScript knows constructors, not traits")]
     pub fn new() -> Self {
-        Self { cases: taipan_cases::all(SEED), reports: Vec::new(), found: None, wrong: Vec::new() }
+        Self { cases: taipan_cases::all(SEED), reports: Vec::new(), wrong: Vec::new() }
     }
 
-    /// How many there are: kernel cases, then two for each model.
+    /// How many there are: kernel cases, then models.
     #[must_use]
     #[wasm_bindgen(getter)]
     pub fn length(&self) -> usize {
-        self.cases.len() + 2 * MODELS.len()
+        self.cases.len() + MODELS.len()
     }
 
     /// Runs one.
@@ -52,19 +51,31 @@ impl Validation {
             self.reports.push(report);
             return js;
         }
-        let index = index - self.cases.len();
-        let model = MODELS.get(index / 2).ok_or_else(|| JsValue::from_str("there is no such case"))?;
-        let found = match self.found.take() {
-            Some((which, found)) if which == index / 2 => found,
-            _ => compute(device.inner(), model).await.map_err(fail)?,
-        };
-        let report = match index % 2 {
-            0 => model.against_cpu(&found).await.map_err(fail)?,
-            _ => model.against_golden(&found),
-        };
-        self.found = Some((index / 2, found));
+        let model = MODELS.get(index - self.cases.len()).ok_or_else(|| JsValue::from_str("there is no such case"))?;
+        let report = model.run(device.inner()).await.map_err(fail)?;
         self.wrong.extend(report.complaint());
         to_js(&report)
+    }
+
+    /// Runs a golden case, given by its files: two reports for each of its prompts, one against the golden numbers, one
+    /// against the CPU.
+    ///
+    /// # Errors
+    /// Files that are damaged or do not fit each other; device errors.
+    #[wasm_bindgen(unchecked_return_type = "CaseReport[]")]
+    pub async fn golden(
+        &mut self,
+        device: &Device,
+        name: String,
+        config: Vec<u8>,
+        weights: Vec<u8>,
+        case: String,
+        numbers: Vec<u8>,
+    ) -> Result<JsValue> {
+        let case = GoldenCase::read(name, config, weights, &case, numbers)?;
+        let reports = case.run(device.inner()).await.map_err(|e| to_js_error(&e))?;
+        self.wrong.extend(reports.iter().filter_map(crate::outcome::ModelReport::complaint));
+        to_js(&reports)
     }
 
     /// What is wrong with the cases run so far, each once; a kernel without a case included.

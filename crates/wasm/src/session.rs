@@ -80,11 +80,12 @@ impl Session {
         pin!(self.0.generate(options.clone())).next().await
     }
 
-    async fn traced(&mut self, options: &GenerateOptions, on_token: &Function, cancel: &mut Cancel) -> Result<Finish> {
+    /// A token under way is not given up, but delivered: what its gates decided would be lost with it.
+    async fn traced(&mut self, options: &GenerateOptions, on_token: &Function) -> Result<Finish> {
         let one = GenerateOptions { max_tokens: Some(1), ..options.clone() };
         let mut made = 0;
         loop {
-            let Some(token) = cancel.or(self.next(&one)).await.flatten() else { return Ok(CANCELLED) };
+            let Some(token) = self.next(&one).await else { return Ok(CANCELLED) };
             let token = token.map_err(|e| to_js_error(&e))?;
             made += 1;
             // The token just made has not gone through the layers.
@@ -142,7 +143,8 @@ impl Session {
         let fed = Cancel::new(cancel).or(self.0.prefill(&ids)).await;
         let cancelled = fed.is_none();
         fed.unwrap_or(Ok(())).map_err(|e| to_js_error(&e))?;
-        let gates = Gates::of(self.0.take_gates(), self.0.position());
+        // Decisions about a prompt that was given up come with whatever is next.
+        let gates = if cancelled { None } else { Gates::of(self.0.take_gates(), self.0.position()) };
         to_js(&Fed { tokens: self.0.position() - begin, cancelled, gates })
     }
 
@@ -169,10 +171,21 @@ impl Session {
         let mut cancel = Cancel::new(cancel);
         self.0.trace_gates(trace);
         let finish = match trace {
-            true => self.traced(&options, &on_token, &mut cancel).await?,
+            true => self.traced(&options, &on_token).await?,
             false => self.plain(options, &on_token, &mut cancel).await?,
         };
         to_js(&finish)
+    }
+
+    /// Sends the last token through the layers now, rather than with the next one; what the gates decided about it and,
+    /// with a trace, about others that nobody has been told of.
+    ///
+    /// # Errors
+    /// What the device says.
+    #[wasm_bindgen(js_name = catchUp, unchecked_return_type = "Gates | undefined")]
+    pub async fn catch_up(&mut self) -> Result<JsValue> {
+        self.0.catch_up().await.map_err(|e| to_js_error(&e))?;
+        Gates::of(self.0.take_gates(), self.0.position()).map_or(Ok(JsValue::UNDEFINED), |gates| to_js(&gates))
     }
 
     /// Text that was held back because it could have become part of a character or of a stop text.

@@ -25,6 +25,13 @@ pub(crate) fn golden(project: &Project, seed: u64, out: Option<PathBuf>) -> Resu
     run(Command::new(python).arg(SCRIPT).arg(out).arg("--seed").arg(seed.to_string()))
 }
 
+/// The same cases of smaller models. Those of one seed are part of the repository: the demo page fetches them.
+pub(crate) fn small(project: &Project, seed: u64, out: Option<PathBuf>) -> Result<()> {
+    let python = setup::python(project)?;
+    let out = out.unwrap_or_else(|| project.made().join(format!("golden-small/seed-{seed}")));
+    run(Command::new(python).arg(SCRIPT).arg(out).arg("--seed").arg(seed.to_string()).arg("--small"))
+}
+
 /// Writes one folder per case of the Mamba-2 family: tiny checkpoints as others publish them, with what transformers makes of
 /// them. Those of one seed are part of the repository.
 pub(crate) fn family(project: &Project, seed: u64, out: Option<PathBuf>) -> Result<()> {

@@ -45,6 +45,9 @@ enum Task {
         /// Those of the published Mamba-2 family, by transformers
         #[arg(long)]
         family: bool,
+        /// Smaller models, as those of tests/golden/taipan, which the demo page fetches
+        #[arg(long, conflicts_with = "family")]
+        small: bool,
         /// Seed of the weights and prompts
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -75,8 +78,12 @@ fn run(task: Task) -> Result<()> {
         Task::Ci { steps } => ci::ci(&project, &steps),
         Task::Setup => setup::setup(&project).map(drop),
         Task::Tidy => tidy::tidy(&project),
-        Task::Golden { family, seed, out } => {
-            let make = if family { golden::family } else { golden::golden };
+        Task::Golden { family, small, seed, out } => {
+            let make = match (family, small) {
+                (true, _) => golden::family,
+                (_, true) => golden::small,
+                _ => golden::golden,
+            };
             make(&project, seed, out.map(|out| from.join(out)))
         }
         Task::Shaders => shaders::shaders(&project).map(drop),

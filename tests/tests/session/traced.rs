@@ -20,7 +20,8 @@ fn append(all: &mut GateTrace, more: &GateTrace) {
     }
 }
 
-/// The gates of a prompt and of the tokens made after it, one call a token, then the ids.
+/// The gates of a prompt and of the tokens made after it, one call a token, then the ids. Saving sends the last one through the
+/// layers; what was decided about it is in a copy as well.
 fn watched(session: &mut Session) -> (GateTrace, Vec<u32>) {
     let (mut gates, mut ids) = (GateTrace::default(), Vec::new());
     session.trace_gates(true);
@@ -30,6 +31,11 @@ fn watched(session: &mut Session) -> (GateTrace, Vec<u32>) {
         ids.extend(ids_of(&take(session, &endless(greedy()), 1)));
         append(&mut gates, &session.take_gates());
     }
+    save(session);
+    let mut fork = block_on(session.fork()).unwrap();
+    append(&mut gates, &fork.take_gates());
+    session.trace_gates(true); // it is on already, so nothing is forgotten
+    assert_eq!(session.take_gates().mask.concat().len(), gates.mask.len(), "one token of every layer");
     session.trace_gates(false);
     (gates, ids)
 }
@@ -39,7 +45,7 @@ fn the_gates_watched_are_those_of_the_whole_text() {
     for (name, device) in devices() {
         let model = talker().open(&device);
         let (gates, ids) = watched(&mut model.session(Default::default()).unwrap());
-        let text: Vec<u32> = PROMPT.iter().chain(&ids[..MADE - 1]).copied().collect();
+        let text: Vec<u32> = PROMPT.iter().chain(&ids).copied().collect();
         let mut whole = model.session(Default::default()).unwrap();
         block_on(whole.prefill_rows(&text, |_| Ok(()))).unwrap();
         let expected = whole.gates();

@@ -375,16 +375,6 @@ impl Session {
         self.memory.run(&model, &[Run::Decode])
     }
 
-    /// Makes the session the same however its text came to its end: a stop leaves the last token pending or not. At the
-    /// end of all positions it stays.
-    fn consume_pending(&mut self) -> Result<()> {
-        self.come_back()?;
-        match self.pending {
-            Some(id) if self.consumed < u32::MAX => self.consume(id),
-            _ => Ok(()),
-        }
-    }
-
     /// Another session with the same state; both go on independently.
     ///
     /// ```
@@ -432,7 +422,7 @@ impl Session {
     /// # Errors
     /// A device error: the counters are read back.
     pub async fn stats(&mut self) -> Result<Stats> {
-        self.consume_pending()?;
+        self.catch_up().await?;
         let model = self.model.0.clone();
         let d = &model.description;
         let mut layers = Vec::new();

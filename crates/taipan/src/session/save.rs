@@ -129,7 +129,7 @@ impl Session {
     /// # Errors
     /// A device error.
     pub async fn save(&mut self) -> Result<Vec<u8>> {
-        self.consume_pending()?;
+        self.catch_up().await?;
         let model = self.model.0.clone();
         let parts = parts(&model.description, self.consumed);
         let header = Header {
@@ -207,6 +207,7 @@ impl Session {
         self.consumed = header.consumed;
         self.pending = header.pending;
         self.pending_on_device = false;
+        self.trace = self.no_gates();
         self.bound = bound;
         self.held = header.text.held;
         self.decoder = TextDecoder { bytes: header.text.bytes, ids: header.text.ids, shown: header.text.shown };

@@ -12,7 +12,7 @@ pub(super) fn selections(model: &Inner) -> Vec<BufferId> {
 }
 
 impl Session {
-    /// Records what the gates decide from here on, or stops doing so. While it records, [`Session::gates`] has the tokens
+    /// Records what the gates decide from here on, or stops doing so; what it does already goes on. While it records, [`Session::gates`] has the tokens
     /// that went through the layers since it was last called: the prompt's, then one for each token generated, which is
     /// the one before it (a delivered token goes through the layers when the next one is made).
     ///
@@ -39,13 +39,42 @@ impl Session {
     ///     while tokens.try_next().await?.is_some() {}
     /// }
     /// assert_eq!(session.take_gates().mask[0].len(), 1); // the second token is still to go through
+    /// session.catch_up().await?;
+    /// assert_eq!(session.take_gates().mask[0].len(), 1); // now it has
     /// # Ok::<_, taipan::Error>(())
     /// # })?;
     /// # Ok::<_, taipan::Error>(())
     /// ```
     pub fn trace_gates(&mut self, on: bool) {
-        self.tracing = on;
-        self.trace = self.no_gates();
+        if self.tracing != on {
+            self.tracing = on;
+            self.trace = self.no_gates();
+        }
+    }
+
+    /// Sends the last delivered token through the layers now, rather than with the next one: then the gates have decided about
+    /// the whole text. However a text came to its end, its session is the same after this. (At the end of all positions the
+    /// token stays.)
+    ///
+    /// # Errors
+    /// A device error.
+    pub async fn catch_up(&mut self) -> Result<()> {
+        self.come_back()?;
+        match self.pending {
+            Some(id) if self.consumed < u32::MAX => match self.tracing {
+                true => self.consume_traced(id).await,
+                false => self.consume(id),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    async fn consume_traced(&mut self, id: u32) -> Result<()> {
+        let model = self.model.0.clone();
+        self.stage(id)?;
+        let gates = self.run_watched(&model, &[(Run::Decode, selections(&model))]).await?;
+        self.record_gates(&model, &gates, 1);
+        Ok(())
     }
 
     /// What was recorded since the last call; nothing is kept.
@@ -86,10 +115,7 @@ impl Session {
             }
             None => self.set_tokens(1),
         }
-        let read = match model.device.is_cpu() {
-            true => self.run_at_once(&model, &steps).await?,
-            false => self.memory.run_and_read(&model, &steps, 1).await?,
-        };
+        let read = self.run_watched(&model, &steps).await?;
         let (gates, sampled) = read.split_at(read.len() - 1);
         if pending.is_some() {
             self.record_gates(&model, gates, 1);
@@ -98,6 +124,13 @@ impl Session {
         self.pending = Some(id);
         self.pending_on_device = true;
         Ok(id)
+    }
+
+    async fn run_watched(&mut self, model: &Inner, steps: &[(Run, Vec<BufferId>)]) -> Result<Vec<Vec<u32>>> {
+        match model.device.is_cpu() {
+            true => self.run_at_once(model, steps).await,
+            false => self.memory.run_and_read(model, steps, 1).await,
+        }
     }
 
     /// On the CPU: without giving way, so that a token is never left half-way through the layers.
