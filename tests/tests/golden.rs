@@ -84,7 +84,10 @@ fn the_small_cases_are_what_the_script_writes_and_hold_on_every_device() {
         for file in ["config.json", "model.safetensors"] {
             assert!(read(case, file) == read(now, file), "{}: {file}; cargo xtask golden --small makes it", case.name);
         }
-        assert_eq!((&case.name, case.bound_numbers, case.prompts.len()), (&now.name, now.bound_numbers, now.prompts.len()));
+        assert_eq!(
+            (&case.name, case.bound_numbers, case.prompts.len()),
+            (&now.name, now.bound_numbers, now.prompts.len())
+        );
         for (p, now) in case.prompts.iter().zip(&now.prompts) {
             assert_eq!((&p.ids, &p.mask, &p.greedy), (&now.ids, &now.mask, &now.greedy), "{}", case.name);
             assert_close(&case.name, &p.logits, &now.logits, 1e-6); // sums of another computer

@@ -125,8 +125,16 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
         const seen = await inPage(async (prompt) => {
             const watched = watch();
             const { requestDevice } = GPUAdapter.prototype;
+            const { instantiateStreaming } = WebAssembly;
+            let memory;
+            WebAssembly.instantiateStreaming = async (...given) => {
+                const result = await instantiateStreaming(...given);
+                memory = result.instance.exports.memory;
+                return result;
+            };
             const hasSubgroups = (await navigator.gpu.requestAdapter()).features.has('subgroups');
             const model = await load({ worker: false, autoRecover: true, warmup: false });
+            const wasmBytes = memory.buffer.byteLength;
             const untouched = GPUAdapter.prototype.requestDevice === requestDevice;
             const { text: whole, state } = await outcome(model, prompt);
             const session = model.createSession();
@@ -157,9 +165,11 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
             await model.dispose();
             const lost = await Promise.all(watched.devices.map((device) => device.lost.then(({ reason }) => reason)));
             const subgroups = { has: hasSubgroups, used: watched.subgroups, untouched };
-            return { whole, state, subgroups, text: start + rest, events, error, failed, pausedError, held, more, less, lost, bytes: watched.bytes, devices: watched.devices.length };
+            return { wasmBytes, whole, state, subgroups, text: start + rest, events, error, failed, pausedError, held, more, less, lost, bytes: watched.bytes, devices: watched.devices.length };
         }, PROMPT);
         assertGolden(seen.whole);
+        const weights = files().get('model.safetensors').length;
+        assert.ok(seen.wasmBytes > 0 && seen.wasmBytes < weights, `${seen.wasmBytes} bytes of wasm memory after ${weights} of weights`);
         assert.equal(seen.subgroups.has, true, 'this browser has subgroups, so that they are tried');
         assert.ok(seen.subgroups.used >= 3, `${seen.subgroups.used} shaders use subgroups`);
         assert.ok(seen.subgroups.untouched, 'the browser is left as it was');

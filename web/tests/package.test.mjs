@@ -124,6 +124,24 @@ describe('downloads and the cache', { timeout: 2 * TIMEOUT }, () => {
         assert.equal(seen.list.some(({ complete }) => complete), false);
     });
 
+    test('matrices can be stored in another format', async () => {
+        const seen = await inPage(async (prompt) => {
+            const bytes = {};
+            for (const dtype of ['auto', 'f32', 'q8', 'q4']) {
+                const model = await load('plain', { dtype });
+                const session = model.createSession();
+                const text = await textOf(session.generate(prompt, greedy));
+                bytes[dtype] = { weights: (await session.stats()).bytes.weights, estimate: await taipan.estimate('/models/plain/', { dtype }), text };
+                await model.dispose();
+            }
+            return bytes;
+        }, PROMPT);
+        const sizes = ['f32', 'auto', 'q8', 'q4'].map((dtype) => seen[dtype].weights);
+        for (const [i, bytes] of sizes.entries()) assert.ok(i === 0 || bytes < 0.7 * sizes[i - 1], sizes.join());
+        for (const dtype of ['f32', 'auto']) assertGolden(seen[dtype].text);
+        for (const { weights, estimate, text } of Object.values(seen)) assert.ok(text.length > 20 && estimate.gpuBytes > weights, JSON.stringify(estimate));
+    });
+
     test('shards load as the single file does', async () => {
         const text = await inPage(async (prompt) => textOf((await load('parts')).createSession().generate(prompt, greedy)), PROMPT);
         assertGolden(text);

@@ -96,6 +96,14 @@ struct Case<'a> {
     calls: usize,
 }
 
+/// A call on weights and a state of its own, which in a browser live no longer than they are held.
+struct Copy {
+    program: gpu::Program,
+    bound: gpu::BoundProgram,
+    _weights: gpu::Weights,
+    _state: gpu::Memory,
+}
+
 /// What a dispatch left in its buffers, and nanoseconds.
 #[derive(Clone)]
 struct Found {
@@ -328,7 +336,7 @@ impl Bench<'_> {
 
     async fn run_copies(
         &self,
-        copies: &[(gpu::Program, gpu::BoundProgram)],
+        copies: &[Copy],
         tokens: usize,
         times: usize,
     ) -> Result<f64> {
@@ -342,8 +350,8 @@ impl Bench<'_> {
             let timestamp_writes = self.timer.as_ref().map(Timer::writes);
             let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes });
             for i in 0..times {
-                let (program, bound) = &copies[i % copies.len()];
-                program.encode_in(bound, &mut pass, tokens);
+                let copy = &copies[i % copies.len()];
+                copy.program.encode_in(&copy.bound, &mut pass, tokens);
             }
         }
         if let Some(timer) = &self.timer {
@@ -357,7 +365,7 @@ impl Bench<'_> {
     }
 
     /// The call on enough copies of its weights and state that a cache does not hold them all.
-    fn copies(&self, call: &Call, tuning: &Tuning) -> Result<Vec<(gpu::Program, gpu::BoundProgram)>> {
+    fn copies(&self, call: &Call, tuning: &Tuning) -> Result<Vec<Copy>> {
         let touched: Vec<BufferId> =
             self.buffers(call).into_iter().filter(|id| matches!(id, BufferId::State(_))).collect();
         let state_bytes: u64 = touched.iter().map(|id| self.desc(*id).gpu_bytes()).sum();
@@ -385,8 +393,9 @@ impl Bench<'_> {
                 }
             }
             let program = gpu::Program::tuned(self.gpu, &[*call], &weights, tuning);
-            let bound = program.bind(self.gpu, &gpu::Memory::from_buffers(buffers), &self.scratch);
-            out.push((program, bound));
+            let state = gpu::Memory::from_buffers(buffers);
+            let bound = program.bind(self.gpu, &state, &self.scratch);
+            out.push(Copy { program, bound, _weights: weights, _state: state });
         }
         self.gpu.check()?;
         Ok(out)

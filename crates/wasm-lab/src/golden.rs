@@ -108,7 +108,8 @@ mod tests {
         let file = |name: &str| std::fs::read(folder.join(name)).unwrap();
         let json = String::from_utf8(file("golden.json")).unwrap();
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        GoldenCase::read(name, file("config.json"), file("model.safetensors"), &json, file("golden.safetensors")).unwrap()
+        GoldenCase::read(name, file("config.json"), file("model.safetensors"), &json, file("golden.safetensors"))
+            .unwrap()
     }
 
     fn run(case: &GoldenCase) -> Vec<ModelReport> {
@@ -130,7 +131,8 @@ mod tests {
 
     #[test]
     fn golden_numbers_that_are_wrong_are_noticed() {
-        let changes: [(&str, fn(&mut Outcome)); 5] = [
+        type Change = fn(&mut Outcome);
+        let changes: [(&str, Change); 5] = [
             ("the first logit", |golden| golden.logits[0] += 0.1),
             ("the last logit", |golden| *golden.logits.last_mut().unwrap() += 0.1),
             ("the last token", |golden| *golden.greedy.last_mut().unwrap() ^= 1),

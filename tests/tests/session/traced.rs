@@ -31,7 +31,7 @@ fn watched(session: &mut Session) -> (GateTrace, Vec<u32>) {
         ids.extend(ids_of(&take(session, &endless(greedy()), 1)));
         append(&mut gates, &session.take_gates());
     }
-    save(session);
+    assert!(!save(session).is_empty());
     let mut fork = block_on(session.fork()).unwrap();
     append(&mut gates, &fork.take_gates());
     session.trace_gates(true); // it is on already, so nothing is forgotten
