@@ -62,6 +62,13 @@ describe('the tarball', () => {
         assert.ok(sizes.lab > 100_000 && sizes.lab <= 500_000, `lab: ${sizes.lab} bytes gzip`);
         assert.ok(sizes.scripts > 10_000 && sizes.scripts <= 40_000, `scripts: ${sizes.scripts} bytes gzip`);
         assert.ok(sizes.unpacked <= 6_000_000, `unpacked: ${sizes.unpacked} bytes`);
+        const readme = readFileSync(join(web, 'README.md'), 'utf8');
+        const told = Object.fromEntries([...readme.matchAll(/^\| (`\w+\.wasm`|all scripts|the package).*\| ([\d.]+) ([km]?B) \|$/gim)].map(([, what, n, unit]) => [what, Number(n) * (unit === 'kB' ? 1e3 : 1e6)]));
+        const near = (what, bytes) => assert.ok(Math.abs(told[what] - bytes) < 0.02 * bytes, `the README says ${told[what]} of ${what}: ${bytes}`);
+        near('`taipan_bg.wasm`', sizes.wasm);
+        near('`lab_bg.wasm`', sizes.lab);
+        near('all scripts', sizes.scripts);
+        near('the package', sizes.unpacked);
     });
 
     test('publint and arethetypeswrong have nothing to say', () => {

@@ -334,12 +334,7 @@ impl Bench<'_> {
         Ok(samples)
     }
 
-    async fn run_copies(
-        &self,
-        copies: &[Copy],
-        tokens: usize,
-        times: usize,
-    ) -> Result<f64> {
+    async fn run_copies(&self, copies: &[Copy], tokens: usize, times: usize) -> Result<f64> {
         let gpu = self.gpu;
         let control = gpu::buffer(self.d.common.control, &self.state, &self.scratch);
         gpu.write_dense(control, self.desc(self.d.common.control), self.memory.u32(self.d.common.control));
