@@ -39,7 +39,7 @@ const MODULES: [Module; 2] = [
 pub(crate) fn build_web(project: &Project) -> Result<()> {
     setup::npm_packages(project, "web")?;
     for module in &MODULES {
-        bind(&compile(project, module)?, module)?;
+        bind(project, &compile(project, module)?, module)?;
     }
     run(setup::npm().args(["run", "--silent", "build"]).current_dir("web"))?;
     copy_model()?;
@@ -68,12 +68,16 @@ fn flags() -> String {
     format!("target.{}.rustflags={}", setup::WASM, serde_json::json!(flags))
 }
 
-/// Makes the JavaScript and its types, and optimises the module, unless that was done already.
-fn bind(compiled: &Path, module: &Module) -> Result<()> {
+/// Makes the JavaScript and its types, and optimises the module, unless that was done already. Both modules are linked anew
+/// every time, because they share a crate with other features; so what tells is the content.
+fn bind(project: &Project, compiled: &Path, module: &Module) -> Result<()> {
     let dir = Path::new(module.folder); // the root is the current folder
     let result = dir.join(format!("{}_bg.wasm", module.name));
     // This program knows how to do it, so a new one does it again.
-    if is_newer(&result, compiled) && is_newer(&result, &std::env::current_exe()?) {
+    let stamp = project.target.join(format!("{}-bound", module.name));
+    let content = hex(&fs::read(compiled)?);
+    let bound = fs::read_to_string(&stamp).is_ok_and(|of| of == content);
+    if bound && is_newer(&result, &std::env::current_exe()?) {
         println!("{} is up to date", result.display());
         return Ok(());
     }
@@ -87,7 +91,12 @@ fn bind(compiled: &Path, module: &Module) -> Result<()> {
     bindgen.input_path(compiled).out_name(module.name).typescript(true).omit_default_module_path(false);
     bindgen.web(true).map_err(reason)?;
     bindgen.generate(dir).map_err(reason).context("wasm-bindgen failed")?;
-    optimise(&result)
+    optimise(&result)?;
+    Ok(fs::write(stamp, content)?)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn reason(error: impl std::fmt::Display) -> anyhow::Error {
@@ -124,8 +133,7 @@ fn copy_model() -> Result<()> {
     let mut list = serde_json::Map::new();
     for file in MODEL_FILES {
         let bytes = fs::read(from.join(file)).with_context(|| format!("cannot read {file} of the embedded model"))?;
-        let sha256: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-        list.insert(file.to_owned(), serde_json::json!({ "size": bytes.len(), "sha256": sha256 }));
+        list.insert(file.to_owned(), serde_json::json!({ "size": bytes.len(), "sha256": hex(&bytes) }));
         fs::write(to.join(file), bytes)?;
     }
     fs::write(to.join("model-manifest.json"), serde_json::json!({ "files": list }).to_string())?;
