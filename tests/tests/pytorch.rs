@@ -183,6 +183,48 @@ fn other_archives_are_errors() {
     assert_eq!(message(packed), "a/data.pkl in it is compressed or encrypted");
 }
 
+/// The case whose weights are in two such files, in a folder of its own with its index changed.
+fn sharded(name: &str, edit: impl FnOnce(&mut serde_json::Value)) -> std::path::PathBuf {
+    let case = family_cases().into_iter().find(|case| case.name == "mamba2mlp_ss").unwrap();
+    let dir = std::env::temp_dir().join(format!("taipan-shards-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    for entry in std::fs::read_dir(&case.dir).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+    }
+    let path = dir.join("pytorch_model.bin.index.json");
+    let mut index = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    edit(&mut index);
+    std::fs::write(path, index.to_string()).unwrap();
+    dir
+}
+
+#[test]
+fn shards_are_those_of_the_index() {
+    const FIRST: &str = "pytorch_model-00001-of-00002.bin";
+    let error = |dir: &std::path::Path| {
+        let open = Weights::open(dir).map(drop).unwrap_err().to_string();
+        assert_eq!(Weights::open_headers(dir).map(drop).unwrap_err().to_string(), open);
+        std::fs::remove_dir_all(dir).unwrap();
+        open.strip_prefix(&format!("{}/", dir.display())).unwrap().to_owned()
+    };
+    let dir = sharded("whole", |_| ());
+    let weights = Weights::open(&dir).unwrap();
+    assert_eq!(weights.headers().files.len(), 2);
+    assert_eq!(&*weights.get("backbone.embedding.weight").unwrap().info.file, FIRST);
+    std::fs::remove_file(dir.join(FIRST)).unwrap();
+    drop(weights);
+    assert_eq!(error(&dir), format!("pytorch_model.bin.index.json: shard {FIRST} is missing"));
+    let dir = sharded("tensor", |index| index["weight_map"]["backbone.layers.9.norm.weight"] = FIRST.into());
+    let expected = format!("tensor `backbone.layers.9.norm.weight` is not in {FIRST}, where the index puts it");
+    assert_eq!(error(&dir), format!("pytorch_model.bin.index.json: {expected}"));
+    for other in ["../x.bin", "x.safetensors", "sub/x.bin"] {
+        let dir = sharded("path", |index| index["weight_map"]["backbone.embedding.weight"] = other.into());
+        let expected = format!("shard \"{other}\" is not a plain file name");
+        assert_eq!(error(&dir), format!("pytorch_model.bin.index.json: {expected}"));
+    }
+}
+
 #[test]
 fn a_model_takes_it_from_memory() {
     let case = family_cases().into_iter().find(|case| case.name == "mamba2_ss").unwrap();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::id::{MAIN, ModelId, is_commit};
-use crate::listing::{INDEX, PYTORCH, SINGLE};
+use crate::listing::{INDEX, PYTORCH, PYTORCH_INDEX, SINGLE};
 
 /// The folder of the cache.
 #[derive(Clone, Debug)]
@@ -227,11 +227,17 @@ impl Cache {
 /// Whether a folder holds a config and weights, of shards every one.
 fn is_complete(dir: &Path) -> bool {
     let has = |name: &str| dir.join(name).is_file();
-    let shards = || -> Option<bool> {
-        let index: serde_json::Value = serde_json::from_slice(&fs::read(dir.join(INDEX)).ok()?).ok()?;
+    let has_shards = |index: &str| -> Option<bool> {
+        let index: serde_json::Value = serde_json::from_slice(&fs::read(dir.join(index)).ok()?).ok()?;
         Some(index["weight_map"].as_object()?.values().all(|name| name.as_str().is_some_and(has)))
     };
-    has("config.json") && (has(SINGLE) || if has(INDEX) { shards() == Some(true) } else { has(PYTORCH) })
+    // In the order in which they are looked for when a model is opened.
+    let weights = match () {
+        () if has(SINGLE) => true,
+        () if has(INDEX) => has_shards(INDEX) == Some(true),
+        () => has(PYTORCH) || has_shards(PYTORCH_INDEX) == Some(true),
+    };
+    has("config.json") && weights
 }
 
 pub(crate) fn create_parent(path: &Path) -> Result<()> {

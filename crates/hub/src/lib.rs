@@ -40,7 +40,7 @@ pub use settings::{ENDPOINT, Settings, Token};
 
 use client::{Client, Part, shown};
 use download::{Download, tell};
-use listing::{INDEX, Listing};
+use listing::Listing;
 
 /// Bytes of a weight file that are asked for first: most headers end there.
 const START: u64 = 256 << 10;
@@ -140,9 +140,9 @@ impl Hub {
         let mut files = listing.small_files(id)?;
         let weights = listing.weights(id)?.clone();
         let mut plan = Plan { id: id.clone(), commit: listing.commit.clone(), files: Vec::new(), index: None };
-        if weights.name == INDEX {
-            let index = self.read(&plan, INDEX)?;
-            let shards = listing.shards(&index, id)?;
+        if weights.name.ends_with(".index.json") {
+            let index = self.read(&plan, &weights.name)?;
+            let shards = listing.shards(&weights.name, &index, id)?;
             plan.index = Some(index);
             files.push(weights);
             files.extend(shards);

@@ -11,6 +11,8 @@ pub(crate) const SINGLE: &str = "model.safetensors";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// Weights of older models.
 pub(crate) const PYTORCH: &str = "pytorch_model.bin";
+/// The list of their shards.
+pub(crate) const PYTORCH_INDEX: &str = "pytorch_model.bin.index.json";
 const CONFIG: &str = "config.json";
 
 /// A model at a commit.
@@ -128,13 +130,10 @@ impl Listing {
 
     /// What kind of weights there are.
     pub(crate) fn weights(&self, id: &ModelId) -> Result<&RemoteFile> {
-        let found = [SINGLE, INDEX, PYTORCH].into_iter().find_map(|name| self.find(name));
+        let found = [SINGLE, INDEX, PYTORCH, PYTORCH_INDEX].into_iter().find_map(|name| self.find(name));
         found.ok_or_else(|| {
             let ends = |end: &str| self.files.iter().any(|file| file.name.ends_with(end));
             let hint = match () {
-                () if self.find("pytorch_model.bin.index.json").is_some() => {
-                    "weights in several .bin files are not read"
-                }
                 () if ends(".gguf") => "it has GGUF files, which are not pulled; get one by hand",
                 () => "a model that Taipan reads has model.safetensors, shards of it, or pytorch_model.bin",
             };
@@ -142,13 +141,13 @@ impl Listing {
         })
     }
 
-    /// The shards that an index names.
-    pub(crate) fn shards(&self, index: &[u8], id: &ModelId) -> Result<Vec<RemoteFile>> {
+    /// The shards that the index of this name lists.
+    pub(crate) fn shards(&self, name: &str, index: &[u8], id: &ModelId) -> Result<Vec<RemoteFile>> {
         #[derive(Deserialize)]
         struct Index {
             weight_map: std::collections::BTreeMap<String, String>,
         }
-        let bad = |problem: String| Error::Server { what: format!("{INDEX} of {id}"), problem };
+        let bad = |problem: String| Error::Server { what: format!("{name} of {id}"), problem };
         let index: Index = serde_json::from_slice(index).map_err(|e| bad(format!("not an index: {e}")))?;
         let names: std::collections::BTreeSet<String> = index.weight_map.into_values().collect();
         let shard = |name: String| {
@@ -218,10 +217,9 @@ mod tests {
     fn weights_are_safetensors_before_anything_else() {
         let weights = |names: &[&str]| listing(names).unwrap().weights(&id()).map(|file| file.name.clone());
         assert_eq!(weights(&[PYTORCH, INDEX]).unwrap(), INDEX);
-        assert_eq!(weights(&[PYTORCH]).unwrap(), PYTORCH);
-        for (names, hint) in
-            [(vec!["x.gguf"], "GGUF"), (vec!["pytorch_model.bin.index.json"], "several"), (vec![], "reads")]
-        {
+        assert_eq!(weights(&[PYTORCH_INDEX, PYTORCH]).unwrap(), PYTORCH);
+        assert_eq!(weights(&[PYTORCH_INDEX]).unwrap(), PYTORCH_INDEX);
+        for (names, hint) in [(vec!["x.gguf"], "GGUF"), (vec![], "reads")] {
             let error = weights(&names).unwrap_err();
             assert!(matches!(error, Error::NoModel { .. }) && error.hint().unwrap().contains(hint), "{error}");
         }
@@ -236,6 +234,7 @@ mod tests {
         let listing = listing(&["config.json", "a.safetensors"]).unwrap();
         let shards = |name: &str| {
             listing.shards(
+                INDEX,
                 serde_json::json!({ "weight_map": { "t": name, "u": "a.safetensors" } }).to_string().as_bytes(),
                 &id(),
             )

@@ -46,12 +46,22 @@ pub struct MatrixRecipe {
     pub interleave: bool,
     /// Rows of the stacked tensors in front of the first that is taken.
     pub skip: usize,
+    /// Of such halves, take the lower one first: the gate is below there.
+    pub lower_first: bool,
     /// So many such pairs of halves lie one upon the other in one tensor: one for each expert.
     pub blocks: usize,
     /// Rows in all.
     pub rows: usize,
     /// Columns.
     pub cols: usize,
+}
+
+impl MatrixRecipe {
+    /// The rows of tensors as they are.
+    pub(crate) fn stacked(tensors: &[String], rows: usize, cols: usize) -> Self {
+        let tensors = tensors.to_vec();
+        Self { tensors, interleave: false, skip: 0, lower_first: false, blocks: 1, rows, cols }
+    }
 }
 
 /// What every weight is made of; ids of [`Matrix`] and [`Vector`] index these lists.
@@ -65,7 +75,7 @@ pub struct Recipes {
 
 impl Recipes {
     fn matrix(&mut self, tensors: &[String], interleave: bool, rows: usize, cols: usize) -> Matrix {
-        self.matrices.push(MatrixRecipe { tensors: tensors.to_vec(), interleave, skip: 0, blocks: 1, rows, cols });
+        self.matrices.push(MatrixRecipe { interleave, ..MatrixRecipe::stacked(tensors, rows, cols) });
         Matrix { id: self.matrices.len() as u32 - 1, rows: rows as u32, cols: cols as u32 }
     }
 

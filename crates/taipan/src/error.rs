@@ -324,7 +324,8 @@ impl Error {
                 "correct config.json, or take the one published with the weights"
             }
             Error::UnsupportedModel { .. } => {
-                "this build runs taipan, mamba2, granitemoehybrid, bamba, falcon_h1, nemotron_h and the original layout of Mamba-2"
+                let names: Vec<_> = crate::Family::PUBLISHED.iter().map(|family| family.name()).collect();
+                return Some(format!("this build runs taipan and {}", names.join(", ")));
             }
             Error::NoWeights { .. } => {
                 "name a folder that holds config.json and safetensors weights; other formats must be converted first"

@@ -249,7 +249,7 @@ mod tests {
     use crate::Weights;
 
     fn recipe(rows: usize, cols: usize) -> MatrixRecipe {
-        MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, skip: 0, blocks: 1, rows, cols }
+        MatrixRecipe::stacked(&["w".to_owned()], rows, cols)
     }
 
     fn rows(rows: usize, cols: usize, format: WeightFormat, limit: u64) -> Vec<(u32, u32)> {

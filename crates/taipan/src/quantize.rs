@@ -168,7 +168,7 @@ fn matrices(config: &Config) -> Vec<MatrixRecipe> {
     let one = |(name, cols): (&String, usize)| {
         // Several matrices in one tensor lie end to end.
         let rows = shapes[name].iter().product::<usize>() / cols;
-        MatrixRecipe { tensors: vec![name.clone()], interleave: false, skip: 0, blocks: 1, rows, cols }
+        MatrixRecipe::stacked(std::slice::from_ref(name), rows, cols)
     };
     named.filter(|(name, _)| seen.insert(*name)).map(one).collect()
 }

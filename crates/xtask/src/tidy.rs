@@ -14,6 +14,9 @@ const MAX_LINES: usize = 500;
 /// Largest file that a clone should have to fetch.
 const MAX_BYTES: u64 = 20_000_000;
 
+/// Golden files that are made elsewhere and kept: how much a clone fetches for them altogether.
+const GOLDEN: (&str, u64) = ("tests/golden/", 20_000_000);
+
 /// Endings of the files written by hand in a programming language.
 const CODE: [&str; 8] = [".rs", ".wgsl", ".ts", ".js", ".mjs", ".py", ".sh", ".html"];
 
@@ -54,6 +57,7 @@ pub(crate) fn tidy(project: &Project) -> Result<()> {
     complaints.extend(kernels::complaints(&paths));
     complaints.extend(readme::complaints(project));
     complaints.extend(one_test_command(&files));
+    complaints.extend(much_golden(&files));
 
     for complaint in &complaints {
         println!("{complaint}");
@@ -81,6 +85,13 @@ fn too_long(file: &File) -> Vec<String> {
 fn too_large(file: &File) -> Vec<String> {
     let large = file.bytes > MAX_BYTES;
     if large { vec![format!("{}: {} bytes, more than {MAX_BYTES}", file.path, file.bytes)] } else { Vec::new() }
+}
+
+/// Golden files together, which a look at one alone does not tell.
+fn much_golden(files: &[File]) -> Vec<String> {
+    let (folder, most) = GOLDEN;
+    let bytes: u64 = files.iter().filter(|file| file.path.starts_with(folder)).map(|file| file.bytes).sum();
+    if bytes > most { vec![format!("{folder}: {bytes} bytes, more than {most}")] } else { Vec::new() }
 }
 
 fn left_overs(file: &File) -> Vec<String> {
@@ -161,6 +172,15 @@ mod tests {
         let of_size = |bytes| File { path: "weights".to_owned(), bytes, text: String::new() };
         assert!(too_large(&of_size(MAX_BYTES)).is_empty());
         assert_eq!(too_large(&of_size(MAX_BYTES + 1)).len(), 1);
+    }
+
+    #[test]
+    fn golden_files_are_few_altogether() {
+        let of_size = |path: &str, bytes| File { path: path.to_owned(), bytes, text: String::new() };
+        let files = |more| [of_size("tests/golden/a", GOLDEN.1 - 1), of_size("tests/golden/b", more)];
+        assert!(much_golden(&files(1)).is_empty());
+        assert_eq!(much_golden(&files(2)), ["tests/golden/: 20000001 bytes, more than 20000000"]);
+        assert!(much_golden(&[of_size("tests/goldens", 2 * GOLDEN.1)]).is_empty());
     }
 
     #[test]

@@ -55,9 +55,9 @@ def draw(seed, wset, name, shape, o):
         g = 1.0 if leaf[-2] == "0" else 0.8
     elif leaf[-2] in ("q_proj", "k_proj"):
         g = o.get("qk", 1.4)
-    elif leaf[-2] in ("v_proj", "gate_proj", "up_proj", "gate_up_proj", "input_linear"):
+    elif leaf[-2] in ("v_proj", "gate_proj", "up_proj", "gate_up_proj", "input_linear", "fc1"):
         g = 1.4
-    elif leaf[-2] in ("o_proj", "out_proj", "down_proj", "output_linear"):
+    elif leaf[-2] in ("o_proj", "out_proj", "down_proj", "output_linear", "fc2"):
         g = o.get("out", 1.4)
     elif "router" in name or name.endswith("gate.weight"):
         g = 1.6
@@ -73,7 +73,8 @@ T = dict
 
 def fixtures():
     """name -> spec.  cls/cfg: transformers model; style: how config.json is spelled;
-    lens: prompt lengths; wset: weight set (shared by the storage variants)."""
+    lens: prompt lengths; wset: weight set (shared by the storage variants); shards: files of safetensors;
+    pickled: files of torch.save beside them, or, where there are several, in their place."""
     F = {}
 
     def add(name, cls, cfg, lens, **kw):
@@ -82,7 +83,7 @@ def fixtures():
     # ---- mamba2
     add("mamba2", "Mamba2", dict(
         hidden_size=64, num_heads=8, head_dim=16, state_size=16, n_groups=1, num_hidden_layers=3,
-        vocab_size=256, chunk_size=256, tie_word_embeddings=False),
+        vocab_size=128, chunk_size=256, tie_word_embeddings=False),
         [1, 3, 61, 519], gains=T(heads=8, dt=(0.003, 0.2), A=(0.05, 4.0)))
     add("mamba2_groups", "Mamba2", dict(
         hidden_size=96, num_heads=12, head_dim=16, state_size=24, n_groups=4, num_hidden_layers=2,
@@ -95,12 +96,12 @@ def fixtures():
     add("mamba2_ss", "Mamba2", dict(
         hidden_size=64, num_heads=4, head_dim=32, state_size=32, n_groups=1, num_hidden_layers=3,
         vocab_size=256, chunk_size=32, tie_word_embeddings=True), [1, 3, 32, 41, 77],
-        style="mamba_ssm", gains=T(heads=4, embed=0.25, A=(0.1, 6.0)), ss=dict(
+        style="mamba_ssm", store="f16", pickled=1, gains=T(heads=4, embed=0.25, A=(0.1, 6.0)), ss=dict(
             d_model=64, d_intermediate=0, n_layer=3, vocab_size=250,
             ssm_cfg=dict(layer="Mamba2", d_state=32, headdim=32, chunk_size=32),
             attn_layer_idx=[], attn_cfg={}, rms_norm=True, residual_in_fp32=True, fused_add_norm=True,
             pad_vocab_size_multiple=16, tie_embeddings=True))
-    add("mamba2attn_ss", None, None, [1, 3, 23, 45, 150], style="mamba_ssm", store="f16", pickled=False, gains=T(heads=4, embed=0.25), ss=dict(
+    add("mamba2attn_ss", None, None, [1, 3, 23, 45, 131], style="mamba_ssm", store="f16", gains=T(heads=4, embed=0.25), ss=dict(
         d_model=64, d_intermediate=0, n_layer=4, vocab_size=250,
         ssm_cfg=dict(layer="Mamba2", d_state=16, headdim=32, ngroups=1, chunk_size=16),
         attn_layer_idx=[1, 3],
@@ -109,16 +110,24 @@ def fixtures():
         rms_norm=True, residual_in_fp32=True, fused_add_norm=True, pad_vocab_size_multiple=16,
         tie_embeddings=True))
 
+    # A gated MLP behind every layer, of a width that is rounded up; attention with biases and without a convolution.
+    add("mamba2mlp_ss", None, None, [1, 3, 23, 45], style="mamba_ssm", store="f16", pickled=2,
+        gains=T(heads=3, embed=0.25), ss=dict(
+        d_model=48, d_intermediate=72, n_layer=3, vocab_size=120,
+        ssm_cfg=dict(layer="Mamba2", d_state=16, headdim=32, ngroups=1, chunk_size=16),
+        attn_layer_idx=[1], attn_cfg=dict(causal=True, num_heads=6, num_heads_kv=3, rotary_emb_dim=4),
+        rms_norm=True, residual_in_fp32=True, fused_add_norm=True, pad_vocab_size_multiple=8, tie_embeddings=True))
+
     # ---- granitemoehybrid
     gr = dict(
-        hidden_size=96, num_attention_heads=6, num_key_value_heads=2, mamba_n_heads=12, mamba_d_head=16,
+        hidden_size=72, num_attention_heads=6, num_key_value_heads=2, mamba_n_heads=12, mamba_d_head=12,
         mamba_d_state=32, mamba_n_groups=1, mamba_chunk_size=16, num_hidden_layers=5, vocab_size=256,
         layer_types=["mamba", "mamba", "attention", "mamba", "attention"], position_embedding_type="nope",
         intermediate_size=64, shared_intermediate_size=128, num_local_experts=0, num_experts_per_tok=0,
         embedding_multiplier=1.7, logits_scaling=3.0, residual_multiplier=0.45, attention_multiplier=0.11,
         rms_norm_eps=1e-3, tie_word_embeddings=True)
     gg = T(heads=12, embed=0.5, out=2.5)
-    gl = [1, 3, 16, 23, 45, 200]
+    gl = [1, 3, 16, 45, 131]
     add("granite_h", "GraniteMoeHybrid", gr, gl, style="hf4", gains=gg)
     add("granite_h_sharded", "GraniteMoeHybrid", gr, [5, 40], style="hf5", gains=gg, wset="granite_h", store="bf16", shards=2)
     add("granite_h_bf16", "GraniteMoeHybrid", gr, [1, 23, 40], style="hf4", gains=gg, wset="granite_h", store="bf16")
@@ -126,7 +135,7 @@ def fixtures():
     add("granite_h_moe", "GraniteMoeHybrid", dict(
         gr, num_local_experts=6, num_experts_per_tok=2, mamba_n_groups=3, intermediate_size=48,
         layer_types=["mamba", "attention", "mamba", "mamba"], num_hidden_layers=4,
-        tie_word_embeddings=False), gl[:5], style="hf5", store="bf16", gains=T(heads=12, embed=0.6, head=4.5, out=2.5))
+        tie_word_embeddings=False), gl[:4], style="hf5", store="bf16", gains=T(heads=12, embed=0.6, head=4.5, out=2.5))
     add("granite_dense_rope", "GraniteMoeHybrid", dict(
         gr, layer_types=["attention"] * 3, num_hidden_layers=3, position_embedding_type="rope",
         rope_theta=5000.0), [1, 23, 45], style="hf4", store="f16", gains=T(gg, out=4.0))
@@ -136,11 +145,11 @@ def fixtures():
         hidden_size=96, intermediate_size=144, num_attention_heads=6, num_key_value_heads=2, mamba_n_heads=6,
         mamba_d_head=32, mamba_d_state=16, mamba_n_groups=1, mamba_chunk_size=16, num_hidden_layers=4,
         attn_layer_indices=[1, 3], vocab_size=256, rms_norm_eps=1e-3, rope_theta=10000.0),
-        [1, 3, 16, 23, 45, 200], style="hf4", store="bf16", gains=T(heads=6))
+        [1, 3, 16, 45, 131], style="hf4", store="bf16", gains=T(heads=6))
 
     # ---- falcon_h1
     fh = dict(
-        hidden_size=96, intermediate_size=160, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
+        hidden_size=72, intermediate_size=120, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
         mamba_d_ssm=80, mamba_n_heads=5, mamba_d_head=16, mamba_d_state=32, mamba_n_groups=1,
         mamba_chunk_size=16, num_hidden_layers=3, vocab_size=256, rms_norm_eps=1e-3, rope_theta=1e11,
         mamba_rms_norm=False, mamba_norm_before_gate=False, embedding_multiplier=2.5,
@@ -148,7 +157,7 @@ def fixtures():
         attention_out_multiplier=0.8, ssm_in_multiplier=1.25, ssm_out_multiplier=0.7,
         ssm_multipliers=[0.6, 0.9, 0.75, 1.3, 0.8], mlp_multipliers=[0.9, 0.6])
     fg = T(heads=5, embed=0.4, head=5.0, out=2.2)
-    add("falcon_h1", "FalconH1", fh, [1, 3, 16, 23, 45, 200], style="hf4", gains=fg)
+    add("falcon_h1", "FalconH1", fh, [1, 3, 16, 45, 131], style="hf4", store="bf16", gains=fg)
     add("falcon_h1_norm", "FalconH1", dict(fh, mamba_rms_norm=True, mamba_n_groups=2, mamba_d_ssm=96,
         mamba_n_heads=6), [1, 23, 45], style="hf5", store="f16", gains=T(fg, heads=6))
     add("falcon_h1_nbg", "FalconH1", dict(fh, mamba_rms_norm=True, mamba_norm_before_gate=True,
@@ -172,13 +181,13 @@ def fixtures():
 
     # ---- nemotron_h
     nh = dict(
-        hidden_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=32, mamba_num_heads=6,
+        hidden_size=72, num_attention_heads=4, num_key_value_heads=2, head_dim=32, mamba_num_heads=6,
         mamba_head_dim=16, ssm_state_size=16, n_groups=2, chunk_size=16, vocab_size=256,
         layers_block_type=["mamba", "mlp", "mamba", "attention", "mlp", "mamba", "mlp"], intermediate_size=128,
         layer_norm_epsilon=1e-3, moe_intermediate_size=40, moe_shared_expert_intermediate_size=56,
         n_routed_experts=6, num_experts_per_tok=2)
     ng = T(heads=6, out=1.0, dt=(0.03, 0.4), dt_gain=0.5)
-    add("nemotron_h", "NemotronH", nh, [1, 3, 16, 23, 45, 200], style="hf4", gains=ng)
+    add("nemotron_h", "NemotronH", nh, [1, 3, 16, 45, 131], style="hf4", store="bf16", gains=ng)
     add("nemotron_h_moe", "NemotronH", dict(
         nh, layers_block_type=["mamba", "moe", "mamba", "attention", "moe"], routed_scaling_factor=2.5,
         norm_topk_prob=True), [1, 3, 16, 23, 45], style="hf5", store="bf16", gains=ng)
@@ -261,26 +270,30 @@ def build(spec, seed, d):
         w = {k.replace("backbone.embeddings.", "backbone.embedding."): v for k, v in w.items()}
         write_json(os.path.join(d, "config.json"), spec["ss"])
         save_file(w, os.path.join(d, "model.safetensors"), metadata={"format": "pt"})
-        if not spec.get("pickled", True):
-            return
         full = dict(w)
         full["lm_head.weight"] = full["backbone.embedding.weight"]      # tied: one storage, two names
-        torch.save(full, os.path.join(d, "pytorch_model.bin"))
+        if spec.get("pickled") == 1:
+            torch.save(full, os.path.join(d, "pytorch_model.bin"))
+        elif spec.get("pickled"):
+            shard(full, spec["pickled"], d, "pytorch_model", "bin", torch.save)
         return
     cfg["dtype"] = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}[store]
     write_json(os.path.join(d, "config.json"), respell(cfg, style))
     if not spec.get("shards"):
         save_file(w, os.path.join(d, "model.safetensors"), metadata={"format": "pt"})
         return
-    n, names = spec["shards"], sorted(w)
-    wm, total = {}, 0
+    shard(w, spec["shards"], d, "model", "safetensors", lambda part, path: save_file(part, path, metadata={"format": "pt"}))
+
+
+def shard(w, n, d, stem, ending, save):
+    names, wm, total = sorted(w), {}, 0
     for i in range(n):
         part = names[i * len(names) // n:(i + 1) * len(names) // n]
-        fn = f"model-{i + 1:05d}-of-{n:05d}.safetensors"
-        save_file({k: w[k] for k in part}, os.path.join(d, fn), metadata={"format": "pt"})
+        fn = f"{stem}-{i + 1:05d}-of-{n:05d}.{ending}"
+        save({k: w[k] for k in part}, os.path.join(d, fn))
         wm.update({k: fn for k in part})
         total += sum(w[k].numel() * w[k].element_size() for k in part)
-    write_json(os.path.join(d, "model.safetensors.index.json"), {"metadata": {"total_size": total}, "weight_map": wm})
+    write_json(os.path.join(d, f"{stem}.{ending}.index.json"), {"metadata": {"total_size": total}, "weight_map": wm})
 
 
 def ss_shapes(c):
@@ -288,18 +301,27 @@ def ss_shapes(c):
     m = c["pad_vocab_size_multiple"]
     V = -(-c["vocab_size"] // m) * m
     P, N, G = sc["headdim"], sc["d_state"], sc.get("ngroups", 1)
+    F = -(-c["d_intermediate"] // 128) * 128
     d = 2 * D
     H, cv = d // P, d + 2 * G * N
     s = {"backbone.embedding.weight": (V, D), "backbone.norm_f.weight": (D,)}
     for i in range(c["n_layer"]):
         L = f"backbone.layers.{i}."
         s[L + "norm.weight"] = (D,)
+        if F:
+            s.update({L + "norm2.weight": (D,), L + "mlp.fc1.weight": (2 * F, D), L + "mlp.fc2.weight": (D, F)})
         L += "mixer."
         if i in c["attn_layer_idx"]:
-            nq, hd = ac["num_heads"], ac["head_dim"]
+            nq = ac["num_heads"]
+            hd = ac.get("head_dim", D // nq)
             q = hd * (nq + 2 * ac.get("num_heads_kv", nq))
-            s.update({L + "in_proj.weight": (q, D), L + "conv1d.weight": (q, 1, ac["d_conv"]),
-                      L + "conv1d.bias": (q,), L + "out_proj.weight": (D, nq * hd)})
+            s.update({L + "in_proj.weight": (q, D), L + "out_proj.weight": (D, nq * hd)})
+            if ac.get("d_conv", 0):
+                s.update({L + "conv1d.weight": (q, 1, ac["d_conv"]), L + "conv1d.bias": (q,)})
+            if ac.get("qkv_proj_bias", True):
+                s[L + "in_proj.bias"] = (q,)
+            if ac.get("out_proj_bias", True):
+                s[L + "out_proj.bias"] = (D,)
         else:
             s.update({L + "in_proj.weight": (d + cv + H, D), L + "conv1d.weight": (cv, 1, 4), L + "conv1d.bias": (cv,),
                       L + "dt_bias": (H,), L + "A_log": (H,), L + "D": (H,), L + "norm.weight": (d,),

@@ -36,7 +36,7 @@ class Model:
     def state_spaces(s, c, w):
         sc, eps, d = dict(c["ssm_cfg"]), 1e-5, "backbone."
         assert sc.get("layer", "Mamba1") == "Mamba2"
-        assert c.get("d_intermediate", 0) == 0 and c.get("rms_norm", True)
+        assert c.get("rms_norm", True)
         D = c["d_model"]
         P, N, G = sc.get("headdim", 64), sc.get("d_state", 128), sc.get("ngroups", 1)
         H = sc.get("expand", 2) * D // P
@@ -50,7 +50,11 @@ class Model:
                 m = s.mha(w, L + "mixer.", ac, D)
             else:
                 m = Mamba2(w, L + "mixer.", H, P, G, N, eps, gate, tuple(sc.get("dt_limit", (0.0, math.inf))))
-            s.blocks.append(s.pre(w[L + "norm.weight"], eps, m))
+            if not c.get("d_intermediate", 0):
+                s.blocks.append(s.pre(w[L + "norm.weight"], eps, m))
+                continue
+            up, down = w[L + "mlp.fc1.weight"], w[L + "mlp.fc2.weight"]
+            s.blocks.append(s.pre2(w[L + "norm.weight"], w[L + "norm2.weight"], eps, m, s.fc_mlp(up, down)))
         s.final(w[d + "norm_f.weight"], eps)
         s.head = s.emb if c.get("tie_embeddings", True) else w["lm_head.weight"]
 
@@ -75,6 +79,14 @@ class Model:
             q, k, v = np.split(qkv, [nq * hd, (nq + nkv) * hd], axis=1)
             return linear(attend(q, k, v, scale, nq, nkv, hd, a.get("rotary_emb_dim", 0),
                                  a.get("rotary_emb_base", 1e4), ctx), ow, ob)
+        return run
+
+    @staticmethod
+    def fc_mlp(up, down):
+        """GatedMLP of mamba_ssm: the gate is the second half."""
+        def run(x, ctx):
+            a, gate = np.split(linear(x, up), 2, axis=1)
+            return linear(a * silu(gate), down)
         return run
 
     # ---- granitemoehybrid

@@ -1,6 +1,7 @@
 //! Pulls from a hub of our own, which breaks in all the ways that one can.
 
 mod server;
+mod shards;
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -326,36 +327,6 @@ fn a_listing_that_leads_elsewhere_is_refused() {
     let error = world.pull().unwrap_err();
     assert!(matches!(&error, Error::UnsafeName { file, .. } if file.starts_with("..")), "{error}");
     assert_eq!(fs::read_dir(&world.folder.0).unwrap().count(), 0);
-}
-
-#[test]
-fn shards_are_those_of_the_index() {
-    let world = World::new();
-    let shard = |n: u8| vec![n; 1000];
-    let index = |second: &str| {
-        let map = serde_json::json!({ "weight_map": { "a": "model-1.safetensors", "b": second, "c": second } });
-        map.to_string().into_bytes()
-    };
-    {
-        let mut state = world.server.state();
-        state.large =
-            [("model-1.safetensors".to_owned(), shard(1)), ("model-2.safetensors".to_owned(), shard(2))].into();
-        state.large.insert("pytorch_model.bin".to_owned(), shard(3));
-        state.large.insert("stray.safetensors".to_owned(), shard(4));
-        state.small.insert("model.safetensors.index.json".to_owned(), index("model-2.safetensors"));
-    }
-    let hub = world.hub();
-    let plan = hub.plan(&id()).unwrap();
-    let names: Vec<_> = plan.files.iter().map(|file| file.name.as_str()).collect();
-    let expected = ["config.json", "model.safetensors.index.json", "model-1.safetensors", "model-2.safetensors"];
-    assert_eq!(names, expected);
-    let pulled = pull(&hub).unwrap();
-    assert_eq!(fs::read(pulled.path.join("model-2.safetensors")).unwrap(), shard(2));
-    // A shard that is missing makes the model incomplete.
-    fs::remove_file(world.blob(&sha256(&shard(2)))).unwrap();
-    assert_eq!(hub.cache().find(&id()), None);
-    world.server.state().small.insert("model.safetensors.index.json".to_owned(), index("model-9.safetensors"));
-    assert!(matches!(hub.plan(&id()).unwrap_err(), Error::Server { .. }));
 }
 
 #[test]

@@ -72,6 +72,11 @@ fn what_is_not_supported_is_named() {
         message(r#"{"model_type": "mamba2", "n_groups": 3}"#),
         "config.json: `n_groups` is 3; allowed: a divisor of 128"
     );
+    assert_eq!(
+        message(r#"{"model_type": "mamba2", "quantization_config": {"quant_method": "fp8"}}"#),
+        "config.json: `quantization_config` is {\"quant_method\":\"fp8\"}; allowed: none: weights that other tools quantised \
+         are not read"
+    );
     match parse(r#"{"model_type": "rwkv7"}"#) {
         Err(Error::UnsupportedModel { model_type, .. }) => assert_eq!(model_type, "rwkv7"),
         other => panic!("{other:?}"),
@@ -98,6 +103,20 @@ fn the_original_layout_attends_in_the_layers_that_are_listed() {
 }
 
 #[test]
+fn the_original_layout_may_have_an_mlp_behind_every_layer() {
+    let c = parse(&ATTENDING.replace("{\"d_model\"", "{\"d_intermediate\": 1000, \"d_model\"")).unwrap();
+    assert_eq!(c.following_mlp(), Some(&MlpConfig::gated(1024)));
+    let tensors = c.expected_tensors();
+    let shape = |name: &str| &tensors.iter().find(|(n, _)| n == name).expect(name).1[..];
+    for layer in 0..3 {
+        assert_eq!(shape(&format!("backbone.layers.{layer}.norm2.weight")), [2560]);
+        assert_eq!(shape(&format!("backbone.layers.{layer}.mlp.fc1.weight")), [2048, 2560]);
+        assert_eq!(shape(&format!("backbone.layers.{layer}.mlp.fc2.weight")), [2560, 1024]);
+    }
+    assert_eq!(parse(ATTENDING).unwrap().mlp, None);
+}
+
+#[test]
 fn what_attention_of_the_original_layout_does_not_do_here_is_named() {
     let with = |from: &str, to: &str| message(&ATTENDING.replace(from, to));
     assert_eq!(with(r#""causal": true, "#, ""), "config.json: `attn_cfg.causal` is missing");
@@ -112,6 +131,7 @@ fn what_attention_of_the_original_layout_does_not_do_here_is_named() {
     );
     assert!(with(r#""d_conv": 4"#, r#""mlp_dim": 4"#).contains("`attn_cfg.mlp_dim` is 4; allowed: 0"));
     assert!(with(r#""d_conv": 4"#, r#""rotary_emb_interleaved": true"#).contains("allowed: false"));
+    assert!(with(r#""d_conv": 4"#, r#""d_conv": 1"#).contains("`attn_cfg.d_conv` is 1; allowed: 0, or 2 to 8"));
     assert!(with(r#""d_conv": 4"#, r#""dropout": 4"#).contains("allowed: no such key"));
     assert!(with(r#""head_dim": 128,"#, "").contains("`attn_cfg.num_heads` is 30; allowed: a divisor of 2560"));
     assert!(with(r#""head_dim": 128"#, r#""head_dim": 512"#).contains("512; allowed: an integer from 1 to 256"));
@@ -168,6 +188,8 @@ fn granite_reads_its_multipliers_and_both_spellings_of_layers() {
     assert_eq!((c.scales.embedding, c.scales.residual, c.scales.logits), (12.0, 0.246, 3f32.recip()));
     let a = c.attention.as_ref().unwrap();
     assert_eq!((a.num_heads, a.num_key_value_heads, a.head_dim, a.scale, a.rope), (12, 4, 64, 0.015_625, None));
+    let wide = parse(&GRANITE.replace("\"hidden_size\"", "\"head_dim\": 96, \"hidden_size\"")).unwrap();
+    assert_eq!((wide.attention.as_ref().unwrap().head_dim, wide.attention.unwrap().q_width()), (96, 12 * 96));
     let tensors = c.expected_tensors();
     let shape = |name: &str| &tensors.iter().find(|(n, _)| n == name).expect(name).1[..];
     assert_eq!(shape("model.layers.0.mamba.in_proj.weight"), [2 * 1536 + 2 * 128 + 48, 768]);
@@ -217,10 +239,29 @@ fn bamba_rotates_half_of_a_head_in_both_spellings() {
     assert_eq!(rope(r#""rope_theta": 5e5, "rope_scaling": null,"#).unwrap(), Rope { theta: 5e5, channels: 64 });
     let new = r#""rope_parameters": {"rope_theta": 100, "rope_type": "default", "partial_rotary_factor": 0.25},"#;
     assert_eq!(rope(new).unwrap(), Rope { theta: 100.0, channels: 32 });
-    for old in [r#""rope_scaling": {"type": "linear"},"#, r#""rope_parameters": {"rope_type": "yarn"},"#] {
-        let error = rope(old).unwrap_err().to_string();
-        assert!(error.contains("allowed: \"default\""), "{error}");
+    // What is there in the older spelling counts, and nothing in it does not.
+    let both = r#""rope_scaling": {"rope_theta": 50}, "rope_parameters": {"rope_theta": 100},"#;
+    assert_eq!(rope(both).unwrap().theta, 50.0);
+    assert_eq!(rope(r#""rope_scaling": {}, "rope_parameters": {"rope_theta": 100},"#).unwrap().theta, 100.0);
+    for (keys, expected) in [
+        (r#""rope_scaling": {"type": "linear"},"#, "`rope_scaling.type` is \"linear\"; allowed: \"default\""),
+        (
+            r#""rope_parameters": {"rope_type": "yarn"},"#,
+            "`rope_parameters.rope_type` is \"yarn\"; allowed: \"default\"",
+        ),
+        (r#""rope_scaling": {"factor": 2.0},"#, "`rope_scaling.factor` is 2.0; allowed: no such key: this build knows"),
+        (
+            r#""rope_parameters": {"full_attention": {}},"#,
+            "`rope_parameters.full_attention` is {}; allowed: no such key",
+        ),
+        (r#""rope_scaling": "linear","#, "`rope_scaling` is \"linear\"; allowed: an object"),
+        (r#""rope_parameters": {"rope_theta": 0},"#, "`rope_parameters.rope_theta` is 0; allowed: a positive number"),
+        (r#""partial_rotary_factor": 1.0,"#, "`partial_rotary_factor` is 1.0; allowed: 0.5"),
+    ] {
+        let error = rope(keys).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
     }
+    assert!(rope(r#""partial_rotary_factor": 0.5,"#).is_ok());
     let c = parse(r#"{"model_type": "bamba", "attn_layer_indices": [9, 18, 27]}"#).unwrap();
     assert_eq!(c.count(LayerType::Attention), 3);
     assert!(message(r#"{"model_type": "bamba", "attn_layer_indices": [32]}"#).contains("below num_hidden_layers = 32"));
@@ -246,6 +287,14 @@ fn falcon_has_its_multipliers_and_an_inner_width_of_its_own() {
     );
     let mlp = c.following_mlp().unwrap();
     assert_eq!((mlp.gate_scale, mlp.out_scale, mlp.bias), (0.5, 0.25, false));
+    // The class does not look at a part of a head that would rotate.
+    for keys in ["\"partial_rotary_factor\": 0.5", "\"rope_parameters\": {\"partial_rotary_factor\": 0.5}"] {
+        let error = message(&text.replace("\"rope_theta\": 1e11", keys));
+        assert!(error.contains("partial_rotary_factor` is 0.5; allowed: 1"), "{error}");
+    }
+    let heads = |key: &str| parse(&text.replace("\"num_key_value_heads\": 2", key)).unwrap().attention.unwrap();
+    let with_16 = |key: &str| heads(&format!("{key}, \"num_attention_heads\": 16")).num_key_value_heads;
+    assert_eq!((with_16("\"num_key_value_heads\": null"), with_16("\"x\": 0")), (16, 8));
     let error = message(&text.replace("[1, 2, 3, 4, 5]", "[1, 2, 3, 4]"));
     assert_eq!(error, "config.json: `ssm_multipliers` is [1,2,3,4]; allowed: a list of 5 numbers above 0");
     let normed = parse(&text.replace("\"mamba_rms_norm\": false", "\"mamba_rms_norm\": true")).unwrap();
@@ -259,6 +308,10 @@ fn nemotron_spells_its_layers_in_letters_or_words() {
     assert_eq!(layers(r#""hybrid_override_pattern": "M-*""#).unwrap(), expected);
     assert_eq!(layers(r#""layers_block_type": ["mamba", "mlp", "full_attention"]"#).unwrap(), expected);
     let error = |keys: &str| layers(keys).unwrap_err().to_string();
+    assert!(error(r#""hybrid_override_pattern": 7"#).contains("1 to 1024 layers"));
+    let limit = r#""mamba_dt_limit": [0.01, 0.5], "hybrid_override_pattern": "M""#;
+    let c = parse(&format!(r#"{{"model_type": "nemotron_h", {limit}}}"#)).unwrap();
+    assert_eq!(c.mamba2.unwrap().time_step_limit, (0.01, 0.5));
     assert!(error(r#""hybrid_override_pattern": "M+""#).contains("a text of the letters M, *, - and E"));
     assert!(error(r#""hybrid_override_pattern": """#).contains("1 to 1024 layers"));
     assert!(error(r#""layers_block_type": ["mamba", "rwkv"]"#).contains("`layers_block_type[1]` is \"rwkv\""));

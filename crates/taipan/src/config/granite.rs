@@ -2,25 +2,24 @@
 
 use taipan_reference::Routing;
 
-use super::parse::{MAX_EXPERTS, MAX_INTERMEDIATE, MAX_TOP, MAX_VOCAB, MAX_WIDTH, bos, eos};
+use super::hybrid::Rotating;
+use super::parse::{MAX_EXPERTS, MAX_INTERMEDIATE, MAX_TOP};
 use super::section::Section;
 use super::{AttentionConfig, Config, ExpertsConfig, Family, MlpConfig, Scales, hybrid};
 use crate::error::Result;
 
 /// Absent keys take the defaults of the class.
 pub(super) fn config(root: &Section<'_>) -> Result<Config> {
-    let vocab_size = root.size_or("vocab_size", 1..=MAX_VOCAB, 32_000)?;
-    let hidden_size = root.size_or("hidden_size", 1..=MAX_WIDTH, 4096)?;
-    let layer_types = hybrid::layer_types(root, 32)?;
+    let base = hybrid::base(root, Family::GraniteMoeHybrid, [32_000, 4096], hybrid::layer_types(root, 32)?)?;
+    let hidden = base.hidden_size;
     let norm_eps = root.eps_or("rms_norm_eps", 1e-6)?;
     root.only("hidden_act", &["silu", "swish"])?;
     let mlp = MlpConfig::gated(root.size_or("shared_intermediate_size", 1..=MAX_INTERMEDIATE, 1024)?);
     let factor = |key: &str| root.factor_or(key, 1.0);
     Ok(Config {
-        tie_word_embeddings: root.bool_or("tie_word_embeddings", false)?,
         rms_norm_eps: norm_eps,
-        mamba2: Some(hybrid::mixer(root, hybrid::expanded(root, hidden_size)?, 256, norm_eps)?),
-        attention: Some(attention(root, hidden_size)?),
+        mamba2: Some(hybrid::mixer(root, hybrid::expanded(root, hidden)?, 256, norm_eps)?),
+        attention: Some(attention(root, hidden)?),
         experts: experts(root, &mlp)?,
         mlp: Some(mlp),
         scales: Scales {
@@ -28,10 +27,7 @@ pub(super) fn config(root: &Section<'_>) -> Result<Config> {
             residual: factor("residual_multiplier")?,
             logits: factor("logits_scaling")?.recip(),
         },
-        bos_token_id: bos(root, vocab_size)?,
-        eos_token_ids: eos(root, vocab_size)?,
-        max_trained_length: root.optional_size("max_position_embeddings", 1..=1 << 30)?,
-        ..Config::bare(Family::GraniteMoeHybrid, vocab_size, hidden_size, layer_types)
+        ..base
     })
 }
 
@@ -52,7 +48,7 @@ fn attention(root: &Section<'_>, hidden: usize) -> Result<AttentionConfig> {
     let mut attention = hybrid::attention(root, hidden, None)?;
     attention.scale = root.factor_or("attention_multiplier", 1.0)?;
     if root.optional("position_embedding_type").is_some_and(|kind| kind == "rope") {
-        attention.rope = Some(hybrid::rope(root, attention.head_dim, 1.0)?);
+        attention.rope = Some(hybrid::rope(root, attention.head_dim, Rotating::All)?);
     }
     Ok(attention)
 }

@@ -1,26 +1,18 @@
 //! The config.json of `Mamba2ForCausalLM` in transformers.
 
-use super::hybrid::MixerKeys;
-use super::parse::{MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, bos, eos};
+use super::hybrid::{self, MixerKeys};
+use super::parse::{MAX_LAYERS, MAX_WIDTH};
 use super::section::{Section, invalid_text};
 use super::{Config, Family, LayerType, Mamba2Config};
 use crate::error::Result;
 
 /// Absent keys take the defaults of the class.
 pub(super) fn config(root: &Section<'_>) -> Result<Config> {
-    let vocab_size = root.size_or("vocab_size", 1..=MAX_VOCAB, 32_768)?;
-    let hidden_size = root.size_or("hidden_size", 1..=MAX_WIDTH, 4096)?;
     let layers = root.size_or("num_hidden_layers", 1..=MAX_LAYERS, 64)?;
+    let base = hybrid::base(root, Family::Mamba2, [32_768, 4096], vec![LayerType::Mamba2; layers])?;
     let norm_eps = root.eps_or("layer_norm_epsilon", 1e-5)?;
     root.only("hidden_act", &["silu", "swish"])?;
-    Ok(Config {
-        tie_word_embeddings: root.bool_or("tie_word_embeddings", false)?,
-        rms_norm_eps: norm_eps,
-        mamba2: Some(mixer(root, hidden_size, norm_eps)?),
-        bos_token_id: bos(root, vocab_size)?,
-        eos_token_ids: eos(root, vocab_size)?,
-        ..Config::bare(Family::Mamba2, vocab_size, hidden_size, vec![LayerType::Mamba2; layers])
-    })
+    Ok(Config { rms_norm_eps: norm_eps, mamba2: Some(mixer(root, base.hidden_size, norm_eps)?), ..base })
 }
 
 fn mixer(root: &Section<'_>, hidden: usize, norm_eps: f32) -> Result<Mamba2Config> {

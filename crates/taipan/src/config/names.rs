@@ -44,6 +44,8 @@ pub(crate) struct Names {
     pub(crate) mlp_norm: &'static str,
     /// Gate and up projection, in two tensors or, one upon the other, in one.
     pub(crate) gate_up: &'static [&'static str],
+    /// Whether the gate is the lower half of such a tensor.
+    pub(crate) gate_below: bool,
     /// Down projection.
     pub(crate) down: &'static str,
     /// Tensors of layers of experts.
@@ -144,6 +146,7 @@ const TAIPAN: Names = Names {
     attended: "o_proj.weight",
     mlp_norm: "mlp_norm.weight",
     gate_up: &["mlp.gate_proj.weight", "mlp.up_proj.weight"],
+    gate_below: false,
     down: "mlp.down_proj.weight",
     experts: GRANITE_EXPERTS,
     shared: SHARED,
@@ -162,6 +165,10 @@ const STATE_SPACES: Names = Names {
     attention: "mixer.",
     qkv: &["in_proj.weight"],
     attended: "out_proj.weight",
+    mlp_norm: "norm2.weight",
+    gate_up: &["mlp.fc1.weight"],
+    gate_below: true,
+    down: "mlp.fc2.weight",
     ..MAMBA2
 };
 
@@ -175,6 +182,7 @@ const GRANITE: Names = Names {
     attended: TAIPAN.attended,
     mlp_norm: "post_attention_layernorm.weight",
     gate_up: &["shared_mlp.input_linear.weight"],
+    gate_below: false,
     down: "shared_mlp.output_linear.weight",
     experts: GRANITE_EXPERTS,
     shared: SHARED,

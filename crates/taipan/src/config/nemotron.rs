@@ -1,76 +1,57 @@
 //! The config.json of `NemotronHForCausalLM` in transformers: Nemotron-H, Nemotron Nano 2.
 
-use serde_json::Value;
 use taipan_reference::Routing;
 
-use super::hybrid::MixerKeys;
-use super::parse::{
-    MAX_ATTENTION_HEAD, MAX_EXPERTS, MAX_INTERMEDIATE, MAX_LAYERS, MAX_TOP, MAX_VOCAB, MAX_WIDTH, bos, eos,
-};
+use super::hybrid::{self, MixerKeys};
+use super::parse::{MAX_ATTENTION_HEAD, MAX_EXPERTS, MAX_INTERMEDIATE, MAX_LAYERS, MAX_TOP, MAX_WIDTH};
 use super::section::{Section, invalid, invalid_text, missing};
 use super::{Activation, AttentionConfig, Config, ExpertsConfig, Family, LayerType, Mamba2Config, MlpConfig};
 use crate::error::Result;
 
 /// Absent keys take the defaults of the class.
 pub(super) fn config(root: &Section<'_>) -> Result<Config> {
-    let vocab_size = root.size_or("vocab_size", 1..=MAX_VOCAB, 131_072)?;
-    let hidden_size = root.size_or("hidden_size", 1..=MAX_WIDTH, 4096)?;
+    let base = hybrid::base(root, Family::NemotronH, [131_072, 4096], layers(root)?)?;
     let norm_eps = root.eps_or("layer_norm_epsilon", 1e-5)?;
     root.only("mamba_hidden_act", &["silu", "swish"])?;
     root.only("mlp_hidden_act", &["relu2"])?;
     let inner = root.size_or("intermediate_size", 1..=MAX_INTERMEDIATE, 21_504)?;
     let bias = root.bool_or("mlp_bias", false)?;
-    let layers = layers(root)?;
-    let has_mlps = layers.contains(&LayerType::Mlp);
-    let has_experts = layers.contains(&LayerType::Experts);
+    let mlp = MlpConfig { activation: Activation::Relu2, bias, ..MlpConfig::gated(inner) };
     Ok(Config {
-        experts: has_experts.then(|| experts(root)).transpose()?,
-        tie_word_embeddings: root.bool_or("tie_word_embeddings", false)?,
+        experts: (base.count(LayerType::Experts) > 0).then(|| experts(root)).transpose()?,
         rms_norm_eps: norm_eps,
         mamba2: Some(mixer(root, norm_eps)?),
         attention: Some(attention(root)?),
-        mlp: has_mlps.then(|| MlpConfig { activation: Activation::Relu2, bias, ..MlpConfig::gated(inner) }),
-        bos_token_id: bos(root, vocab_size)?,
-        eos_token_ids: eos(root, vocab_size)?,
-        max_trained_length: root.optional_size("max_position_embeddings", 1..=1 << 30)?,
-        ..Config::bare(Family::NemotronH, vocab_size, hidden_size, layers)
+        mlp: (base.count(LayerType::Mlp) > 0).then_some(mlp),
+        ..base
     })
 }
 
 /// A letter for each layer, or a word; the number of layers follows from them.
 fn layers(root: &Section<'_>) -> Result<Vec<LayerType>> {
-    let limit = |list: Vec<LayerType>, key: &str, value: &Value| {
-        let fits = (1..=MAX_LAYERS).contains(&list.len());
-        fits.then_some(list).ok_or_else(|| invalid(key, value, &format!("1 to {MAX_LAYERS} layers")))
-    };
-    if let Some(value) = root.optional("hybrid_override_pattern") {
-        let key = "hybrid_override_pattern";
-        let letters = value.as_str().ok_or_else(|| invalid(key, value, "a text of the letters M, *, - and E"))?;
-        let layer = |letter| match letter {
-            'M' => Ok(LayerType::Mamba2),
-            '*' => Ok(LayerType::Attention),
-            '-' => Ok(LayerType::Mlp),
-            'E' => Ok(LayerType::Experts),
-            _ => Err(invalid(key, value, "a text of the letters M, *, - and E")),
-        };
-        return limit(letters.chars().map(layer).collect::<Result<_>>()?, key, value);
+    const KINDS: [(&str, LayerType); 3] =
+        [("attention", LayerType::Attention), ("mlp", LayerType::Mlp), ("moe", LayerType::Experts)];
+    let key = ["hybrid_override_pattern", "layers_block_type"].into_iter().find(|key| root.optional(key).is_some());
+    let key = key.ok_or_else(|| missing("layers_block_type".to_owned()))?;
+    let value = root.required(key)?;
+    let count = value.as_str().map_or_else(|| value.as_array().map_or(0, Vec::len), |text| text.chars().count());
+    if !(1..=MAX_LAYERS).contains(&count) {
+        return Err(invalid(key, value, &format!("1 to {MAX_LAYERS} layers")));
     }
-    let key = "layers_block_type";
-    let value = root.optional(key).ok_or_else(|| missing(key.to_owned()))?;
-    let words = value.as_array().ok_or_else(|| invalid(key, value, "a list of words"))?;
-    let layer = |(i, word): (usize, &Value)| match word.as_str() {
-        Some("mamba" | "linear_attention") => Ok(LayerType::Mamba2),
-        Some("attention" | "full_attention") => Ok(LayerType::Attention),
-        Some("mlp") => Ok(LayerType::Mlp),
-        Some("moe") => Ok(LayerType::Experts),
-        _ => Err(invalid(&format!("{key}[{i}]"), word, "\"mamba\", \"attention\", \"mlp\" or \"moe\"")),
+    let Some(letters) = value.as_str() else { return hybrid::listed(key, value, ("", count), &KINDS) };
+    let layer = |letter| match letter {
+        'M' => Ok(LayerType::Mamba2),
+        '*' => Ok(LayerType::Attention),
+        '-' => Ok(LayerType::Mlp),
+        'E' => Ok(LayerType::Experts),
+        _ => Err(invalid(key, value, "a text of the letters M, *, - and E")),
     };
-    limit(words.iter().enumerate().map(layer).collect::<Result<_>>()?, key, value)
+    letters.chars().map(layer).collect()
 }
 
 fn mixer(root: &Section<'_>, norm_eps: f32) -> Result<Mamba2Config> {
     // Older files spell some keys as other families do.
-    let either = |new: &'static str, old: &'static str| if root.map.contains_key(new) { new } else { old };
+    let either = |new: &'static str, old: &'static str| if root.map.contains_key(old) { old } else { new };
     let num_heads = root.size_or("mamba_num_heads", 1..=MAX_WIDTH, 128)?;
     let keys = MixerKeys {
         n_groups: (either("n_groups", "mamba_n_groups"), 8),
@@ -79,7 +60,7 @@ fn mixer(root: &Section<'_>, norm_eps: f32) -> Result<Mamba2Config> {
         chunk_size: (either("chunk_size", "mamba_chunk_size"), 128),
         conv_bias: either("use_conv_bias", "mamba_conv_bias"),
         bias: "use_bias",
-        limits: "time_step_limit",
+        limits: either("time_step_limit", "mamba_dt_limit"),
     };
     keys.read(root, [num_heads, root.size_or("mamba_head_dim", 1..=1024, 64)?], norm_eps)
 }

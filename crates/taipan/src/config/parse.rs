@@ -75,6 +75,10 @@ fn string_end(string: &str) -> Option<usize> {
 
 /// The original Mamba-2 checkpoints name no type; their section of the mixer gives them away.
 fn family(root: &Section<'_>) -> Result<Config> {
+    if let Some(value) = root.optional("quantization_config") {
+        let allowed = "none: weights that other tools quantised are not read";
+        return Err(invalid("quantization_config", value, allowed));
+    }
     if root.optional("model_type").is_none() && root.map.contains_key("ssm_cfg") {
         return state_spaces::config(root);
     }

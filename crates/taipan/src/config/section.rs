@@ -151,9 +151,10 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Refuses keys that no one has heard of: in a section of switches each of them would change what is computed.
-    pub(super) fn known(&self, keys: &[&str]) -> Result<()> {
-        match self.map.iter().find(|(key, _)| !keys.contains(&key.as_str())) {
+    /// Refuses keys other than these words: in a section of switches each of them would change what is computed.
+    pub(super) fn known(&self, keys: &str) -> Result<()> {
+        let keys: Vec<&str> = keys.split_whitespace().collect();
+        match self.map.iter().find(|(key, value)| !value.is_null() && !keys.contains(&key.as_str())) {
             None => Ok(()),
             Some((key, value)) => {
                 Err(invalid(&self.path(key), value, &format!("no such key: this build knows {}", keys.join(", "))))

@@ -3,13 +3,22 @@
 use taipan_reference::GateMode;
 
 use super::hybrid::{self, MixerKeys};
-use super::parse::{MAX_ATTENTION_HEAD, MAX_LAYERS, MAX_VOCAB, MAX_WIDTH};
+use super::parse::{MAX_ATTENTION_HEAD, MAX_INTERMEDIATE, MAX_LAYERS, MAX_VOCAB, MAX_WIDTH};
 use super::section::{Section, invalid_text};
-use super::{AttentionConfig, Config, Family, LayerType, Mamba2Config, Rope};
+use super::{AttentionConfig, Config, Family, LayerType, Mamba2Config, MlpConfig, Rope};
 use crate::error::Result;
 
 /// Of every norm; the files do not say it.
 const EPS: f32 = 1e-5;
+
+/// The width of an MLP is rounded up to a multiple of this.
+const MLP_MULTIPLE: usize = 128;
+
+const MIXER_KEYS: &str = "layer d_state d_conv expand headdim ngroups rmsnorm norm_before_gate dt_limit bias conv_bias \
+                          chunk_size D_has_hdim d_ssm";
+
+const ATTENTION_KEYS: &str = "causal d_conv head_dim mlp_dim num_heads num_heads_kv out_proj_bias qkv_proj_bias \
+                              rotary_emb_base rotary_emb_dim rotary_emb_interleaved softmax_scale";
 
 /// Absent keys take the defaults of the original `MambaConfig`.
 pub(super) fn config(root: &Section<'_>) -> Result<Config> {
@@ -17,7 +26,7 @@ pub(super) fn config(root: &Section<'_>) -> Result<Config> {
     let layers = root.size_or("n_layer", 1..=MAX_LAYERS, 64)?;
     let vocab = root.size_or("vocab_size", 1..=MAX_VOCAB, 50_277)?;
     let multiple = root.size_or("pad_vocab_size_multiple", 1..=MAX_VOCAB, 8)?;
-    root.only_size("d_intermediate", 0)?;
+    let inner = root.size_or("d_intermediate", 0..=MAX_INTERMEDIATE, 0)?.next_multiple_of(MLP_MULTIPLE);
     root.only_bool("rms_norm", true)?;
     let layer_types = hybrid::attention_at(root, "attn_layer_idx", ("n_layer", layers))?;
     let attends = layer_types.contains(&LayerType::Attention);
@@ -26,27 +35,13 @@ pub(super) fn config(root: &Section<'_>) -> Result<Config> {
         tie_word_embeddings: root.bool_or("tie_embeddings", true)?,
         rms_norm_eps: EPS,
         mamba2: Some(mixer(&root.section("ssm_cfg")?, width)?),
+        mlp: (inner > 0).then(|| MlpConfig::gated(inner)),
         ..Config::bare(Family::StateSpaces, vocab.next_multiple_of(multiple), width, layer_types)
     })
 }
 
 fn mixer(s: &Section<'_>, width: usize) -> Result<Mamba2Config> {
-    s.known(&[
-        "layer",
-        "d_state",
-        "d_conv",
-        "expand",
-        "headdim",
-        "ngroups",
-        "rmsnorm",
-        "norm_before_gate",
-        "dt_limit",
-        "bias",
-        "conv_bias",
-        "chunk_size",
-        "D_has_hdim",
-        "d_ssm",
-    ])?;
+    s.known(MIXER_KEYS)?;
     s.required("layer")?;
     s.only("layer", &["Mamba2"])?;
     s.only_bool("D_has_hdim", false)?;
@@ -57,7 +52,6 @@ fn mixer(s: &Section<'_>, width: usize) -> Result<Mamba2Config> {
         let allowed = format!("a divisor of expand × d_model = {d_inner}");
         return Err(invalid_text(&s.path("headdim"), head_dim.to_string(), &allowed));
     }
-    let num_heads = d_inner / head_dim;
     let gate = match (s.bool_or("rmsnorm", true)?, s.bool_or("norm_before_gate", false)?) {
         (false, _) => GateMode::GateOnly,
         (true, true) => GateMode::NormBeforeGate,
@@ -72,25 +66,12 @@ fn mixer(s: &Section<'_>, width: usize) -> Result<Mamba2Config> {
         bias: "bias",
         limits: "dt_limit",
     };
-    Ok(Mamba2Config { gate, ..keys.read(s, [num_heads, head_dim], EPS)? })
+    Ok(Mamba2Config { gate, ..keys.read(s, [d_inner / head_dim, head_dim], EPS)? })
 }
 
 /// Queries, keys and values from one projection and through a convolution; some channels of a head rotate.
 fn attention(s: &Section<'_>, width: usize) -> Result<AttentionConfig> {
-    s.known(&[
-        "causal",
-        "d_conv",
-        "head_dim",
-        "mlp_dim",
-        "num_heads",
-        "num_heads_kv",
-        "out_proj_bias",
-        "qkv_proj_bias",
-        "rotary_emb_base",
-        "rotary_emb_dim",
-        "rotary_emb_interleaved",
-        "softmax_scale",
-    ])?;
+    s.known(ATTENTION_KEYS)?;
     // Absent it is false: every token would see the whole text.
     s.required("causal")?;
     s.only_bool("causal", true)?;
@@ -101,10 +82,13 @@ fn attention(s: &Section<'_>, width: usize) -> Result<AttentionConfig> {
         None => width / s.divisor_or("num_heads", width, 1)?,
         Some(_) => s.size("head_dim", 1..=MAX_ATTENTION_HEAD)?,
     };
+    let head_dim = s.to_size("head_dim", &head_dim.into(), 1..=MAX_ATTENTION_HEAD)?;
     let kv_heads = s.divisor_or("num_heads_kv", num_heads, num_heads)?;
-    let plain =
-        AttentionConfig::plain([num_heads, kv_heads, s.to_size("head_dim", &head_dim.into(), 1..=MAX_ATTENTION_HEAD)?]);
+    let plain = AttentionConfig::plain([num_heads, kv_heads, head_dim]);
     let taps = s.size_or("d_conv", 0..=8, 0)?;
+    if taps == 1 {
+        return Err(invalid_text(&s.path("d_conv"), taps.to_string(), "0, or 2 to 8"));
+    }
     Ok(AttentionConfig {
         scale: s.factor_or("softmax_scale", plain.scale)?,
         rope: rope(s, head_dim)?,

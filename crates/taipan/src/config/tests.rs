@@ -229,7 +229,7 @@ fn messages() {
     );
     assert_eq!(
         message(&with("/model_type", json!("llama"))),
-        "config.json: model_type \"llama\" is not supported | model-unsupported | this build runs taipan, mamba2, granitemoehybrid, bamba, falcon_h1, nemotron_h and the original layout of Mamba-2"
+        "config.json: model_type \"llama\" is not supported | model-unsupported | this build runs taipan and mamba2, state-spaces, granitemoehybrid, bamba, falcon_h1, nemotron_h, zamba2"
     );
     let cut = Config::from_json(b"{\"vocab_size\": 1").unwrap_err();
     assert_eq!(cut.to_string(), "config.json: not valid JSON: EOF while parsing an object at line 1 column 16");

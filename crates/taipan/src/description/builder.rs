@@ -263,9 +263,11 @@ impl<'a> Builder<'a> {
         };
         let (gated, rows) = (m.activation != Activation::Relu2, m.up_rows());
         let down_bias = bias(down);
+        let matrix = self.recipes.matrix(&tensors, gated, rows, d);
+        self.recipes.matrices[matrix.id as usize].lower_first = self.names.gate_below;
         MlpLayer {
             norm,
-            up: self.recipes.matrix(&tensors, gated, rows, d),
+            up: matrix,
             up_bias: m.bias.then(|| self.recipes.vector(rows, vec![up_bias])),
             activation: if gated { Epilogue::Swiglu(m.gate_scale) } else { Epilogue::Relu2 },
             down: self.matrix(down, d, inner),

@@ -116,15 +116,15 @@ mod tests {
         assert_eq!(get(&[8], true, 3..6), Window { tensors: [8].map(|n| 0..n).to_vec(), first: 3 });
     }
 
-    /// Three tensors of two columns, their elements counted through.
-    fn three() -> Vec<u8> {
-        let tensors = [("a", 3, 0.0), ("b", 1, 6.0), ("c", 3, 8.0)];
+    /// Tensors of two columns, their elements counted through.
+    fn tensors() -> Vec<u8> {
+        let tensors = [("a", 3, 0.0), ("b", 1, 6.0), ("c", 3, 8.0), ("d", 4, 14.0)];
         let bytes = tensors.map(|(_, rows, first)| {
             let values = (0..2 * rows).map(|i| first + i as f32);
             values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>()
         });
         let shapes = tensors.map(|(_, rows, _)| [rows, 2]);
-        let entries: Vec<_> = (0..3).map(|i| (tensors[i].0, ElementType::F32, &shapes[i][..], &bytes[i][..])).collect();
+        let entries: Vec<_> = (0..4).map(|i| (tensors[i].0, ElementType::F32, &shapes[i][..], &bytes[i][..])).collect();
         crate::weights::serialize(&entries)
     }
 
@@ -143,20 +143,19 @@ mod tests {
 
     #[test]
     fn rows_come_right_whatever_is_fetched_at_a_time() {
-        let file = three();
+        let file = tensors();
         let whole = Weights::from_bytes(vec![("a.safetensors".to_owned(), file.clone().into())]).unwrap();
         let ranged = ranged(&file, 0);
-        let named = |names: &[&str], interleave, rows| MatrixRecipe {
-            tensors: names.iter().map(|n| (*n).to_owned()).collect(),
-            interleave,
-            skip: 0,
-            blocks: 1,
-            rows,
-            cols: 2,
+        let named = |names: &[&str], interleave, rows| {
+            let names: Vec<_> = names.iter().map(|n| (*n).to_owned()).collect();
+            MatrixRecipe { interleave, ..MatrixRecipe::stacked(&names, rows, 2) }
         };
         let stacked = (named(&["a", "b", "c"], false, 7), vec![0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
         let in_turn = (named(&["a", "c"], true, 6), vec![0.0, 8.0, 2.0, 10.0, 4.0, 12.0]);
-        for (recipe, expected) in [stacked, in_turn] {
+        let halves = (named(&["d"], true, 4), vec![14.0, 18.0, 16.0, 20.0]);
+        let lower = MatrixRecipe { lower_first: true, ..halves.0.clone() };
+        let lower = (lower, vec![18.0, 14.0, 20.0, 16.0]);
+        for (recipe, expected) in [stacked, in_turn, halves, lower] {
             for (start, end) in (0..recipe.rows).flat_map(|s| (s + 1..=recipe.rows).map(move |e| (s, e))) {
                 let batches =
                     [now(Batch::bring(&whole, &recipe, start..end)), now(Batch::bring(&ranged, &recipe, start..end))];
@@ -179,8 +178,7 @@ mod tests {
             let bytes: Vec<u8> = [1.0f32, 2.0, 3.0, f32::NAN].iter().flat_map(|x| x.to_le_bytes()).collect();
             crate::weights::serialize(&[("w", ElementType::F32, &[2, 2], &bytes)])
         };
-        let recipe =
-            MatrixRecipe { tensors: vec!["w".to_owned()], interleave: false, skip: 0, blocks: 1, rows: 2, cols: 2 };
+        let recipe = MatrixRecipe::stacked(&["w".to_owned()], 2, 2);
         let read = |short: usize, row: usize| {
             let weights = ranged(&file, short);
             let batch = now(Batch::bring(&weights, &recipe, row..row + 1))?;

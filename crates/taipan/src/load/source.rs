@@ -32,7 +32,8 @@ impl<'a> Source<'a> {
                 [halves] => {
                     let block = self.recipe.rows / self.recipe.blocks;
                     let (first, row) = (row / block * block, row % block);
-                    (halves, first + row % 2 * (block / 2) + row / 2)
+                    let half = (row % 2) ^ usize::from(self.recipe.lower_first);
+                    (halves, first + half * (block / 2) + row / 2)
                 }
                 tensors => (&tensors[row % 2], row / 2),
             };

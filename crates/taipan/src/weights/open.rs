@@ -14,10 +14,11 @@ use crate::error::{Error, Result};
 const SINGLE: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 const PYTORCH: &str = "pytorch_model.bin";
+const PYTORCH_INDEX: &str = "pytorch_model.bin.index.json";
 
 impl Weights {
     /// Opens the weights of a model folder: `model.safetensors`, or else the shards of `model.safetensors.index.json`, or
-    /// else `pytorch_model.bin`.
+    /// else `pytorch_model.bin`, or else the shards of `pytorch_model.bin.index.json`.
     /// Files are mapped, not read, so this costs little whatever their size.
     ///
     /// # Errors
@@ -49,14 +50,14 @@ impl Weights {
     }
 
     /// Takes files that are already in memory, as pairs of name and contents. A file whose name ends in
-    /// `.safetensors.index.json` is the index that the others must agree with; one in `.bin` is an archive of PyTorch.
+    /// `.index.json` is the index that the others must agree with; one in `.bin` is an archive of PyTorch.
     ///
     /// # Errors
     /// `Weights` or `ShardPath`.
     pub fn from_bytes(files: Vec<(String, Cow<'static, [u8]>)>) -> Result<Weights> {
         let (mut parts, mut data, mut index) = (Parts::default(), Vec::new(), None);
         for (name, bytes) in files {
-            if name.ends_with(".safetensors.index.json") {
+            if name.ends_with(".index.json") {
                 index = Some(Index::parse(&name, &bytes)?);
                 continue;
             }
@@ -101,14 +102,17 @@ impl Found {
         if exists(&single)? {
             return Ok(Found { paths: vec![single], index: None });
         }
-        let path = dir.join(INDEX);
-        if !exists(&path)? && exists(&dir.join(PYTORCH))? {
-            return Ok(Found { paths: vec![dir.join(PYTORCH)], index: None });
+        let mut name = INDEX;
+        if !exists(&dir.join(name))? {
+            if exists(&dir.join(PYTORCH))? {
+                return Ok(Found { paths: vec![dir.join(PYTORCH)], index: None });
+            }
+            name = PYTORCH_INDEX;
         }
-        if !exists(&path)? {
+        if !exists(&dir.join(name))? {
             return Err(Error::NoWeights { dir: dir.to_owned() });
         }
-        let index = Index::parse(INDEX, &read_index(&path)?)?;
+        let index = Index::parse(name, &read_index(&dir.join(name))?)?;
         let mut paths = Vec::new();
         for shard in index.shards() {
             let path = dir.join(shard);
@@ -128,7 +132,7 @@ fn exists(path: &Path) -> Result<bool> {
 fn read_index(path: &Path) -> Result<Vec<u8>> {
     let (file, len) = open_regular(path)?;
     if len > MAX_INDEX {
-        return Err(Error::weights(INDEX, WeightsProblem::IndexTooLong { len, max: MAX_INDEX }));
+        return Err(Error::weights(&file_name(path), WeightsProblem::IndexTooLong { len, max: MAX_INDEX }));
     }
     let mut bytes = Vec::new();
     // The limit holds also if the file grows meanwhile.

@@ -1,4 +1,4 @@
-//! `model.safetensors.index.json`: which file holds which tensor.
+//! `model.safetensors.index.json` and `pytorch_model.bin.index.json`: which file holds which tensor.
 //!
 //! The index comes from the same stranger as the weights, so it may name only files beside itself.
 
@@ -34,7 +34,8 @@ impl Index {
         if let Some(tensor) = first_duplicate(tensors.iter().map(|(name, _)| name.as_str())) {
             return Err(fail(Problem::DuplicateTensor { tensor }));
         }
-        if let Some((_, entry)) = tensors.iter().find(|(_, shard)| !is_plain_name(shard)) {
+        let ending = if file.ends_with(".bin.index.json") { ".bin" } else { ".safetensors" };
+        if let Some((_, entry)) = tensors.iter().find(|(_, shard)| !is_plain_name(shard, ending)) {
             return Err(Error::ShardPath { file: file.to_owned(), entry: entry.clone() });
         }
         Ok(Index { file: file.to_owned(), tensors })
@@ -73,9 +74,9 @@ impl Index {
 }
 
 /// A name that stays in its folder on every system: no separators of any of them, no drive or stream (`:`), no NUL, and
-/// the one extension that is read.
-fn is_plain_name(name: &str) -> bool {
-    let stem = name.strip_suffix(".safetensors").unwrap_or_default();
+/// the one ending that shards of this index have.
+fn is_plain_name(name: &str, ending: &str) -> bool {
+    let stem = name.strip_suffix(ending).unwrap_or_default();
     !stem.is_empty()
         && name.len() <= 255
         && !name.starts_with('.')
