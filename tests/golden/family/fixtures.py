@@ -145,7 +145,7 @@ def fixtures():
         hidden_size=96, intermediate_size=144, num_attention_heads=6, num_key_value_heads=2, mamba_n_heads=6,
         mamba_d_head=32, mamba_d_state=16, mamba_n_groups=1, mamba_chunk_size=16, num_hidden_layers=4,
         attn_layer_indices=[1, 3], vocab_size=256, rms_norm_eps=1e-3, rope_theta=10000.0),
-        [1, 3, 16, 45, 131], style="hf4", store="bf16", gains=T(heads=6))
+        [1, 3, 16, 23, 45, 200], style="hf4", store="bf16", gains=T(heads=6))
 
     # ---- falcon_h1
     fh = dict(
