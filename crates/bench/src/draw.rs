@@ -25,7 +25,7 @@ pub struct Storage {
 
 impl Storage {
     fn options(self) -> LoadOptions {
-        LoadOptions { dtype: self.dtype, segment: self.segment, chunk: self.chunk, progress: None }
+        LoadOptions { dtype: self.dtype, segment: self.segment, chunk: self.chunk, ..LoadOptions::default() }
     }
 
     /// The format of matrices on a GPU.

@@ -123,6 +123,9 @@ pub(crate) struct ModelArgs {
     /// downloaded, after asking. A folder of that name goes first.
     #[arg(short, long, value_name = "DIR|ORG/NAME")]
     pub(crate) model: Option<PathBuf>,
+    /// Tokenizer to use in place of the model's own: a tokenizer.json, or a folder that has one
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) tokenizer: Option<PathBuf>,
     /// How matrices are held in memory; `auto` is as they are stored
     ///
     /// q8 and q4 are integers of 8 and 4 bits with an f16 scale for every 32 of them: about half and a quarter of f16 in
@@ -241,7 +244,8 @@ pub(crate) struct SamplingArgs {
 
 const VALIDATE_HELP: &str = "\
 A case is a folder with config.json, model.safetensors, golden.json and golden.safetensors; a DIR may be a case or a \
-folder of cases. For every prompt of a case are compared: logits of all positions, selection masks (which must be \
+folder of cases. Of golden.json both forms are read, the one with `prompts` and the one with `cases`; where the latter says that \
+its decoding does not clamp steps as its prefill does, what the model itself does consistently is compared. For every prompt of a case are compared: logits of all positions, selection masks (which must be \
 equal), mixing weights, greedy tokens, the prompt split at every odd position with the undivided one, and \
 token-by-token decoding.
 

@@ -80,6 +80,7 @@ pub(crate) fn folder(model: &Path, purpose: &Use<'_>) -> Result<PathBuf> {
 /// # Errors
 /// It does not run, or what the hub says.
 pub(crate) fn check(hub: &Hub, plan: &Plan, purpose: &Use<'_>) -> Result<()> {
+    hub.check_space(plan)?;
     let (config, headers) = describe(hub, plan)?;
     let stored = headers.map_or_else(|| stored_in(&config, plan), |headers| stored_dtype(&config, &headers));
     let model = Sized { config: &config, stored, context: purpose.context };

@@ -77,6 +77,8 @@ pub(crate) struct ModelChoice {
     pub(crate) dir: Option<PathBuf>,
     /// Not to ask before a download.
     pub(crate) yes: bool,
+    /// In place of its own.
+    pub(crate) tokenizer: Option<PathBuf>,
     pub(crate) dtype: WeightDtype,
     pub(crate) bound: Option<AttentionBound>,
     /// Most tokens of a text.
@@ -257,7 +259,8 @@ fn model(args: ModelArgs, yes: bool) -> Result<ModelChoice> {
     let bound = bound
         .transpose()
         .map_err(|e| Failure::usage(format!("--attention-bound: {e}"), "for instance --attention-bound 0.15,16"))?;
-    Ok(ModelChoice { dir: args.model, yes, dtype: dtype(args.dtype), bound, context: context(args.ctx)? })
+    let (dir, tokenizer, dtype) = (args.model, args.tokenizer, dtype(args.dtype));
+    Ok(ModelChoice { dir, yes, tokenizer, dtype, bound, context: context(args.ctx)? })
 }
 
 fn dtype(arg: DtypeArg) -> WeightDtype {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use taipan::{Config, Device, GpuRequest, LoadOptions, Model, SessionOptions, Weights};
+use taipan::{Config, Device, GpuRequest, LoadOptions, Model, SessionOptions, Tokenizer, Weights};
 
 use crate::failure::{Failure, Result};
 use crate::fetch::{self, Use};
@@ -63,6 +63,7 @@ pub(crate) struct Opened {
 /// As [`open_device`] and [`Model::open`]; `Interrupted` if Ctrl-C was pressed meanwhile.
 pub(crate) async fn open_model(target: &Target, choice: &ModelChoice) -> Result<Opened> {
     let start = Instant::now();
+    let tokenizer = choice.tokenizer.as_deref().map(read_tokenizer).transpose()?;
     let device = open_device(target).await?;
     let before = start.elapsed();
     let purpose = Use { device: &device, dtype: choice.dtype, context: choice.context, yes: choice.yes };
@@ -73,7 +74,7 @@ pub(crate) async fn open_model(target: &Target, choice: &ModelChoice) -> Result<
     let start = Instant::now();
     let progress = Progress::new("loading", Unit::Bytes);
     let progress = Box::new(move |done, total| progress.set(done, total));
-    let options = LoadOptions { dtype: choice.dtype, progress: Some(progress), ..LoadOptions::default() };
+    let options = LoadOptions { dtype: choice.dtype, tokenizer, progress: Some(progress), ..LoadOptions::default() };
     let open = async {
         match &dir {
             Some(dir) => Model::open(dir, &device, options).await,
@@ -83,6 +84,12 @@ pub(crate) async fn open_model(target: &Target, choice: &ModelChoice) -> Result<
     let model = interrupt::unless(open).await.ok_or(Failure::Interrupted)??;
     let options = SessionOptions { attention_bound: choice.bound, context: choice.context };
     Ok(Opened { model, options, load_time: before + start.elapsed(), dir })
+}
+
+/// A tokenizer from its file, or from the folder that it is in.
+fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
+    let inside = path.join("tokenizer.json");
+    Ok(Tokenizer::from_file(if path.is_dir() { &inside } else { path })?)
 }
 
 /// Why a model that is here may not fit. What is wrong with its files is said when it is opened.

@@ -86,6 +86,20 @@ impl Cache {
         Some(commit.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
+    /// Bytes of a file that are not there yet.
+    pub(crate) fn missing(&self, id: &ModelId, blob: &str, size: u64) -> u64 {
+        let blobs = self.repo(id).join("blobs");
+        let len = |name: &str| fs::metadata(blobs.join(name)).map_or(0, |m| m.len());
+        size.saturating_sub(len(blob).max(len(&format!("{blob}.incomplete"))))
+    }
+
+    /// Bytes that the disk of the cache has room for, where the system tells it.
+    pub(crate) fn room(&self) -> Option<u64> {
+        // The folder need not exist yet.
+        let there = self.root.ancestors().find(|path| path.is_dir())?;
+        fs4::available_space(if there.as_os_str().is_empty() { Path::new(".") } else { there }).ok()
+    }
+
     /// Lets a branch or a tag stand for a commit.
     pub(crate) fn set_ref(&self, id: &ModelId, commit: &str) -> Result<()> {
         let path = self.repo(id).join("refs").join(id.revision());

@@ -124,6 +124,16 @@ pub enum Error {
         /// What was to be removed.
         what: String,
     },
+    /// The disk has less room than the download takes.
+    #[error("{} has {available} bytes of room, and {needed} are to be downloaded", path.display())]
+    NoSpace {
+        /// The cache.
+        path: PathBuf,
+        /// Bytes that are missing.
+        needed: u64,
+        /// Bytes that fit.
+        available: u64,
+    },
     /// The file system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -162,6 +172,7 @@ impl Error {
             Error::WrongHash { .. } => "hub-hash",
             Error::NoModel { .. } => "hub-no-model",
             Error::NotCached { .. } => "hub-not-cached",
+            Error::NoSpace { .. } => "hub-no-space",
             Error::Io { .. } => "io",
             Error::Stopped => "interrupted",
         }
@@ -189,6 +200,9 @@ impl Error {
             Error::WrongHash { .. } => "the damaged file was removed; pull again, and tell the hub if it happens again",
             Error::NoModel { hint, .. } => hint,
             Error::NotCached { .. } => "`taipan ls` shows what is there",
+            Error::NoSpace { .. } => {
+                "make room (`taipan ls` and `taipan rm`), or put the cache elsewhere with HF_HUB_CACHE"
+            }
             Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "the disk is full: make room, or put the cache elsewhere with HF_HUB_CACHE; what came is kept"
             }

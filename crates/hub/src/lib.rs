@@ -106,7 +106,7 @@ impl Plan {
     /// Bytes of all files, as far as the hub tells.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.files.iter().filter_map(|file| file.size).sum()
+        self.files.iter().filter_map(|file| file.size).fold(0, u64::saturating_add)
     }
 
     /// The weight files.
@@ -194,15 +194,34 @@ impl Hub {
         })
     }
 
+    /// Whether the disk has room for what is missing, as far as the hub tells how much that is.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    pub fn check_space(&self, plan: &Plan) -> Result<()> {
+        let missing = plan.files.iter().map(|file| {
+            let blob = file.hash.as_ref().map_or("", |hash| hash.hex());
+            self.cache.missing(&plan.id, blob, file.size.unwrap_or(0))
+        });
+        let needed = missing.fold(0, u64::saturating_add);
+        match self.cache.room() {
+            Some(available) if needed > available => {
+                Err(Error::NoSpace { path: self.cache.root().to_owned(), needed, available })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Fetches what is missing. What came is kept whatever happens, and the model is found in the cache once all of it is
     /// there.
     ///
     /// # Errors
-    /// As [`Hub::plan`]; `WrongHash`, `Broken`, `Io`; `Stopped` if `watch` said so.
+    /// As [`Hub::plan`]; `NoSpace`, `WrongHash`, `Broken`, `Io`; `Stopped` if `watch` said so.
     pub fn pull(&self, plan: &Plan, watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Pulled> {
         if self.settings.offline {
             return Err(Error::Offline { what: plan.id.to_string() });
         }
+        self.check_space(plan)?;
         let (client, cache, id, commit) = (&self.client, &self.cache, &plan.id, &plan.commit);
         let (mut bytes, mut fetched) = (0, 0);
         let mut links = Vec::new();

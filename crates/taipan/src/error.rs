@@ -346,7 +346,7 @@ impl Error {
             Error::Tokenizer { .. } => {
                 "tokenizer.json must be in the Hugging Face tokenizers format and belong to this model"
             }
-            Error::NoTokenizer => "give token ids, or put tokenizer.json beside config.json",
+            Error::NoTokenizer => "give token ids, name one with --tokenizer, or put tokenizer.json beside config.json",
             Error::TokenOutOfRange { .. } => "were these ids made by another model's tokenizer?",
             Error::EmptyPrompt => "give at least one token; no BOS is added for you",
             Error::ContextFull { .. } => "give the session a larger context (--ctx), or the model a shorter text",

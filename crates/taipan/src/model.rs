@@ -29,6 +29,8 @@ pub struct LoadOptions {
     pub segment: Option<usize>,
     /// Tokens of a chunk of the chunked form, 1 to 64; default 64. Changes rounding, never the mathematics.
     pub chunk: Option<usize>,
+    /// Takes the place of the model's own tokenizer.
+    pub tokenizer: Option<Tokenizer>,
     /// Called as weights are loaded.
     pub progress: Option<Progress>,
 }
@@ -194,7 +196,7 @@ impl Model {
         let weights = Weights::open(dir)?;
         let config = read(&dir.join("config.json"))?;
         let path = dir.join("tokenizer.json");
-        let exists = path.try_exists().map_err(|e| Error::io("look for", &path, e))?;
+        let exists = options.tokenizer.is_none() && path.try_exists().map_err(|e| Error::io("look for", &path, e))?;
         let tokenizer = exists.then(|| Tokenizer::from_file(&path)).transpose()?;
         let generation = read_if_there(&dir.join(GENERATION_FILE))?;
         let build = async {
@@ -344,7 +346,7 @@ impl Model {
         }
         Ok(Self(Arc::new(Inner {
             config,
-            tokenizer,
+            tokenizer: options.tokenizer.clone().or(tokenizer),
             generation,
             device: device.clone(),
             fingerprint,

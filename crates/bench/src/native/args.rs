@@ -108,6 +108,9 @@ pub struct BenchArgs {
     /// A second option set, such as "--dtype f32" or "--device cpu": repetitions of both in turn, and their ratio
     #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
     pub vs: Option<String>,
+    /// Folder of the model that `vs` names, where that is no folder itself.
+    #[arg(skip)]
+    pub vs_model: Option<PathBuf>,
     /// Time every kernel at the model's shapes instead, after comparing it with the CPU
     #[arg(long, conflicts_with = "vs")]
     pub kernels: bool,
@@ -190,6 +193,17 @@ pub struct Line {
     pub(super) args: BenchArgs,
 }
 
+impl Line {
+    /// The options of a second set.
+    fn of(text: &str) -> Result<Self> {
+        let words = std::iter::once("taipan-bench").chain(text.split_whitespace());
+        Self::try_parse_from(words).map_err(|e| {
+            let message = e.to_string();
+            Error::usage(format!("--vs: {}", message.lines().next().unwrap_or_default()), "as on the command line")
+        })
+    }
+}
+
 /// An option set: what may differ between two that are compared.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Options {
@@ -221,13 +235,20 @@ impl BenchArgs {
         }
     }
 
+    /// What `vs` says after -m.
+    ///
+    /// # Errors
+    /// It is no list of options.
+    pub fn model_of_vs(&self) -> Result<Option<PathBuf>> {
+        Ok(self.vs.as_deref().map(Line::of).transpose()?.and_then(|line| line.args.model))
+    }
+
     /// The second option set: the first, with what `text` says instead.
     pub(super) fn versus(&self, first: &Options, text: &str) -> Result<Options> {
-        let words = std::iter::once("taipan-bench").chain(text.split_whitespace());
-        let line = Line::try_parse_from(words).map_err(|e| {
-            let message = e.to_string();
-            Error::usage(format!("--vs: {}", message.lines().next().unwrap_or_default()), "as on the command line")
-        })?;
+        let mut line = Line::of(text)?;
+        if line.args.model.is_some() && self.vs_model.is_some() {
+            line.args.model.clone_from(&self.vs_model);
+        }
         let has = |names: &[&str]| {
             text.split_whitespace().any(|w| names.iter().any(|n| w == *n || w.starts_with(&format!("{n}="))))
         };

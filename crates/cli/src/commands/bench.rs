@@ -1,5 +1,7 @@
 //! `taipan bench`: speed, in rows or kernel by kernel; the work is in the crate of that name.
 
+use std::path::PathBuf;
+
 use taipan::Device;
 use taipan_bench::native::{self, BenchArgs, Error};
 
@@ -9,9 +11,10 @@ use crate::settings::Target;
 
 /// Runs the benchmark on the devices of a list.
 pub(super) async fn run(target: &Target, mut args: BenchArgs, devices: &str, yes: bool) -> Result<()> {
-    if let Some(model) = &mut args.model {
-        *model = fetch::folder(model, &Use::anyhow(&Device::cpu(), yes))?;
-    }
+    let cpu = Device::cpu();
+    let folder = |model: PathBuf| fetch::folder(&model, &Use::anyhow(&cpu, yes));
+    args.model = args.model.map(folder).transpose()?;
+    args.vs_model = args.model_of_vs().map_err(failure)?.map(folder).transpose()?;
     let (backends, tuning, cooperative) = (target.backends, target.tuning.clone(), target.cooperative);
     let on = native::On { devices: devices.to_owned(), backends, tuning, cooperative };
     native::run(&args, &on).await.map_err(failure)

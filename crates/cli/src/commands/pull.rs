@@ -38,7 +38,9 @@ pub(super) async fn run(target: &Target, task: Pull) -> Result<()> {
         downloaded_bytes: pulled.fetched,
     };
     if !plan.files.iter().any(|file| file.name == "tokenizer.json") {
-        output::note("note: the model has no tokenizer.json; it takes ids (`taipan logits --ids`), but no texts");
+        output::note(
+            "note: the model has no tokenizer.json; it takes ids (`taipan logits --ids`), and texts with --tokenizer",
+        );
     }
     if task.json {
         return output::json(&report);

@@ -116,12 +116,12 @@ async fn run_case(
     outcomes: &mut Vec<Outcome>,
 ) -> Result<bool> {
     let within = |error| Failure::within(folder, error);
-    let case = Case::read(folder)?;
+    let mut case = Case::read(folder)?;
     let options = || LoadOptions { dtype, ..LoadOptions::default() };
     let cpu = Device::cpu();
     let Some(model) = interrupt::unless(Model::open(folder, device, options())).await else { return Ok(false) };
     let model = model.map_err(within)?;
-    case.check(&model)?;
+    case.settle(&model)?;
     let session = SessionOptions { attention_bound: case.bound, ..SessionOptions::default() };
     let oracle = match against {
         Against::Golden => None,

@@ -51,6 +51,27 @@ fn a_bos_is_added_where_the_tokenizer_adds_one() {
 }
 
 #[test]
+fn a_tokenizer_can_come_from_elsewhere() {
+    let folder = family_model();
+    let own = run(&folder, &["--temp", "0", "a"]);
+    let elsewhere = Folder::new();
+    let file = elsewhere.at("tokenizer.json");
+    std::fs::rename(folder.at("tokenizer.json"), &file).expect("it can be moved");
+    let model = folder.path().to_str().expect("UTF-8");
+    let hint = "hint: give token ids, name one with --tokenizer, or put tokenizer.json beside config.json";
+    taipan(["generate", "--device", "cpu", "-m", model, "a"]).fails(1, &[hint]);
+    for place in [&file, elsewhere.path().to_str().expect("UTF-8")] {
+        assert_eq!(run(&folder, &["--temp", "0", "--tokenizer", place, "a"])["ids"], own["ids"]);
+    }
+    // It goes before the model's own, even one that cannot be read.
+    folder.write("tokenizer.json", "{}");
+    assert_eq!(run(&folder, &["--temp", "0", "--tokenizer", &file, "a"])["ids"], own["ids"]);
+    taipan(["generate", "--device", "cpu", "-m", model, "--tokenizer", model, "a"]).fails(1, &["tokenizer.json"]);
+    taipan(["generate", "--device", "cpu", "-m", model, "--tokenizer", &elsewhere.at("x"), "a"])
+        .fails(1, &["cannot read"]);
+}
+
+#[test]
 fn a_question_goes_through_the_template() {
     let folder = chat_model();
     let asked = run(&folder, &["--temp", "0", "--chat", "--system", "Be brief.", "Who?"]);

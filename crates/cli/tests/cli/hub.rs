@@ -127,6 +127,7 @@ fn every_command_takes_a_name() {
     for args in [
         &["quantize", NAME, &copy, "--dtype", "q8"][..],
         &["bench", "-m", NAME, "-p", "2", "-n", "0", "-r", "1", "--min-time", "0", "--device", "cpu"],
+        &["bench", "--vs", "-m org/model", "-p", "2", "-n", "0", "-r", "1", "--min-time", "0", "--device", "cpu"],
         &["perplexity", "-m", NAME, "-f", "none", "--device", "cpu"],
         &["generate", "-m", NAME, "--device", "cpu", "a"],
     ] {
@@ -134,7 +135,22 @@ fn every_command_takes_a_name() {
     }
     world.run(&["quantize", NAME, &copy, "--dtype", "q8", "--yes"]).ok();
     assert!(world.run(&["info", &copy, "--device", "cpu"]).ok().stdout.contains("q8 (stored)"));
-    world.run(&["bench", "-m", NAME, "-p", "2", "-n", "0", "-r", "1", "--min-time", "0", "--device", "cpu"]).ok();
+    let bench =
+        ["bench", "-m", NAME, "-p", "2", "-n", "0", "-r", "1", "--min-time", "0", "--device", "cpu", "-o", "json"];
+    world.run(&bench).ok();
+    let both = world.run(&[&bench[..], &["--vs", "-m org/model --dtype f16"]].concat()).ok();
+    assert!(both.stdout.contains(r#""options": "-m org/model --dtype f16""#), "{}", both.stdout);
+}
+
+#[test]
+fn what_has_no_room_on_the_disk_is_not_downloaded() {
+    let world = World::tiny();
+    world.server.state().claimed.insert("model.safetensors".to_owned(), 1 << 62);
+    let out = world.cache.at("logits");
+    for args in [&["pull", NAME][..], &["logits", "-m", NAME, "--ids", "1", "-o", &out, "--yes", "--device", "cpu"]] {
+        world.run(args).fails(1, &["bytes of room, and 4611686018427", "hint: make room"]);
+        assert!(world.cache.list().is_empty(), "{:?}", world.cache.list());
+    }
 }
 
 #[test]

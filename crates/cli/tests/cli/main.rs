@@ -2,6 +2,7 @@
 //!
 //! Tests that need a GPU ask for one with `--device gpu` and fail where there is none, software adapters included.
 
+mod cases;
 mod chat;
 mod common;
 mod devices;

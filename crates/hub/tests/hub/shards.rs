@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use taipan_hub::Error;
+use taipan_hub::{Error, Hub, Settings};
 
 use super::server::sha256;
-use super::{World, id, pull};
+use super::{CONFIG, World, id, pull};
 
 #[test]
 fn shards_are_those_of_the_index() {
@@ -35,6 +35,32 @@ fn shards_are_those_of_the_index() {
     assert_eq!(hub.cache().find(&id()), None);
     world.server.state().small.insert("model.safetensors.index.json".to_owned(), index("model-9.safetensors"));
     assert!(matches!(hub.plan(&id()).unwrap_err(), Error::Server { .. }));
+}
+
+#[test]
+fn without_room_on_the_disk_nothing_is_fetched() {
+    let world = World::new();
+    let most = u64::MAX / 2;
+    world.server.state().claimed.insert("model.safetensors".to_owned(), most);
+    let hub = world.hub();
+    let plan = hub.plan(&id()).unwrap();
+    world.server.seen();
+    for error in [hub.check_space(&plan).unwrap_err(), pull(&hub).unwrap_err()] {
+        let Error::NoSpace { path, needed, available } = &error else { panic!("{error}") };
+        assert_eq!((path, *needed), (&world.folder.0, most + CONFIG.len() as u64));
+        assert!(*available < most && *available > 0 && error.hint().unwrap().contains("HF_HUB_CACHE"));
+    }
+    assert!(!world.folder.0.join("models--org--model").exists());
+    // What is there needs no room; a cache that does not exist yet is on the disk of the folder that it will be in.
+    fs::create_dir_all(world.partial().parent().unwrap()).unwrap();
+    fs::File::create(world.partial()).unwrap().set_len(3_000_000).unwrap();
+    world.server.state().claimed.clear();
+    let small = hub.plan(&id()).unwrap();
+    hub.check_space(&small).unwrap();
+    let cache = world.folder.0.join("a/b");
+    let elsewhere = Hub::new(Settings { cache, ..world.settings() });
+    assert!(matches!(elsewhere.check_space(&plan).unwrap_err(), Error::NoSpace { .. }));
+    elsewhere.check_space(&small).unwrap();
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn samples() -> Vec<(Error, &'static str, &'static str, &'static str)> {
             Error::NoTokenizer,
             "no-tokenizer",
             "the model has no tokenizer.json",
-            "give token ids, or put tokenizer.json beside config.json",
+            "give token ids, name one with --tokenizer, or put tokenizer.json beside config.json",
         ),
         (
             Error::TokenOutOfRange { id: 4096, vocab: 4096 },

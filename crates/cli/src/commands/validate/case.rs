@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 use taipan::{AttentionBound, ElementType, LayerType, Model, Weights};
 
 use crate::failure::{Failure, Result};
@@ -26,6 +27,8 @@ pub(super) struct Prompt {
     pub(super) name: String,
     pub(super) ids: Vec<u32>,
     pub(super) expected: Expected,
+    /// What comes of it where no step size is clamped, in cases whose clamp makes a difference.
+    unclamped: Option<Expected>,
 }
 
 /// Results of a prompt.
@@ -65,6 +68,37 @@ struct MetaPrompt {
     greedy: Vec<u32>,
 }
 
+/// The other form of golden.json, in which the numbers of a prompt are all in golden.safetensors.
+#[derive(Deserialize)]
+struct OtherMeta {
+    cases: Vec<OtherPrompt>,
+    /// Whether decoding did what the prefill did: the step sizes were not clamped in one of them alone.
+    #[serde(default = "always")]
+    decode_matches_prefill: bool,
+}
+
+fn always() -> bool {
+    true
+}
+
+#[derive(Deserialize)]
+struct OtherPrompt {
+    name: String,
+    prompt_len: usize,
+}
+
+/// Either form: the bound, and the prompts.
+fn read_meta(json: Value, numbers: &Weights) -> Result<(Option<Bound>, Vec<Prompt>), String> {
+    if json.get("cases").is_none() {
+        let meta: Meta = serde_json::from_value(json).map_err(|e| e.to_string())?;
+        let prompts = meta.prompts.into_iter().map(|(name, prompt)| read_prompt(numbers, name, prompt));
+        return Ok((meta.options.attention_bound, prompts.collect::<Result<_, _>>()?));
+    }
+    let meta: OtherMeta = serde_json::from_value(json).map_err(|e| e.to_string())?;
+    let prompt = |prompt: OtherPrompt| read_other_prompt(numbers, prompt, meta.decode_matches_prefill);
+    Ok((None, meta.cases.into_iter().map(prompt).collect::<Result<_, _>>()?))
+}
+
 impl Case {
     /// Reads all but the checkpoint.
     ///
@@ -74,29 +108,31 @@ impl Case {
         let path = folder.join(META);
         let bytes = std::fs::read(&path).map_err(|source| Failure::read(&path, source))?;
         let bad = |problem: String| Failure::Case { path: path.clone(), problem };
-        let meta: Meta = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
-        if meta.prompts.is_empty() {
+        let json: Value = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+        let numbers = Weights::open_file(&folder.join(NUMBERS))?;
+        let (bound, mut prompts) = read_meta(json, &numbers).map_err(bad)?;
+        if prompts.is_empty() {
             return Err(bad("it has no prompt".to_owned()));
         }
-        let bound = meta.options.attention_bound.map(|b| AttentionBound::new(b.attention_budget, b.burst)).transpose();
+        let bound = bound.map(|b| AttentionBound::new(b.attention_budget, b.burst)).transpose();
         let bound = bound.map_err(|e| bad(e.to_string()))?;
-        let path = folder.join(NUMBERS);
-        let numbers = Weights::open_file(&path)?;
-        let mut prompts = Vec::new();
-        for (name, prompt) in meta.prompts {
-            let prompt = read_prompt(&numbers, name, prompt);
-            prompts.push(prompt.map_err(|problem| Failure::Case { path: path.clone(), problem })?);
-        }
         prompts.sort_by_key(|p| p.ids.len());
         let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
-        Ok(Case { path, name, bound, prompts })
+        Ok(Case { path: folder.join(NUMBERS), name, bound, prompts })
     }
 
-    /// Checks that there is a number for everything that the model computes, and for nothing else.
+    /// Checks that there is a number for everything that the model computes, and for nothing else. Of two sets of numbers the
+    /// one is taken that the model's own clamp leads to.
     ///
     /// # Errors
     /// `Case`.
-    pub(super) fn check(&self, model: &Model) -> Result<()> {
+    pub(super) fn settle(&mut self, model: &Model) -> Result<()> {
+        let clamps = model.config().mamba2.as_ref().is_some_and(|m| m.time_step_limit != (0.0, f32::INFINITY));
+        for prompt in &mut self.prompts {
+            if let Some(unclamped) = prompt.unclamped.take().filter(|_| !clamps) {
+                prompt.expected = unclamped;
+            }
+        }
         let (vocab, layers) = (model.config().vocab_size, model.config().count(LayerType::SelectiveAttention));
         for prompt in &self.prompts {
             let (len, e) = (prompt.ids.len(), &prompt.expected);
@@ -130,7 +166,32 @@ fn read_prompt(numbers: &Weights, name: String, meta: MetaPrompt) -> Result<Prom
         alpha = floats.chunks(row.max(1)).map(<[f32]>::to_vec).collect();
     }
     let comparable = ids.len();
-    Ok(Prompt { name, ids, expected: Expected { logits, mask, alpha, greedy: meta.greedy, comparable } })
+    let expected = Expected { logits, mask, alpha, greedy: meta.greedy, comparable };
+    Ok(Prompt { name, ids, expected, unclamped: None })
+}
+
+fn read_other_prompt(numbers: &Weights, prompt: OtherPrompt, decode_matches: bool) -> Result<Prompt, String> {
+    let OtherPrompt { name, prompt_len } = prompt;
+    let ids = read_ids(numbers, &format!("{name}.input_ids"))?;
+    if ids.is_empty() || ids.len() != prompt_len {
+        return Err(format!("prompt {name}: {} ids, golden.json says {prompt_len}", ids.len()));
+    }
+    let results = |kind: &str| {
+        let logits = read_floats(numbers, &format!("{name}.{kind}logits"))?.0;
+        let greedy = read_ids(numbers, &format!("{name}.{kind}greedy_ids"))?;
+        Ok::<_, String>(Expected { logits, mask: Vec::new(), alpha: Vec::new(), greedy, comparable: ids.len() })
+    };
+    let mut expected = results("")?;
+    let there = numbers.headers().get(&format!("{name}.noclamp_logits")).is_ok();
+    let unclamped = there.then(|| results("noclamp_")).transpose()?;
+    if expected.greedy.is_empty() {
+        return Err(format!("prompt {name}: no greedy continuation"));
+    }
+    if !decode_matches {
+        // Nobody who clamps in both phases continues like that.
+        expected.greedy.clear();
+    }
+    Ok(Prompt { name, ids, expected, unclamped })
 }
 
 /// The bytes of a tensor of this type, and the length of its rows.
@@ -143,8 +204,15 @@ fn raw<'a>(numbers: &'a Weights, name: &str, element: ElementType) -> Result<(&'
 }
 
 fn read_ids(numbers: &Weights, name: &str) -> Result<Vec<u32>, String> {
-    let (bytes, _) = raw(numbers, name, ElementType::I64)?;
-    let ids = bytes.as_chunks::<8>().0.iter().map(|b| u32::try_from(i64::from_le_bytes(*b)));
+    let is_short = numbers.headers().get(name).is_ok_and(|info| info.element == ElementType::I32);
+    let ids: Vec<i64> = if is_short {
+        let (bytes, _) = raw(numbers, name, ElementType::I32)?;
+        bytes.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b).into()).collect()
+    } else {
+        let (bytes, _) = raw(numbers, name, ElementType::I64)?;
+        bytes.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect()
+    };
+    let ids = ids.into_iter().map(u32::try_from);
     ids.collect::<Result<_, _>>().map_err(|_| format!("tensor `{name}` holds a number that is no token id"))
 }
 
