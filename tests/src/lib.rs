@@ -5,6 +5,7 @@ pub mod compare;
 pub mod device;
 pub mod drive;
 pub mod fuzz;
+pub mod gguf;
 pub mod golden;
 pub mod greedy;
 pub mod mutate;

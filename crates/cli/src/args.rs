@@ -117,9 +117,9 @@ pub(crate) enum Command {
 /// Which model, and how to run it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelArgs {
-    /// Folder with config.json, safetensors weights and tokenizer.json, or a .gguf file, or a model of the hub [default: the embedded model]
+    /// Folder with config.json, safetensors weights and tokenizer.json, or with a .gguf file, or such a file, or a model of the hub [default: the embedded model]
     ///
-    /// A model of the hub is named ORG/NAME or ORG/NAME@REV. What is in the cache is used as it is; otherwise it is
+    /// A model of the hub is named ORG/NAME or ORG/NAME@REV, and one of its GGUF files ORG/NAME:FILE.gguf. What is in the cache is used as it is; otherwise it is
     /// downloaded, after asking. A folder of that name goes first.
     #[arg(short, long, value_name = "DIR|ORG/NAME")]
     pub(crate) model: Option<PathBuf>,
@@ -338,7 +338,7 @@ Every matrix is quantised, the embedding and the head among them: 32 consecutive
 bits and one f16 scale, 8.5 or 4.5 bits a number. q8 is hard to tell from f16, q4 writes visibly worse text the smaller the \
 model is; `taipan perplexity` measures it. Norms, biases, convolutions and gates are copied as they are.
 
-OUT gets config.json, model.safetensors and, if there is one, tokenizer.json, and appears whole or not at all. It is a model \
+OUT gets config.json, model.safetensors and, if they are there, tokenizer and chat template, and appears whole or not at all. It is a model \
 folder like any other: every command takes it with -m, and --dtype f16 makes numbers of it again. The same as \
 --dtype q8 or q4 when loading, but done once, and small on disk.
 
@@ -350,7 +350,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = QUANTIZE_HELP)]
 pub(crate) struct QuantizeArgs {
-    /// Folder of a model that is not quantised yet
+    /// Folder or .gguf file of a model that is not quantised yet
     #[arg(value_name = "IN")]
     pub(crate) input: PathBuf,
     /// Folder to be made; there must be nothing of that name

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use taipan::{Config, Device, Dtype, FileStart, Gguf, Headers, WeightDtype};
+use taipan::{Config, Device, Dtype, FileStart, Gguf, GgufDescription, Headers, WeightDtype, WeightsProblem};
 use taipan_hub::{Cache, Error, Event, Hub, ModelId, Plan, Pulled, RemoteFile, Settings};
 
 use crate::failure::{Failure, Result};
@@ -25,11 +25,13 @@ pub(crate) enum Place {
 /// # Errors
 /// Settings of no use.
 pub(crate) fn look(model: &Path) -> Result<Place> {
+    let here = |dir: &Path| Ok(Place::Here(Gguf::find(dir)?.unwrap_or_else(|| dir.to_owned())));
     let id = model.to_str().and_then(|text| text.parse::<ModelId>().ok());
-    let Some(id) = id.filter(|_| !model.exists() && !Gguf::is(model)) else { return Ok(Place::Here(model.to_owned())) };
+    let is_name = |id: &ModelId| !model.exists() && (id.file().is_some() || !Gguf::is(model));
+    let Some(id) = id.filter(is_name) else { return here(model) };
     let settings = Settings::from_env()?;
     match Cache::new(settings.cache.clone()).find(&id) {
-        Some(dir) => Ok(Place::Here(dir)),
+        Some(dir) => here(&dir),
         None => Ok(Place::Hub(Box::new(Hub::new(settings)), id)),
     }
 }
@@ -50,7 +52,7 @@ impl Use<'_> {
     }
 }
 
-/// The folder of a model, which is downloaded where it is not here and somebody agrees.
+/// The folder or the GGUF file of a model, which is downloaded where it is not here and somebody agrees.
 ///
 /// # Errors
 /// Nobody agrees, or what the hub says.
@@ -82,8 +84,8 @@ pub(crate) fn folder(model: &Path, purpose: &Use<'_>) -> Result<PathBuf> {
 pub(crate) fn check(hub: &Hub, plan: &Plan, purpose: &Use<'_>) -> Result<()> {
     hub.check_space(plan)?;
     let (config, headers) = describe(hub, plan)?;
-    let stored = headers.map_or_else(|| stored_in(&config, plan), |headers| stored_dtype(&config, &headers));
-    let model = Sized { config: &config, stored, context: purpose.context };
+    let stored = headers.as_ref().map_or_else(|| stored_in(&config, plan), |headers| stored_dtype(&config, headers));
+    let model = Sized { config: &config, stored, headers: headers.as_ref(), context: purpose.context };
     consider(model.obstacle(&plan.id.to_string(), purpose.device, purpose.dtype), purpose.yes)
 }
 
@@ -104,12 +106,35 @@ pub(crate) fn consider(obstacle: Option<Obstacle>, yes: bool) -> Result<()> {
     if ask::confirm(&format!("{problem}; {remedy}. Go on as it is?"))? { Ok(()) } else { Err(refused) }
 }
 
+/// A GGUF file's config and headers, from as much of its beginning as that takes.
+fn describe_gguf(hub: &Hub, plan: &Plan, file: &RemoteFile) -> Result<(Config, Headers)> {
+    let within = |error| Failure::Within { what: plan.id.to_string(), error: Box::new(error) };
+    let size = file.size.unwrap_or(u64::MAX);
+    let mut count = 4 << 20;
+    loop {
+        let start = hub.beginning(plan, file, count)?;
+        match GgufDescription::parse(&file.name, &start, size) {
+            // Once more than there is, or than a header may have, is asked for, the error is another.
+            Err(taipan::Error::Weights { problem, .. })
+                if matches!(*problem, WeightsProblem::HeaderTruncated { .. }) && count < size =>
+            {
+                count = count.saturating_mul(4);
+            }
+            Err(error) => return Err(within(error)),
+            Ok(d) => return Ok((Config::from_json(&d.config).map_err(within)?, d.headers)),
+        }
+    }
+}
+
 /// A model's config and the headers of its weights, from the hub; a `pytorch_model.bin` has its headers at its end.
 ///
 /// # Errors
 /// A model that Taipan does not run, or what the hub says.
 pub(crate) fn describe(hub: &Hub, plan: &Plan) -> Result<(Config, Option<Headers>)> {
     let within = |error| Failure::Within { what: plan.id.to_string(), error: Box::new(error) };
+    if let Some(file) = plan.gguf() {
+        return describe_gguf(hub, plan, file).map(|(config, headers)| (config, Some(headers)));
+    }
     let config = Config::from_json(&hub.read(plan, "config.json")?).map_err(within)?;
     let mut starts = Vec::new();
     for file in plan.weights() {

@@ -8,8 +8,10 @@ use crate::output;
 /// A model as far as its size goes.
 pub(crate) struct Sized<'a> {
     pub(crate) config: &'a Config,
-    /// How its matrices are stored.
+    /// How its matrices are stored, or most of them.
     pub(crate) stored: Dtype,
+    /// How each of them is, where that is known.
+    pub(crate) headers: Option<&'a Headers>,
     /// Tokens of a text.
     pub(crate) context: Option<usize>,
 }
@@ -43,8 +45,16 @@ impl Sized<'_> {
         footprint.state_bytes.saturating_add(footprint.state_bytes_per_token.saturating_mul(tokens))
     }
 
+    /// What the model takes with matrices of a type; of the type it is stored in, with each as it is stored.
+    pub(crate) fn footprint(&self, device: &Device, dtype: Dtype) -> Footprint {
+        match self.headers.filter(|_| dtype == self.stored) {
+            Some(headers) => Footprint::stored(self.config, device, headers),
+            None => Footprint::of(self.config, device, dtype),
+        }
+    }
+
     fn size(&self, device: &Device, place: &Place, dtype: Dtype) -> Size {
-        let footprint = Footprint::of(self.config, device, dtype);
+        let footprint = self.footprint(device, dtype);
         let weight_bytes = footprint.weight_bytes;
         let total_bytes = weight_bytes + self.state_bytes(&footprint) + footprint.scratch_bytes;
         let fit = place.fit(total_bytes, &footprint.largest_buffer);
@@ -243,7 +253,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_with_what_would() {
         let config = Config::from_json(crate::embedded::config()).unwrap();
-        let mut model = Sized { config: &config, stored: Dtype::F32, context: None };
+        let mut model = Sized { config: &config, stored: Dtype::F32, headers: None, context: None };
         let cpu = Device::cpu();
         let total = |dtype| model.size(&cpu, &place(None, None), dtype).total_bytes;
         let (f32, q4) = (total(Dtype::F32), total(Dtype::Q4));
@@ -264,7 +274,7 @@ mod tests {
     fn the_state_of_a_long_text_counts() {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/family/seed-1/bamba/config.json");
         let config = Config::from_json(&std::fs::read(dir).unwrap()).unwrap();
-        let mut model = Sized { config: &config, stored: Dtype::F32, context: None };
+        let mut model = Sized { config: &config, stored: Dtype::F32, headers: None, context: None };
         let footprint = Footprint::of(&config, &Device::cpu(), Dtype::F32);
         assert!(footprint.state_bytes_per_token > 0);
         assert_eq!(model.state_bytes(&footprint), footprint.state_bytes);

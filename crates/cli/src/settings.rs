@@ -204,9 +204,15 @@ impl TryFrom<Args> for Settings {
             Command::Logits(args) => Task::Logits(logits(args, yes)?),
             Command::Perplexity(args) => Task::Perplexity(perplexity(args, yes)?),
             Command::Quantize(args) => Task::Quantize(quantize(args, yes)),
-            Command::Pull(PullArgs { model, json }) => Task::Pull(Pull { id: id(&model)?, yes, json }),
+            Command::Pull(PullArgs { model, file, json }) => {
+                let id = match file {
+                    Some(file) => id(&model)?.with_file(&file).map_err(misnamed)?,
+                    None => id(&model)?,
+                };
+                Task::Pull(Pull { id, yes, json })
+            }
             Command::Ls(LsArgs { json }) => Task::Ls { json },
-            Command::Rm(RmArgs { model, json }) => Task::Rm(Rm { id: id(&model)?, yes, json }),
+            Command::Rm(RmArgs { model, json }) => Task::Rm(Rm { id: whole(id(&model)?)?, yes, json }),
             Command::Info(InfoArgs { dir, model, ctx, json }) => {
                 Task::Info(Info { dir: dir.or(model), context: context(ctx)?, json })
             }
@@ -244,7 +250,22 @@ fn target(args: TargetArgs) -> Result<Target> {
 }
 
 fn id(name: &str) -> Result<ModelId> {
-    name.parse().map_err(|e: taipan_hub::Error| Failure::usage(e.to_string(), e.hint().unwrap_or_default()))
+    name.parse().map_err(misnamed)
+}
+
+fn misnamed(error: taipan_hub::Error) -> Failure {
+    Failure::usage(error.to_string(), error.hint().unwrap_or_default())
+}
+
+/// A model with all of its files.
+fn whole(id: ModelId) -> Result<ModelId> {
+    match id.file() {
+        None => Ok(id),
+        Some(file) => {
+            let hint = format!("`taipan rm {}` removes all of it", id.without_file());
+            Err(Failure::usage(format!("{file} cannot be removed by itself"), hint))
+        }
+    }
 }
 
 fn context(tokens: Option<usize>) -> Result<Option<usize>> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use taipan::{Config, Device, GpuRequest, LoadOptions, Model, SessionOptions, Tokenizer, Weights};
+use taipan::{Config, Device, Gguf, GpuRequest, LoadOptions, Model, SessionOptions, Tokenizer, Weights};
 
 use crate::failure::{Failure, Result};
 use crate::fetch::{self, Use};
@@ -53,7 +53,7 @@ pub(crate) struct Opened {
     pub(crate) model: Model,
     pub(crate) options: SessionOptions,
     pub(crate) load_time: Duration,
-    /// Its folder; `None` is the embedded model.
+    /// Its folder or GGUF file; `None` is the embedded model.
     pub(crate) dir: Option<PathBuf>,
 }
 
@@ -94,9 +94,16 @@ fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
 
 /// Why a model that is here may not fit. What is wrong with its files is said when it is opened.
 fn obstacle(dir: &Path, purpose: &Use<'_>) -> Option<Obstacle> {
-    let config = Config::from_json(&std::fs::read(dir.join("config.json")).ok()?).ok()?;
-    let stored = stored_dtype(&config, &Weights::open_headers(dir).ok()?);
-    let model = Sized { config: &config, stored, context: purpose.context };
+    let (config, headers) = if Gguf::is(dir) {
+        let description = Gguf::open(dir).ok()?.description;
+        (description.config, description.headers)
+    } else {
+        (std::fs::read(dir.join("config.json")).ok()?, Weights::open_headers(dir).ok()?)
+    };
+    let config = Config::from_json(&config).ok()?;
+    headers.check(&config).ok()?;
+    let stored = stored_dtype(&config, &headers);
+    let model = Sized { config: &config, stored, headers: Some(&headers), context: purpose.context };
     model.obstacle(&dir.display().to_string(), purpose.device, purpose.dtype)
 }
 

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
-use taipan::{Error, Model, Tokenizer};
+use taipan::{Error, Gguf, Model, Tokenizer};
+use taipan_chat::{ChatError, ChatTemplate};
 
 use crate::failure::{Failure, Result};
 use crate::interrupt;
@@ -39,6 +40,21 @@ fn read_stdin() -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     stdin.read_to_end(&mut bytes).map_err(|source| Failure::Stream { name: "standard input", source })?;
     Ok(bytes)
+}
+
+/// The chat template of a model's folder or GGUF file, if it has one.
+///
+/// # Errors
+/// The GGUF file cannot be read.
+pub(crate) fn template(model: Option<&Path>) -> Result<Option<Result<ChatTemplate, ChatError>>> {
+    let template = match model {
+        Some(file) if Gguf::is(file) => {
+            ChatTemplate::from_files(Some(&Gguf::open(file)?.description.tokenizer_config), None)
+        }
+        Some(dir) => ChatTemplate::from_dir(dir),
+        None => Ok(None),
+    };
+    Ok(template.transpose())
 }
 
 /// Drops one newline at the end, which editors and `echo` add and no one means as part of a prompt.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::id::{MAIN, ModelId, is_commit};
-use crate::listing::{INDEX, PYTORCH, PYTORCH_INDEX, SINGLE};
+use crate::listing::{INDEX, PYTORCH, PYTORCH_INDEX, SINGLE, is_gguf};
 
 /// The folder of the cache.
 #[derive(Clone, Debug)]
@@ -39,8 +39,10 @@ pub struct Snapshot {
     pub path: PathBuf,
     /// Bytes of its files.
     pub bytes: u64,
-    /// Whether config and all weights are there.
+    /// Whether config and all weights are there, or a GGUF file is.
     pub complete: bool,
+    /// GGUF files, where there are no other weights.
+    pub gguf: Vec<String>,
 }
 
 impl Cache {
@@ -69,11 +71,22 @@ impl Cache {
         self.repo(id).join("snapshots").join(commit)
     }
 
-    /// The folder of a model whose config and weights are all there; nothing is asked of the network.
+    /// The folder of a model whose config and weights, or whose GGUF files, are all there, or the file that is named; nothing is
+    /// asked of the network.
     #[must_use]
     pub fn find(&self, id: &ModelId) -> Option<PathBuf> {
         let path = self.snapshot_path(id, &self.commit_of(id)?);
-        is_complete(&path).then_some(path)
+        if let Some(file) = id.file() {
+            return Some(path.join(file)).filter(|file| file.is_file());
+        }
+        if is_complete(&path) {
+            return Some(path);
+        }
+        match &gguf_files(&path)[..] {
+            [] => None,
+            [file] => Some(path.join(file)),
+            _ => Some(path),
+        }
     }
 
     /// The commit that a revision stood for when it was fetched.
@@ -159,8 +172,10 @@ impl Cache {
         for commit in names_in(&repo.join("snapshots"))? {
             let path = self.snapshot_path(&id, &commit);
             let sizes = files_under(&path)?.into_iter().filter_map(|(_, path)| Some(fs::metadata(path).ok()?.len()));
-            let (bytes, complete) = (sizes.sum(), is_complete(&path));
-            snapshots.push(Snapshot { refs: named.remove(&commit).unwrap_or_default(), commit, path, bytes, complete });
+            let (bytes, gguf) = (sizes.sum(), gguf_files(&path));
+            let complete = is_complete(&path) || !gguf.is_empty();
+            let refs = named.remove(&commit).unwrap_or_default();
+            snapshots.push(Snapshot { refs, commit, path, bytes, complete, gguf });
         }
         snapshots.sort_by(|a, b| (b.refs.len(), &b.commit).cmp(&(a.refs.len(), &a.commit)));
         // Where links are missing the files themselves lie in the snapshots.
@@ -181,7 +196,7 @@ impl Cache {
         if !self.repo(id).is_dir() {
             return Err(missing());
         }
-        let mut found = self.look(ModelId { revision: None, ..id.clone() })?;
+        let mut found = self.look(ModelId { revision: None, file: None, ..id.clone() })?;
         if id.has_revision() {
             let commit = self.commit_of(id).ok_or_else(missing)?;
             found.snapshots.retain(|snapshot| snapshot.commit == commit);
@@ -195,10 +210,10 @@ impl Cache {
     /// # Errors
     /// `NotCached`, or `Io`.
     pub fn remove(&self, id: &ModelId) -> Result<u64> {
-        let before = self.look(ModelId { revision: None, ..id.clone() })?.bytes;
+        let before = self.look(ModelId { revision: None, file: None, ..id.clone() })?.bytes;
         let found = self.entry(id)?;
         let _ = fs::remove_dir_all(self.root.join(".locks").join(id.folder()));
-        let others = self.look(ModelId { revision: None, ..id.clone() })?.snapshots.len();
+        let others = self.look(ModelId { revision: None, file: None, ..id.clone() })?.snapshots.len();
         if !id.has_revision() || others <= 1 {
             let repo = self.repo(id);
             fs::remove_dir_all(&repo).map_err(|e| Error::io("remove", &repo, e))?;
@@ -212,7 +227,7 @@ impl Cache {
             fs::remove_dir_all(&snapshot.path).map_err(|e| Error::io("remove", &snapshot.path, e))?;
         }
         self.drop_unused_blobs(id)?;
-        Ok(before - self.look(ModelId { revision: None, ..id.clone() })?.bytes)
+        Ok(before - self.look(ModelId { revision: None, file: None, ..id.clone() })?.bytes)
     }
 
     fn drop_unused_blobs(&self, id: &ModelId) -> Result<()> {
@@ -252,6 +267,17 @@ fn is_complete(dir: &Path) -> bool {
         () => has(PYTORCH) || has_shards(PYTORCH_INDEX) == Some(true),
     };
     has("config.json") && weights
+}
+
+/// The GGUF files of a folder that has no other weights.
+fn gguf_files(dir: &Path) -> Vec<String> {
+    if [SINGLE, INDEX, PYTORCH, PYTORCH_INDEX].into_iter().any(|name| dir.join(name).is_file()) {
+        return Vec::new();
+    }
+    let files = files_under(dir).unwrap_or_default().into_iter();
+    let mut names: Vec<String> = files.filter(|(name, path)| is_gguf(name) && path.is_file()).map(|f| f.0).collect();
+    names.sort();
+    names
 }
 
 pub(crate) fn create_parent(path: &Path) -> Result<()> {

@@ -118,6 +118,16 @@ pub enum Error {
         /// What there is instead.
         hint: String,
     },
+    /// A model is there as several files, and none of them, or another, was named.
+    #[error("{repo} {problem}: {}", if files.is_empty() { "it has no GGUF files".to_owned() } else { files.join(", ") })]
+    SeveralFiles {
+        /// The model.
+        repo: String,
+        /// What is wrong.
+        problem: String,
+        /// The files.
+        files: Vec<String>,
+    },
     /// The cache does not have it.
     #[error("{what} is not in the cache")]
     NotCached {
@@ -171,6 +181,7 @@ impl Error {
             Error::Network { .. } | Error::Broken { .. } => "hub-network",
             Error::WrongHash { .. } => "hub-hash",
             Error::NoModel { .. } => "hub-no-model",
+            Error::SeveralFiles { .. } => "hub-file",
             Error::NotCached { .. } => "hub-not-cached",
             Error::NoSpace { .. } => "hub-no-space",
             Error::Io { .. } => "io",
@@ -182,7 +193,9 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Error::Name { .. } => "a name is org/name or org/name@revision, as on the model's page",
+            Error::Name { .. } => {
+                "a name is org/name or org/name@revision, as on the model's page; org/name:file.gguf is one file of it"
+            }
             Error::Setting { .. } => "set it anew, or not at all",
             Error::Offline { .. } => "unset HF_HUB_OFFLINE to fetch it; `taipan ls` shows what is there",
             Error::Denied { gate: Some(page), .. } => {
@@ -199,6 +212,10 @@ impl Error {
             }
             Error::WrongHash { .. } => "the damaged file was removed; pull again, and tell the hub if it happens again",
             Error::NoModel { hint, .. } => hint,
+            Error::SeveralFiles { repo, files, .. } => match files.first() {
+                Some(file) => return Some(format!("name one of them, as in {repo}:{file}")),
+                None => "leave out the name of the file",
+            },
             Error::NotCached { .. } => "`taipan ls` shows what is there",
             Error::NoSpace { .. } => {
                 "make room (`taipan ls` and `taipan rm`), or put the cache elsewhere with HF_HUB_CACHE"

@@ -4,16 +4,18 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::listing::{is_gguf, is_safe};
 
 /// The revision of a model where none is named.
 pub const MAIN: &str = "main";
 
-/// A model on the hub: `org/name`, or `org/name@revision`.
+/// A model on the hub: `org/name`, or `org/name@revision`; of one that is there as several files, `org/name:file.gguf`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ModelId {
     pub(crate) org: String,
     pub(crate) name: String,
     pub(crate) revision: Option<String>,
+    pub(crate) file: Option<String>,
 }
 
 impl ModelId {
@@ -35,6 +37,29 @@ impl ModelId {
         self.revision.is_some()
     }
 
+    /// The one of its files that is meant, if one is named.
+    #[must_use]
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
+
+    /// The model, whatever file of it is meant.
+    #[must_use]
+    pub fn without_file(&self) -> Self {
+        Self { file: None, ..self.clone() }
+    }
+
+    /// The same model, as this file of it.
+    ///
+    /// # Errors
+    /// `Name` if that is no name of a GGUF file.
+    pub fn with_file(self, file: &str) -> Result<Self> {
+        if is_safe(file) && is_gguf(file) {
+            return Ok(Self { file: Some(file.to_owned()), ..self });
+        }
+        Err(Error::Name { name: format!("{}:{file}", self.repo()) })
+    }
+
     /// The name of its folder in the cache.
     pub(crate) fn folder(&self) -> String {
         format!("models--{}--{}", self.org, self.name)
@@ -49,10 +74,9 @@ impl ModelId {
 
 impl fmt::Display for ModelId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.revision {
-            Some(revision) => write!(f, "{}/{}@{revision}", self.org, self.name),
-            None => write!(f, "{}/{}", self.org, self.name),
-        }
+        write!(f, "{}/{}", self.org, self.name)?;
+        self.revision.iter().try_for_each(|revision| write!(f, "@{revision}"))?;
+        self.file.iter().try_for_each(|file| write!(f, ":{file}"))
     }
 }
 
@@ -61,6 +85,9 @@ impl FromStr for ModelId {
 
     fn from_str(text: &str) -> Result<Self> {
         let bad = || Error::Name { name: text.to_owned() };
+        if let Some((model, file)) = text.split_once(':') {
+            return model.parse::<Self>().and_then(|id| id.with_file(file)).map_err(|_| bad());
+        }
         let (repo, revision) = match text.split_once('@') {
             Some((repo, revision)) => (repo, Some(revision)),
             None => (text, None),
@@ -69,7 +96,7 @@ impl FromStr for ModelId {
         if repo.len() > 96 || !is_part(org) || !is_part(name) || !revision.is_none_or(is_revision) {
             return Err(bad());
         }
-        Ok(Self { org: org.to_owned(), name: name.to_owned(), revision: revision.map(str::to_owned) })
+        Ok(Self { org: org.to_owned(), name: name.to_owned(), revision: revision.map(str::to_owned), file: None })
     }
 }
 
@@ -115,6 +142,8 @@ mod tests {
             ("state-spaces/mamba2-130m", "state-spaces/mamba2-130m", "main"),
             ("a/b@v1.0", "a/b", "v1.0"),
             ("a_/B.c_d@refs/pr/1", "a_/B.c_d", "refs/pr/1"),
+            ("a/b:c.gguf", "a/b", "main"),
+            ("a/b@v1.0:q4/c-Q4_0.GGUF", "a/b", "v1.0"),
         ] {
             let id: ModelId = text.parse().unwrap();
             assert_eq!((id.repo().as_str(), id.revision(), id.to_string().as_str()), (repo, revision, text));
@@ -149,6 +178,12 @@ mod tests {
             "a/b@.x",
             "a/b@x@y",
             "ä/b",
+            "a/b:",
+            "a/b:c",
+            "a/b:../c.gguf",
+            "a/b:/c.gguf",
+            "a/b:c.gguf:d.gguf",
+            "a:c.gguf",
         ] {
             assert!(matches!(bad.parse::<ModelId>(), Err(Error::Name { .. })), "{bad}");
         }

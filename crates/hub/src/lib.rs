@@ -71,7 +71,7 @@ pub struct Plan {
 /// What was fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pulled {
-    /// The folder of the model.
+    /// The folder of the model, or the GGUF file that it is.
     pub path: PathBuf,
     /// Bytes of its files.
     pub bytes: u64,
@@ -111,7 +111,15 @@ impl Plan {
 
     /// The weight files.
     pub fn weights(&self) -> impl Iterator<Item = &RemoteFile> {
-        self.files.iter().filter(|file| file.name.ends_with(".safetensors") || file.name.ends_with(".bin"))
+        let is =
+            |file: &&RemoteFile| file.name.ends_with(".safetensors") || file.name.ends_with(".bin") || file.is_gguf();
+        self.files.iter().filter(is)
+    }
+
+    /// The GGUF file, where the model is one.
+    #[must_use]
+    pub fn gguf(&self) -> Option<&RemoteFile> {
+        self.files.first().filter(|file| file.is_gguf())
     }
 }
 
@@ -137,6 +145,10 @@ impl Hub {
             return Err(Error::Offline { what: id.to_string() });
         }
         let listing = Listing::parse(&self.client.listing(id)?, id)?;
+        if let Some(file) = listing.gguf(id)? {
+            let files = vec![file.clone()];
+            return Ok(Plan { id: id.clone(), commit: listing.commit.clone(), files, index: None });
+        }
         let mut files = listing.small_files(id)?;
         let weights = listing.weights(id)?.clone();
         let mut plan = Plan { id: id.clone(), commit: listing.commit.clone(), files: Vec::new(), index: None };
@@ -177,6 +189,14 @@ impl Hub {
             return Err(fail("it is no safetensors file"));
         }
         if needed <= start.len() as u64 { Ok(start) } else { self.range(plan, &file.name, needed) }
+    }
+
+    /// The first bytes of a file: so many, or all there are.
+    ///
+    /// # Errors
+    /// As [`Hub::plan`].
+    pub fn beginning(&self, plan: &Plan, file: &RemoteFile, count: u64) -> Result<Vec<u8>> {
+        self.range(plan, &file.name, count.min(file.size.unwrap_or(u64::MAX)))
     }
 
     /// The first bytes of a file.
@@ -241,6 +261,8 @@ impl Hub {
             cache.link(id, commit, &file.name, &blob)?;
         }
         cache.set_ref(id, commit)?;
-        Ok(Pulled { path: cache.snapshot_path(id, commit), bytes, fetched })
+        let folder = cache.snapshot_path(id, commit);
+        let path = plan.gguf().map_or_else(|| folder.clone(), |file| folder.join(&file.name));
+        Ok(Pulled { path, bytes, fetched })
     }
 }

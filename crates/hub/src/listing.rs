@@ -32,6 +32,14 @@ pub struct RemoteFile {
     pub(crate) hash: Option<Hash>,
 }
 
+impl RemoteFile {
+    /// Whether it is a GGUF file, by its name.
+    #[must_use]
+    pub fn is_gguf(&self) -> bool {
+        is_gguf(&self.name)
+    }
+}
+
 /// What the bytes of a file must hash to, in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hash {
@@ -128,13 +136,40 @@ impl Listing {
         Ok(self.files.iter().filter(|file| wanted(&file.name)).cloned().collect())
     }
 
+    /// The GGUF file that is meant: the one that is named, or the only one where there are no other weights.
+    pub(crate) fn gguf(&self, id: &ModelId) -> Result<Option<&RemoteFile>> {
+        let whole = |file: &&RemoteFile| is_gguf(&file.name) && !is_part(&file.name);
+        let files: Vec<&RemoteFile> = self.files.iter().filter(whole).collect();
+        let choose = |problem: String| {
+            let names = files.iter().map(|file| file.name.clone()).collect();
+            Err(Error::SeveralFiles { repo: id.without_file().to_string(), problem, files: names })
+        };
+        if let Some(name) = id.file() {
+            return match self.find(name) {
+                Some(_) if is_part(name) => {
+                    Err(no_model(id, "is a part of a model only", "files of which each is a model are read"))
+                }
+                Some(file) => Ok(Some(file)),
+                None => choose(format!("has no file {name}")),
+            };
+        }
+        if [SINGLE, INDEX, PYTORCH, PYTORCH_INDEX].into_iter().any(|name| self.find(name).is_some()) {
+            return Ok(None);
+        }
+        match files[..] {
+            [] => Ok(None),
+            [file] => Ok(Some(file)),
+            _ => choose("has several GGUF files, of which each is the model".to_owned()),
+        }
+    }
+
     /// What kind of weights there are.
     pub(crate) fn weights(&self, id: &ModelId) -> Result<&RemoteFile> {
         let found = [SINGLE, INDEX, PYTORCH, PYTORCH_INDEX].into_iter().find_map(|name| self.find(name));
         found.ok_or_else(|| {
             let ends = |end: &str| self.files.iter().any(|file| file.name.ends_with(end));
             let hint = match () {
-                () if ends(".gguf") => "it has GGUF files, which are not pulled; get one by hand",
+                () if ends(".gguf") => "its GGUF files hold a part of a model each, which are not read",
                 () => "a model that Taipan reads has model.safetensors, shards of it, or pytorch_model.bin",
             };
             no_model(id, "has no weights that Taipan reads", hint)
@@ -161,12 +196,27 @@ impl Listing {
     }
 }
 
+/// Whether a file is a GGUF file, by its name.
+pub(crate) fn is_gguf(name: &str) -> bool {
+    name.len() > 5 && name.as_bytes()[name.len() - 5..].eq_ignore_ascii_case(b".gguf")
+}
+
+/// Whether a file holds a part of a model only: one of several, or what turns pictures into tokens.
+fn is_part(name: &str) -> bool {
+    let stem = &name[..name.len().saturating_sub(5)];
+    let number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    let split = stem
+        .rsplit_once("-of-")
+        .is_some_and(|(rest, count)| number(count) && rest.rsplit_once('-').is_some_and(|(_, first)| number(first)));
+    split || stem.rsplit('/').next().is_some_and(|file| file.starts_with("mmproj"))
+}
+
 fn no_model(id: &ModelId, problem: &str, hint: &str) -> Error {
     Error::NoModel { repo: id.to_string(), problem: problem.to_owned(), hint: hint.to_owned() }
 }
 
 /// Whether a name stays inside the folder that it is put in, on every system.
-fn is_safe(name: &str) -> bool {
+pub(crate) fn is_safe(name: &str) -> bool {
     let part = |part: &str| !part.is_empty() && part != "." && part != "..";
     !name.contains(['\\', ':', '\0']) && !name.chars().any(char::is_control) && name.split('/').all(part)
 }
@@ -219,10 +269,31 @@ mod tests {
         assert_eq!(weights(&[PYTORCH, INDEX]).unwrap(), INDEX);
         assert_eq!(weights(&[PYTORCH_INDEX, PYTORCH]).unwrap(), PYTORCH);
         assert_eq!(weights(&[PYTORCH_INDEX]).unwrap(), PYTORCH_INDEX);
-        for (names, hint) in [(vec!["x.gguf"], "GGUF"), (vec![], "reads")] {
+        for (names, hint) in [(vec!["x-00001-of-00002.gguf"], "GGUF"), (vec![], "reads")] {
             let error = weights(&names).unwrap_err();
             assert!(matches!(error, Error::NoModel { .. }) && error.hint().unwrap().contains(hint), "{error}");
         }
+    }
+
+    #[test]
+    fn one_gguf_file_is_chosen_where_there_is_one() {
+        let found = |names: &[&str], file: Option<&str>| {
+            let id = file.map_or_else(|| Ok(id()), |file| id().with_file(file)).unwrap();
+            listing(names).unwrap().gguf(&id).map(|file| file.map(|file| file.name.clone()))
+        };
+        let several = ["README.md", "m-Q4_0.gguf", "m-Q8_0.GGUF", "mmproj-f16.gguf", "m-00001-of-00002.gguf"];
+        assert_eq!(found(&["config.json", "m.gguf", "mmproj-m.gguf"], None).unwrap().unwrap(), "m.gguf");
+        assert_eq!(found(&several, Some("m-Q8_0.GGUF")).unwrap().unwrap(), "m-Q8_0.GGUF");
+        assert_eq!(found(&["m.gguf", SINGLE], None).unwrap(), None);
+        assert_eq!(found(&["m.gguf", SINGLE], Some("m.gguf")).unwrap().unwrap(), "m.gguf");
+        assert_eq!(found(&["README.md"], None).unwrap(), None);
+        for file in [None, Some("m-F16.gguf")] {
+            let error = found(&several, file).unwrap_err();
+            assert!(error.to_string().ends_with(": m-Q4_0.gguf, m-Q8_0.GGUF"), "{error}");
+            assert_eq!(error.hint().unwrap(), "name one of them, as in a/b:m-Q4_0.gguf");
+        }
+        assert!(found(&["README.md"], Some("m.gguf")).unwrap_err().hint().unwrap().contains("leave out"));
+        assert!(matches!(found(&several, Some("m-00001-of-00002.gguf")), Err(Error::NoModel { .. })));
     }
 
     #[test]

@@ -76,6 +76,14 @@ pub enum Error {
         /// The folder.
         dir: PathBuf,
     },
+    /// A folder holds several GGUF files, each of which may be a model.
+    #[error("{}: there are several GGUF files: {}", dir.display(), Name(List(files).to_string()))]
+    SeveralFiles {
+        /// The folder.
+        dir: PathBuf,
+        /// Their names.
+        files: Vec<String>,
+    },
     /// A weight file or its index is malformed.
     #[error("{}: {problem}", File(file))]
     Weights {
@@ -143,7 +151,7 @@ pub enum Error {
         name: String,
         /// The file it is in.
         file: String,
-        /// Q8 or Q4.
+        /// Q8 or Q4, or a type of ggml.
         found: &'static str,
     },
     /// A weight is NaN or infinite.
@@ -290,6 +298,7 @@ impl Error {
             Error::ConfigMissing { .. } | Error::ConfigValue { .. } => "config-invalid",
             Error::UnsupportedModel { .. } => "model-unsupported",
             Error::NoWeights { .. } => "weights-missing",
+            Error::SeveralFiles { .. } => "weights-ambiguous",
             Error::Weights { .. } | Error::ShardPath { .. } => "weights-invalid",
             Error::TensorMissing { .. }
             | Error::TensorUnexpected { .. }
@@ -328,8 +337,9 @@ impl Error {
                 return Some(format!("this build runs taipan and {}", names.join(", ")));
             }
             Error::NoWeights { .. } => {
-                "name a folder that holds config.json and safetensors weights; other formats must be converted first"
+                "name a folder that holds config.json and safetensors weights, or a GGUF file; other formats must be converted first"
             }
+            Error::SeveralFiles { .. } => "name one of these files instead of the folder",
             Error::Weights { problem, .. } => return problem.hint(),
             Error::ShardPath { .. } => "an index may name only files in its own folder; do not trust this one",
             Error::TensorMissing { .. } | Error::TensorUnexpected { .. } | Error::TensorShape { .. } => {
@@ -405,6 +415,15 @@ impl Error {
     pub(crate) fn of_file(mut self, name: &str) -> Error {
         if let Error::ConfigValue { file, .. } | Error::ConfigMissing { file, .. } = &mut self {
             *file = name.to_owned();
+        }
+        self
+    }
+
+    /// The same about the tokenizer in a file.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn of_tokenizer(mut self, path: &Path) -> Error {
+        if let Error::Tokenizer { file, .. } = &mut self {
+            *file = Some(path.display().to_string());
         }
         self
     }

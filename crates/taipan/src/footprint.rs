@@ -6,10 +6,10 @@ use taipan_kernels::{BufferDesc, BufferId, Call, Kernel, WeightFormat, row_strid
 
 use crate::description::{Buffers, Description, MatrixRecipe, Part};
 use crate::layers::Programs;
-use crate::load::split;
+use crate::load::{WeightDtype, format_of, split};
 use crate::model::{dense_bytes, shape};
 use crate::run::dense::PackedMatrix;
-use crate::{Config, Device, Dtype, LoadOptions};
+use crate::{Config, Device, Dtype, Headers, LoadOptions};
 
 /// What a model takes on a device, from its config alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +41,19 @@ impl Footprint {
     /// [`Footprint::of`] without opening a device.
     #[must_use]
     pub fn within(config: &Config, limit: Option<u64>, dtype: Dtype) -> Self {
+        Self::with(config, limit, &|_| dtype.format())
+    }
+
+    /// The footprint with every matrix as its file stores it.
+    #[must_use]
+    pub fn stored(config: &Config, device: &Device, headers: &Headers) -> Self {
+        let format = |m: &MatrixRecipe| format_of(headers, m, WeightDtype::Auto).unwrap_or(WeightFormat::F32);
+        Self::with(config, device.as_gpu().map(|gpu| gpu.max_binding()), &format)
+    }
+
+    fn with(config: &Config, limit: Option<u64>, format: &dyn Fn(&MatrixRecipe) -> WeightFormat) -> Self {
         let shape = shape(config, &LoadOptions::default(), limit.is_none()).expect("the default shape is valid");
         let d = Description::new(config, shape);
-        let format = dtype.format();
         let bytes = |buffers: &Buffers| if limit.is_some() { buffers.bytes() } else { dense_bytes(buffers) };
         let one = |b: &BufferDesc| if limit.is_some() { b.gpu_bytes() } else { 4 * b.len() as u64 };
         let row = |id| {
@@ -54,8 +64,8 @@ impl Footprint {
         let buffers = d.state.list().iter().chain(d.scratch_buffers.list());
         let largest = buffers.max_by_key(|b| one(b)).expect("every model has buffers");
         let matrices = d.recipes.matrices.iter().map(|m| match limit {
-            Some(limit) => matrix_bytes(m, format, limit),
-            None => PackedMatrix::bytes_of(m.rows, m.cols, format),
+            Some(limit) => matrix_bytes(m, format(m), limit),
+            None => PackedMatrix::bytes_of(m.rows, m.cols, format(m)),
         });
         let vectors = vector_lengths(config, &d).map(|n| 4 * if limit.is_some() { row_stride(n) } else { n } as u64);
         Self {
@@ -95,9 +105,9 @@ fn vector_lengths<'a>(config: &Config, d: &'a Description) -> impl Iterator<Item
 }
 
 /// A call is one dispatch, or one for each piece of its matrix.
-fn dispatches(d: &Description, format: WeightFormat, limit: u64) -> usize {
+fn dispatches(d: &Description, format: &dyn Fn(&MatrixRecipe) -> WeightFormat, limit: u64) -> usize {
     // A matrix that cannot be split at all is refused when the model is opened.
-    let pieces = |recipe: &MatrixRecipe| split(recipe, format, limit).map_or(1, |pieces| pieces.len());
+    let pieces = |recipe: &MatrixRecipe| split(recipe, format(recipe), limit).map_or(1, |pieces| pieces.len());
     let count = |call: &Call| call.matrix().map_or(1, |m| pieces(&d.recipes.matrices[m.id as usize]));
     let programs = Programs::new(d);
     programs.decode.iter().chain(&programs.sample).map(count).sum()
@@ -112,11 +122,11 @@ mod tests {
         let config = Config::from_json(include_bytes!("../../cli/model/config.json")).unwrap();
         let shape = shape(&config, &LoadOptions::default(), false).unwrap();
         let d = Description::new(&config, shape);
-        let whole = dispatches(&d, WeightFormat::F32, u64::MAX);
+        let whole = dispatches(&d, &|_| WeightFormat::F32, u64::MAX);
         let embedding = (config.vocab_size * row_stride(config.hidden_size) * 4) as u64;
         // The embedding is the largest matrix; it is read to embed a token and to score the next one.
-        assert_eq!(dispatches(&d, WeightFormat::F32, embedding), whole);
-        assert_eq!(dispatches(&d, WeightFormat::F32, embedding - 1), whole + 2);
-        assert_eq!(dispatches(&d, WeightFormat::F16, embedding / 2), whole);
+        assert_eq!(dispatches(&d, &|_| WeightFormat::F32, embedding), whole);
+        assert_eq!(dispatches(&d, &|_| WeightFormat::F32, embedding - 1), whole + 2);
+        assert_eq!(dispatches(&d, &|_| WeightFormat::F16, embedding / 2), whole);
     }
 }

@@ -88,6 +88,6 @@ pub use taipan_kernels::{TuningError, TuningTable};
 pub use taipan_reference::{Routing, Sampling};
 pub use tokenizer::{TextDecoder, Tokenizer};
 pub use weights::{
-    Dtype, ElementType, FileStart, Gguf, Headers, RangedWeights, Tensor, TensorInfo, WeightSource, Weights,
-    WeightsProblem,
+    Dtype, ElementType, FileStart, Gguf, GgufDescription, Headers, RangedWeights, Tensor, TensorInfo, WeightSource,
+    Weights, WeightsProblem,
 };

@@ -18,7 +18,7 @@ use crate::run::gpu;
 use crate::weights::{Fetched, WeightSource};
 use batch::Batch;
 pub(crate) use source::Source;
-use source::format_of;
+pub(crate) use source::format_of;
 
 /// How matrices are stored on the device. Vectors, states and everything per head are f32 whatever this says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

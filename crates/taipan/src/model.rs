@@ -159,7 +159,7 @@ fn fingerprint(config: &Config, tensors: &[TensorInfo]) -> [u8; 32] {
 
 impl Model {
     /// Opens a model folder: `config.json`, `model.safetensors` (or shards with an index), and `tokenizer.json` if there; or a
-    /// file whose name ends in `.gguf`.
+    /// file whose name ends in `.gguf`, or a folder with one such file and no other weights.
     ///
     /// ```
     /// use taipan::{Device, LoadOptions, Model, ModelFiles, WeightDtype};
@@ -189,8 +189,8 @@ impl Model {
     /// Any file that is missing, damaged or does not fit the others, and a model that does not fit the device.
     #[cfg(not(target_arch = "wasm32"))]
     pub async fn open(dir: &Path, device: &Device, options: LoadOptions) -> Result<Self> {
-        if crate::Gguf::is(dir) {
-            return Self::open_gguf(dir, device, options).await;
+        if let Some(file) = crate::Gguf::find(dir)? {
+            return Self::open_gguf(&file, device, options).await;
         }
         // The weights first: that says whether this is a model folder at all.
         let weights = Weights::open(dir)?;
@@ -210,13 +210,15 @@ impl Model {
 
     #[cfg(not(target_arch = "wasm32"))]
     async fn open_gguf(path: &Path, device: &Device, options: LoadOptions) -> Result<Self> {
-        let crate::Gguf { config, weights, tokenizer, .. } = crate::Gguf::open(path)?;
-        let tokenizer = tokenizer.map(|bytes| Tokenizer::from_bytes(&bytes)).transpose();
+        let file = crate::Gguf::open(path)?;
+        let dir = path.parent().unwrap_or(path);
         let build = async {
-            let extras = (tokenizer?, GenerationDefaults::default());
-            Self::build(&Config::from_json(&config)?, &weights, extras, device, &options).await
+            let description = &file.description;
+            let tokenizer = description.tokenizer.as_deref().map(Tokenizer::from_bytes).transpose();
+            let extras = (tokenizer.map_err(|e| e.of_tokenizer(path))?, GenerationDefaults::default());
+            Self::build(&Config::from_json(&description.config)?, &file, extras, device, &options).await
         };
-        build.await.map_err(|e: Error| e.in_dir(path.parent().unwrap_or(path)))?.ready().await
+        build.await.map_err(|e: Error| e.in_dir(dir))?.ready().await
     }
 
     /// Opens a model from its files in memory.

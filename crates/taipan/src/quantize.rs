@@ -16,6 +16,8 @@ use crate::load::{Progress, Source, WeightDtype};
 use crate::quant::Quant;
 use crate::weights::quantised::{element, metadata, scales_of};
 use crate::weights::{ElementType, TensorInfo, Weights, write};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::weights::{Gguf, GgufDescription};
 
 /// Elements that are quantised between two looks at whether to go on.
 const BATCH: usize = 1 << 18;
@@ -59,7 +61,7 @@ pub async fn quantize(
     let expected = config.expected_tensors();
     // Tables that other implementations store along are not read by anybody.
     let tensors = expected.iter().map(|(name, _)| weights.headers().get(name)).collect::<Result<Vec<_>>>()?;
-    if let Some(t) = tensors.iter().find(|t| t.quantised_as().is_some()) {
+    if let Some(t) = tensors.iter().find(|t| t.is_quantised()) {
         return Err(Error::AlreadyQuantised { name: t.name.clone(), file: t.file.to_string(), found: t.stored_as() });
     }
     let vectors: Vec<_> = tensors.iter().copied().filter(|t| !is_matrix(t)).collect();
@@ -103,8 +105,8 @@ pub async fn quantize(
     })
 }
 
-/// Writes the quantised copy of a model folder: `config.json`, `model.safetensors` and, if there is one, `tokenizer.json`. The
-/// new folder appears whole or not at all.
+/// Writes the quantised copy of a model folder or a GGUF file of floats: `config.json`, `model.safetensors`, and what there is of
+/// tokenizer, chat template and defaults. The new folder appears whole or not at all.
 ///
 /// ```
 /// use taipan::{Device, LoadOptions, Model, ModelFiles, Quant, quantize_folder};
@@ -137,25 +139,55 @@ pub async fn quantize_folder(
     quant: Quant,
     progress: Option<&Progress>,
 ) -> Result<Quantized> {
-    let weights = Weights::open(input)?;
-    let path = input.join("config.json");
-    let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+    let (weights, text, others) = match Gguf::find(input)? {
+        Some(file) => from_gguf(&file).await?,
+        None => from_folder(input)?,
+    };
     let config = Config::from_json(&text).map_err(|e| e.in_dir(input))?;
     let folder = AtomicDir::create(output)?;
     let path = folder.path().join("model.safetensors");
     let mut file = std::fs::File::create(&path).map_err(|e| Error::io("write", &path, e))?;
     let result = quantize(&weights, &config, quant, &mut file, progress).await.map_err(|e| e.in_dir(input))?;
     file.sync_all().map_err(|e| Error::io("write", &path, e))?;
-    for name in ["config.json", "tokenizer.json"] {
-        let (from, to) = (input.join(name), folder.path().join(name));
-        match std::fs::copy(&from, &to) {
-            Ok(_) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && name == "tokenizer.json" => {}
-            Err(e) => return Err(Error::io("copy", &from, e)),
-        }
+    for (name, bytes) in [("config.json", text)].into_iter().chain(others) {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
     }
     folder.commit()?;
     Ok(result)
+}
+
+/// Weights, config.json, and further files by name.
+#[cfg(not(target_arch = "wasm32"))]
+type Original = (Weights, Vec<u8>, Vec<(&'static str, Vec<u8>)>);
+
+#[cfg(not(target_arch = "wasm32"))]
+fn from_folder(input: &Path) -> Result<Original> {
+    const OTHERS: [&str; 4] =
+        ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
+    let weights = Weights::open(input)?;
+    let read = |name: &str| {
+        let path = input.join(name);
+        std::fs::read(&path).map_err(|e| Error::io("read", &path, e))
+    };
+    let config = read("config.json")?;
+    let others = OTHERS.into_iter().filter_map(|name| match read(name) {
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
+        other => Some(other.map(|bytes| (name, bytes))),
+    });
+    Ok((weights, config, others.collect::<Result<_>>()?))
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+async fn from_gguf(file: &Path) -> Result<Original> {
+    let file = Gguf::open(file)?;
+    if let Some(t) = file.description.headers.tensors.iter().find(|t| t.is_quantised()) {
+        return Err(Error::AlreadyQuantised { name: t.name.clone(), file: t.file.to_string(), found: t.stored_as() });
+    }
+    let weights = file.weights().await?;
+    let GgufDescription { config, tokenizer, tokenizer_config, .. } = file.description;
+    let tokenizer = tokenizer.map(|bytes| ("tokenizer.json", bytes));
+    Ok((weights, config, tokenizer.into_iter().chain([("tokenizer_config.json", tokenizer_config)]).collect()))
 }
 
 /// The matrices of a model, one tensor each.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 use taipan::fsutil::AtomicFile;
-use taipan::{Backends, Config, Device, GpuRequest, LoadOptions, Model, Select, SessionOptions, TuningTable};
+use taipan::{Backends, Config, Device, Gguf, GpuRequest, LoadOptions, Model, Select, SessionOptions, TuningTable};
 use taipan_gpu::Gpu;
 use taipan_kernels::TuningEntry;
 
@@ -209,8 +209,9 @@ impl Source {
 /// Hash of all weight files, in the order of their names.
 fn hash_weights(dir: &std::path::Path) -> Result<String> {
     let failed = |source| Error::Io { action: "read", path: dir.to_owned(), source };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(failed)? {
+    // A file is hashed as a whole.
+    let mut files: Vec<_> = dir.is_file().then(|| dir.to_owned()).into_iter().collect();
+    for entry in dir.is_dir().then(|| std::fs::read_dir(dir)).transpose().map_err(failed)?.into_iter().flatten() {
         let path = entry.map_err(failed)?.path();
         if path.extension().is_some_and(|e| e == "safetensors") {
             files.push(path);
@@ -332,8 +333,12 @@ async fn kernel_entries(options: &Options, args: &BenchArgs, notes: &Notes) -> R
     let (config, id) = match &options.model {
         None => (preset(options)?.config(), options.random.clone()),
         Some(dir) => {
-            let path = dir.join("config.json");
-            let bytes = std::fs::read(&path).map_err(|source| Error::Io { action: "read", path, source })?;
+            let bytes = if Gguf::is(dir) {
+                Gguf::open(dir)?.description.config
+            } else {
+                let path = dir.join("config.json");
+                std::fs::read(&path).map_err(|source| Error::Io { action: "read", path, source })?
+            };
             (Config::from_json(&bytes)?, Source::Folder(dir.clone()).id())
         }
     };

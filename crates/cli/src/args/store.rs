@@ -2,17 +2,19 @@
 
 const PULL_HELP: &str = "\
 Only what a model needs is fetched: config, tokenizer, chat template, and its weights from safetensors files, or from \
-pytorch_model.bin where there are none. Every file is checked against the hub's hash. What was broken off, by Ctrl-C too, \
+pytorch_model.bin where there are none; or else one GGUF file, which is named with --file or as ORG/NAME:FILE.gguf where \
+there are several. Every file is checked against the hub's hash. What was broken off, by Ctrl-C too, \
 goes on from there the next time. Before weights are fetched, their headers tell whether Taipan runs the model and \
 whether it fits this machine.
 
-The folder of the model is printed. It lies in the cache that other tools of Hugging Face share: HF_HUB_CACHE, or hub in \
+The folder of the model, or the GGUF file, is printed. It lies in the cache that other tools of Hugging Face share: HF_HUB_CACHE, or hub in \
 HF_HOME, or huggingface/hub in XDG_CACHE_HOME or ~/.cache. HF_TOKEN, or the token that `hf auth login` keeps, opens \
 private and gated models; HF_ENDPOINT names another hub; with HF_HUB_OFFLINE=1 the network is never used.
 
 Examples:
   taipan pull ibm-granite/granite-4.0-h-350m
   taipan generate -m ibm-granite/granite-4.0-h-350m --chat \"Why is the sky blue?\"
+  taipan pull ibm-granite/granite-4.0-h-350m-GGUF --file granite-4.0-h-350m-Q8_0.gguf
   taipan pull tiiuae/Falcon-H1-0.5B-Instruct@main --json";
 
 /// Download a model from the hub, or bring it up to date
@@ -22,6 +24,9 @@ pub(crate) struct PullArgs {
     /// Name of the model on the hub, with a branch, tag or commit if it is not main
     #[arg(value_name = "ORG/NAME[@REV]")]
     pub(crate) model: String,
+    /// The GGUF file to fetch, where the model is there as several; the same as ORG/NAME[@REV]:FILE
+    #[arg(long, value_name = "FILE.gguf")]
+    pub(crate) file: Option<String>,
     /// Print one JSON object at the end instead of the folder; {"error": {"code", "message", "hint"}} on failure
     #[arg(long)]
     pub(crate) json: bool,

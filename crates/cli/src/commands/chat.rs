@@ -16,7 +16,7 @@ use taipan_chat::ChatTemplate;
 use crate::failure::{Failure, Result};
 use crate::settings::{Chat, Target};
 use crate::target::{Opened, open_model};
-use crate::{args, interrupt, output};
+use crate::{args, interrupt, output, text};
 use command::Command;
 use conversation::{Conversation, Reply};
 use line::Lines;
@@ -30,8 +30,7 @@ pub(super) async fn run(target: &Target, task: Chat) -> Result<()> {
     interrupt::install();
     let opened = open_model(target, &task.model).await?;
     opened.model.tokenizer().ok_or(taipan::Error::NoTokenizer)?;
-    let template = opened.dir.as_deref().map_or(Ok(None), ChatTemplate::from_dir);
-    let template = template.map_err(|e| Failure::Input {
+    let template = text::template(opened.dir.as_deref())?.transpose().map_err(|e| Failure::Input {
         message: e.to_string(),
         hint: "`taipan generate` gives the model a text to continue".to_owned(),
     })?;

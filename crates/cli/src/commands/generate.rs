@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use taipan::{GenerateOptions, Gguf, Model, Session, Stats, Token};
-use taipan_chat::{ChatTemplate, Message};
+use taipan::{GenerateOptions, Model, Session, Stats, Token};
+use taipan_chat::Message;
 
 use super::{Ending, feed, generate_each};
 use crate::failure::{Failure, Result};
@@ -58,15 +58,10 @@ fn chat_prompt(dir: Option<&Path>, system: Option<&str>, question: &str) -> Resu
         message: e.to_string(),
         hint: "leave out --chat to give the model a text to continue".to_owned(),
     };
-    let template = match dir {
-        Some(file) if Gguf::is(file) => ChatTemplate::from_files(Some(&Gguf::tokenizer_config(file)?), None),
-        Some(dir) => ChatTemplate::from_dir(dir),
-        None => Ok(None),
-    };
-    let template = template.map_err(refuse)?;
+    let template = text::template(dir)?.transpose().map_err(refuse)?;
     let template = template.ok_or_else(|| Failure::Input {
         message: "--chat: the model has no chat template".to_owned(),
-        hint: "a chat model has a chat_template.jinja, or one in tokenizer_config.json; others continue a text"
+        hint: "a chat model has a chat_template.jinja, or one in tokenizer_config.json or its GGUF file; others continue a text"
             .to_owned(),
     })?;
     let system = system.map(|text| Message::new("system", text));

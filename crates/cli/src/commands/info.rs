@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
-use taipan::{Config, Device, Footprint, Gguf, Headers, LayerType, Weights};
+use taipan::{Config, Device, Gguf, Headers, LayerType, Weights};
 use taipan_hub::{Hub, ModelId};
 
 use crate::failure::{Failure, Result};
@@ -29,9 +29,8 @@ pub(super) async fn run(target: &Target, task: Info) -> Result<()> {
 
 fn read(dir: &Path) -> Result<(Config, Headers)> {
     if Gguf::is(dir) {
-        let file = Gguf::open(dir)?;
-        let config = Config::from_json(&file.config)?;
-        return Ok((config, file.weights.headers().clone()));
+        let description = Gguf::open(dir)?.description;
+        return Ok((Config::from_json(&description.config)?, description.headers));
     }
     // The headers first: they say whether this is a model folder at all.
     let headers = Weights::open_headers(dir)?;
@@ -87,8 +86,8 @@ impl Report {
     fn new(task: &Info, config: &Config, headers: &Headers, device: &Device) -> Report {
         // Only weights and dispatches depend on the type of the matrices.
         let stored = stored_dtype(config, headers);
-        let footprint = Footprint::of(config, device, stored);
-        let model = Sized { config, stored, context: task.context };
+        let model = Sized { config, stored, headers: Some(headers), context: task.context };
+        let footprint = model.footprint(device, stored);
         let canonical = serde_json::from_str(&config.to_canonical_json());
         let mut stored_bytes = BTreeMap::new();
         for tensor in &headers.tensors {

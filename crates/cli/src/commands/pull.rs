@@ -37,7 +37,7 @@ pub(super) async fn run(target: &Target, task: Pull) -> Result<()> {
         bytes: pulled.bytes,
         downloaded_bytes: pulled.fetched,
     };
-    if !plan.files.iter().any(|file| file.name == "tokenizer.json") {
+    if plan.gguf().is_none() && !plan.files.iter().any(|file| file.name == "tokenizer.json") {
         output::note(
             "note: the model has no tokenizer.json; it takes ids (`taipan logits --ids`), and texts with --tokenizer",
         );

@@ -1,7 +1,7 @@
 //! `taipan ls` and `taipan rm`: the models that are here.
 
 use serde::Serialize;
-use taipan::Config;
+use taipan::{Config, Gguf};
 use taipan_hub::{Cache, Cached, Snapshot};
 
 use crate::failure::{Failure, Result};
@@ -33,7 +33,7 @@ struct Entry {
 pub(super) fn list(json: bool) -> Result<()> {
     let cache = fetch::cache()?;
     let models = cache.list()?;
-    let entries = models.iter().flat_map(|model| model.snapshots.iter().map(|snapshot| entry(model, snapshot)));
+    let entries = models.iter().flat_map(|model| model.snapshots.iter().flat_map(|snapshot| entries(model, snapshot)));
     let list = List { cache: cache.root().display().to_string(), models: entries.collect() };
     if json {
         return output::json(&list);
@@ -48,6 +48,29 @@ pub(super) fn list(json: bool) -> Result<()> {
     };
     let rows: Vec<_> = list.models.iter().map(row).collect();
     output::line(&output::table(&["model", "type", "size", "state"], &[2], &rows))
+}
+
+/// One for each GGUF file, where the model is there as such.
+fn entries(model: &Cached, snapshot: &Snapshot) -> Vec<Entry> {
+    let files = snapshot.gguf.iter();
+    let of_files: Vec<Entry> = files.map(|file| gguf_entry(model, snapshot, file)).collect();
+    if of_files.is_empty() { vec![entry(model, snapshot)] } else { of_files }
+}
+
+fn gguf_entry(model: &Cached, snapshot: &Snapshot, file: &str) -> Entry {
+    let path = snapshot.path.join(file);
+    let opened = Gguf::open(&path);
+    let kind = opened.as_ref().ok().and_then(|file| Config::from_json(&file.description.config).ok());
+    let name = Cache::label(&model.id, &snapshot.refs, &snapshot.commit);
+    Entry {
+        model: if snapshot.gguf.len() == 1 { name } else { format!("{name}:{file}") },
+        commit: snapshot.commit.clone(),
+        refs: snapshot.refs.clone(),
+        bytes: std::fs::metadata(&path).map_or(0, |m| m.len()),
+        path: path.display().to_string(),
+        kind: kind.map(|config| config.family.name().to_owned()),
+        state: if opened.is_ok() { "ready" } else { "not supported" },
+    }
 }
 
 fn entry(model: &Cached, snapshot: &Snapshot) -> Entry {

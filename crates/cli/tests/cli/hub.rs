@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::common::{Folder, Run, command, model_file, read_model_file, tiny_config, write_tiny};
+use crate::gguf_file::GgufFile;
 use crate::hub_server::{COMMIT, Server};
 
 const NAME: &str = "org/model";
@@ -26,7 +27,7 @@ impl World {
             let name = path.file_name().and_then(|n| n.to_str()).expect("UTF-8").to_owned();
             let bytes = std::fs::read(&path).expect("it is readable");
             let mut state = server.state();
-            if name.ends_with(".safetensors") {
+            if name.ends_with(".safetensors") || name.ends_with(".gguf") {
                 state.large.insert(name, bytes)
             } else {
                 state.small.insert(name, bytes)
@@ -151,6 +152,48 @@ fn what_has_no_room_on_the_disk_is_not_downloaded() {
         world.run(args).fails(1, &["bytes of room, and 4611686018427", "hint: make room"]);
         assert!(world.cache.list().is_empty(), "{:?}", world.cache.list());
     }
+}
+
+#[test]
+fn a_gguf_file_is_a_model_too() {
+    let folder = Folder::new();
+    let file = |name: &str, vocab| folder.write(name, GgufFile::mamba2(vocab, 32).bytes());
+    file("m-a.gguf", 40);
+    let world = World::of(folder.path());
+    let out = world.cache.at("out");
+    let logits =
+        |model: &str| world.run(&["logits", "-m", model, "--ids", "1,2", "--device", "cpu", "-o", &out, "--yes"]);
+    let info = world.run(&["info", NAME, "--json", "--device", "cpu"]).ok().json();
+    assert_eq!((&info["architecture"], &info["config"]["vocab_size"]), (&"mamba2".into(), &40.into()));
+    assert!(world.cache.list().is_empty(), "{:?}", world.cache.list());
+    assert!(!logits(NAME).ok().stderr.contains("tokenizer.json"));
+    let path = format!("{}/m-a.gguf", world.snapshot());
+    assert_eq!(world.run(&["pull", NAME, "--device", "cpu"]).ok().stdout, format!("{path}\n"));
+
+    // Of several one must be named, also where only one is here.
+    let other = GgufFile::mamba2(50, 32).bytes();
+    world.server.state().large.insert("m-b.gguf".to_owned(), other);
+    let said =
+        ["org/model has several GGUF files", "m-a.gguf, m-b.gguf", "hint: name one of them, as in org/model:m-a.gguf"];
+    world.run(&["pull", NAME, "--device", "cpu"]).fails(1, &said);
+    world.run(&["pull", NAME, "--file", "m-c.gguf"]).fails(1, &["org/model has no file m-c.gguf: m-a.gguf, m-b.gguf"]);
+    world.run(&["pull", NAME, "--file", "../m"]).fails(2, &["is not the name of a model on the hub"]);
+    world.run(&["pull", NAME, "--file", "m-b.gguf", "--device", "cpu"]).ok();
+    logits("org/model:m-b.gguf").ok();
+    logits(NAME).fails(1, &["there are several GGUF files: m-a.gguf, m-b.gguf", "hint: name one of these files"]);
+    let list = world.run(&["ls", "--json"]).ok().json();
+    let names: Vec<_> = list["models"].as_array().expect("a list").iter().map(|m| (&m["model"], &m["state"])).collect();
+    let ready = "ready".into();
+    assert_eq!(names, [(&"org/model:m-a.gguf".into(), &ready), (&"org/model:m-b.gguf".into(), &ready)]);
+    world.run(&["rm", "org/model:m-a.gguf", "--yes"]).fails(2, &["m-a.gguf cannot be removed by itself"]);
+    world.run(&["rm", NAME, "--yes"]).ok();
+
+    // One that does not run is not downloaded.
+    let mut bad = GgufFile::mamba2(40, 32);
+    bad.text("general.architecture", "llama");
+    world.server.state().large.insert("m-a.gguf".to_owned(), bad.bytes());
+    world.run(&["pull", "org/model:m-a.gguf", "--device", "cpu"]).fails(1, &["llama", "hint: "]);
+    assert!(!Path::new(&world.snapshot()).exists());
 }
 
 #[test]

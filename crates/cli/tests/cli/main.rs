@@ -7,6 +7,10 @@ mod chat;
 mod common;
 mod devices;
 mod generate;
+mod gguf;
+#[allow(unreachable_pub, dead_code, reason = "it is shared with the tests of the library")]
+#[path = "../../../../tests/src/gguf.rs"]
+mod gguf_file;
 mod golden;
 mod hub;
 #[path = "../../../hub/tests/hub/server.rs"]

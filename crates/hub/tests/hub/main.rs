@@ -1,5 +1,6 @@
 //! Pulls from a hub of our own, which breaks in all the ways that one can.
 
+mod gguf;
 mod server;
 mod shards;
 

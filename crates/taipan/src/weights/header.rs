@@ -61,7 +61,16 @@ pub(super) fn parse(
         let (element, shape) = check_entry(&name, &entry, data_len)?;
         let [start, end] = entry.data_offsets;
         let range = data_start + start..data_start + end; // both are within the file by now
-        tensors.push(TensorInfo { name, element, shape, file: file.clone(), file_index, range, quantised: None });
+        tensors.push(TensorInfo {
+            name,
+            element,
+            shape,
+            file: file.clone(),
+            file_index,
+            range,
+            quantised: None,
+            origin: None,
+        });
     }
     tensors.sort_by_key(|t| (t.range.start, t.range.end));
     check_cover(&tensors, data_start, data_len)?;

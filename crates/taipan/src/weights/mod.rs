@@ -23,7 +23,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 pub use dtype::{Dtype, ElementType};
-pub use gguf::Gguf;
+pub use gguf::{Gguf, GgufDescription};
 pub use problem::WeightsProblem;
 pub(crate) use source::{Fetched, resolve};
 pub use source::{FileStart, RangedWeights, WeightSource};

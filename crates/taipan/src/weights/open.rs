@@ -125,6 +125,17 @@ impl Found {
     }
 }
 
+/// Whether a folder has weights that are no GGUF file.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn has_weights(dir: &Path) -> Result<bool> {
+    for name in [SINGLE, INDEX, PYTORCH, PYTORCH_INDEX] {
+        if exists(&dir.join(name))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn exists(path: &Path) -> Result<bool> {
     path.try_exists().map_err(|e| Error::io("look for", path, e))
 }

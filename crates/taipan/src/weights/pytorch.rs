@@ -37,7 +37,16 @@ pub(super) fn parse(bytes: &[u8], file: &Arc<str>, file_index: usize) -> Result<
         let range = range(&name, &view, storage)?;
         let shape = view.shape.iter().map(|n| *n as usize).collect(); // its bytes fit the file
         let file = file.clone();
-        tensors.push(TensorInfo { name, element: view.element, shape, file, file_index, range, quantised: None });
+        tensors.push(TensorInfo {
+            name,
+            element: view.element,
+            shape,
+            file,
+            file_index,
+            range,
+            quantised: None,
+            origin: None,
+        });
     }
     Ok(tensors)
 }

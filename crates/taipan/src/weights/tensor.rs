@@ -27,6 +27,8 @@ pub struct TensorInfo {
     pub(super) range: Range<u64>,
     /// Of a quantised matrix, the format and where its scales lie.
     pub(super) quantised: Option<(Quant, Range<u64>)>,
+    /// Of a tensor that is converted as it is read: the type that its file has it in, and bytes there.
+    pub(super) origin: Option<(&'static str, u64)>,
 }
 
 impl TensorInfo {
@@ -40,6 +42,9 @@ impl TensorInfo {
 
     /// Number of bytes in the file, scales included.
     pub fn stored_bytes(&self) -> u64 {
+        if let Some((_, bytes)) = self.origin {
+            return bytes;
+        }
         let scales = self.quantised.as_ref().map_or(0, |(_, scales)| scales.end - scales.start);
         self.range.end - self.range.start + scales
     }
@@ -49,9 +54,15 @@ impl TensorInfo {
         self.quantised.as_ref().map(|(quant, _)| *quant)
     }
 
+    /// Whether it is stored as integers with scales, of our formats or of another.
+    pub fn is_quantised(&self) -> bool {
+        self.quantised.is_some() || self.origin.is_some_and(|(name, _)| ElementType::from_name(name).is_none())
+    }
+
     /// How it is stored: the name of its element, or of its quantisation.
     pub fn stored_as(&self) -> &'static str {
         match &self.quantised {
+            _ if self.origin.is_some() => self.origin.map_or("", |(name, _)| name),
             None => self.element.name(),
             Some(_) => self.dtype().map_or(self.element.name(), Dtype::name),
         }

@@ -20,6 +20,16 @@ pub(super) enum Block {
 /// Elements of a block with scales of scales.
 const SUPER: usize = 256;
 
+/// What ggml calls its types, as far as files with them are about.
+pub(super) fn name(kind: u32) -> &'static str {
+    const NAMES: [&str; 41] = [
+        "F32", "F16", "Q4_0", "Q4_1", "", "", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
+        "Q8_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS", "I8", "I16", "I32",
+        "I64", "F64", "IQ1_M", "BF16", "", "", "", "TQ1_0", "TQ2_0", "", "", "", "MXFP4", "NVFP4",
+    ];
+    NAMES.get(kind as usize).copied().filter(|name| !name.is_empty()).unwrap_or("unknown")
+}
+
 impl Block {
     pub(super) const ALLOWED: &'static str = "allowed: F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q6_K";
 
@@ -44,6 +54,17 @@ impl Block {
             Self::Q4_0 => (GROUP, 2 + GROUP / 2),
             Self::Q4K => (SUPER, 2 + 2 + 12 + SUPER / 2),
             Self::Q6K => (SUPER, SUPER / 2 + SUPER / 4 + SUPER / 16 + 2),
+        }
+    }
+
+    /// How a file calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Float(dtype) => dtype.name(),
+            Self::Q8_0 => "Q8_0",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4K => "Q4_K",
+            Self::Q6K => "Q6_K",
         }
     }
 
@@ -105,6 +126,22 @@ impl Plain {
             (0..rows).flat_map(|row| &data[from(row) * size..][..size]).copied().collect::<Vec<u8>>()
         };
         Self { dtype: self.dtype, bytes: pick(&self.bytes, bytes), scales: pick(&self.scales, scales) }
+    }
+
+    /// The same numbers as f32, for a matrix whose parts are stored in types of their own.
+    pub(super) fn widened(self) -> Self {
+        let floats = |size: usize, f: &dyn Fn(&[u8]) -> f32| self.bytes.chunks_exact(size).map(f).collect::<Vec<f32>>();
+        let numbers = match (self.dtype, self.quant()) {
+            (_, Some(quant)) => {
+                let groups = self.bytes.chunks_exact(quant.group_bytes()).zip(self.scales.chunks_exact(2));
+                groups.flat_map(|(g, scale)| quant.integers(g).map(|q| f32::from(q) * half(scale))).collect()
+            }
+            (Dtype::F16, _) => floats(2, &half),
+            (Dtype::BF16, _) => floats(2, &|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()),
+            _ => return self,
+        };
+        let bytes = numbers.into_iter().flat_map(f32::to_le_bytes).collect();
+        Self { dtype: Dtype::F32, bytes, scales: Vec::new() }
     }
 
     /// Two matrices of the same type one upon the other, in each of `blocks` pairs of them.

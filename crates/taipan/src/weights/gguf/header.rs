@@ -15,8 +15,6 @@ use super::blocks::Block;
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 /// Where `general.alignment` says nothing.
 const ALIGNMENT: u64 = 32;
-/// Lists within lists; no key of any model has one.
-const MAX_DEPTH: usize = 2;
 const MAX_DIMS: u32 = 4;
 
 /// A value of the metadata.
@@ -26,7 +24,38 @@ pub(super) enum Value<'a> {
     Float(f64),
     Bool(bool),
     Text(&'a str),
-    List(Vec<Value<'a>>),
+    Texts(Vec<&'a str>),
+    /// Numbers of a type, as they lie in the file: a list of bytes takes no more memory than it has there.
+    Numbers(u32, &'a [u8]),
+}
+
+impl<'a> Value<'a> {
+    /// How many values a list has.
+    pub(super) fn len(&self) -> Option<usize> {
+        match self {
+            Self::Texts(texts) => Some(texts.len()),
+            Self::Numbers(kind, bytes) => Some(bytes.len() / size_of_number(*kind)?),
+            _ => None,
+        }
+    }
+
+    /// The numbers of a list of them.
+    pub(super) fn numbers(&self) -> Option<impl Iterator<Item = Value<'a>> + use<'a>> {
+        let Self::Numbers(kind, bytes) = *self else { return None };
+        let number = move |bytes: &'a [u8]| Reader { bytes, at: 0, of: bytes.len() as u64 }.number(kind);
+        Some(bytes.chunks_exact(size_of_number(kind)?).filter_map(move |bytes| number(bytes).ok().flatten()))
+    }
+}
+
+/// Bytes of a number of a type, if it is one of numbers.
+fn size_of_number(kind: u32) -> Option<usize> {
+    match kind {
+        0 | 1 | 7 => Some(1),
+        2 | 3 => Some(2),
+        4..=6 => Some(4),
+        10..=12 => Some(8),
+        _ => None,
+    }
 }
 
 /// A tensor as the file describes it.
@@ -51,9 +80,10 @@ pub(super) fn problem(message: impl Into<String>) -> Problem {
     Problem::Gguf { message: shorten(message.into()) }
 }
 
-/// Reads and checks it all.
-pub(super) fn parse(bytes: &[u8]) -> Result<Header<'_>, Problem> {
-    let mut r = Reader { bytes, at: 0 };
+/// Reads and checks what the first bytes of a file of this length say. Where they end too early the error says how many it
+/// needs at least.
+pub(super) fn parse(bytes: &[u8], file_len: u64) -> Result<Header<'_>, Problem> {
+    let mut r = Reader { bytes, at: 0, of: file_len };
     if r.take(4)? != MAGIC {
         return Err(problem("it does not begin with \"GGUF\""));
     }
@@ -69,7 +99,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header<'_>, Problem> {
     for _ in 0..pair_count {
         let key = r.text()?;
         let kind = r.u32()?;
-        let value = r.value(kind, MAX_DEPTH)?;
+        let value = r.value(kind, key)?;
         if metadata.insert(key, value).is_some() {
             return Err(problem(format!("the key {key} is there twice")));
         }
@@ -83,15 +113,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header<'_>, Problem> {
     for _ in 0..tensor_count {
         raw.push(r.tensor()?);
     }
-    if r.at as u64 > MAX_HEADER {
-        return Err(Problem::HeaderTooLong { len: r.at as u64, max: MAX_HEADER });
-    }
     if let Some(tensor) = first_duplicate(raw.iter().map(|t| t.name)) {
         return Err(Problem::DuplicateTensor { tensor });
     }
     let start = (r.at as u64).next_multiple_of(alignment);
-    let mut tensors =
-        raw.into_iter().map(|t| t.place(start, alignment, bytes.len() as u64)).collect::<Result<Vec<_>, _>>()?;
+    let mut tensors = raw.into_iter().map(|t| t.place(start, alignment, file_len)).collect::<Result<Vec<_>, _>>()?;
     tensors.sort_by_key(|t| (t.range.start, t.range.end));
     if let Some([a, b]) = tensors.array_windows().find(|[a, b]| b.range.start < a.range.end) {
         return Err(Problem::Overlap { a: a.name.to_owned(), b: b.name.to_owned() });
@@ -112,7 +138,7 @@ impl<'a> Raw<'a> {
         let Some(block) = Block::of(self.kind) else {
             return Err(Problem::UnknownDtype {
                 tensor: tensor(),
-                dtype: format!("type {} of ggml; {}", self.kind, Block::ALLOWED),
+                dtype: format!("{} ({} of ggml); {}", super::blocks::name(self.kind), self.kind, Block::ALLOWED),
             });
         };
         let overflow = || Problem::ShapeOverflow { tensor: tensor() };
@@ -144,15 +170,19 @@ impl<'a> Raw<'a> {
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Length of the file, of which `bytes` may be the beginning.
+    of: u64,
 }
 
 impl<'a> Reader<'a> {
     fn take(&mut self, len: u64) -> Result<&'a [u8], Problem> {
+        let end = (self.at as u64).saturating_add(len);
+        if end > MAX_HEADER && end <= self.of {
+            return Err(problem(format!("its header has more than {MAX_HEADER} bytes")));
+        }
         let left = &self.bytes[self.at..];
-        let part = usize::try_from(len).ok().and_then(|len| left.get(..len)).ok_or_else(|| {
-            let needed = (self.at as u64).saturating_add(len);
-            Problem::HeaderTruncated { needed, found: self.bytes.len() as u64 }
-        })?;
+        let part = usize::try_from(len).ok().and_then(|len| left.get(..len));
+        let part = part.ok_or(Problem::HeaderTruncated { needed: end, found: self.bytes.len() as u64 })?;
         self.at += part.len();
         Ok(part)
     }
@@ -172,11 +202,13 @@ impl<'a> Reader<'a> {
     fn text(&mut self) -> Result<&'a str, Problem> {
         let len = self.u64()?;
         let at = self.at;
-        std::str::from_utf8(self.take(len)?).map_err(|e| Problem::HeaderUtf8 { position: at + 8 + e.valid_up_to() })
+        let invalid = |e: std::str::Utf8Error| problem(format!("a text is not UTF-8 at byte {}", at + e.valid_up_to()));
+        std::str::from_utf8(self.take(len)?).map_err(invalid)
     }
 
-    fn value(&mut self, kind: u32, depth: usize) -> Result<Value<'a>, Problem> {
-        Ok(match kind {
+    /// A number or a truth, of one of their types.
+    fn number(&mut self, kind: u32) -> Result<Option<Value<'a>>, Problem> {
+        Ok(Some(match kind {
             0 => Value::Integer(self.array::<1>()?[0].into()),
             1 => Value::Integer(i8::from_le_bytes(self.array()?).into()),
             2 => Value::Integer(u16::from_le_bytes(self.array()?).into()),
@@ -185,22 +217,42 @@ impl<'a> Reader<'a> {
             5 => Value::Integer(i32::from_le_bytes(self.array()?).into()),
             6 => Value::Float(f32::from_le_bytes(self.array()?).into()),
             7 => Value::Bool(self.array::<1>()?[0] != 0),
-            8 => Value::Text(self.text()?),
-            9 if depth > 0 => {
-                let (kind, count) = (self.u32()?, self.u64()?);
-                // Every element takes a byte at least, so this ends with the file.
-                let mut list = Vec::new();
-                for _ in 0..count {
-                    list.push(self.value(kind, depth - 1)?);
-                }
-                Value::List(list)
-            }
-            9 => return Err(problem("lists of lists in its metadata")),
             10 => Value::Integer(self.u64()?.into()),
             11 => Value::Integer(i64::from_le_bytes(self.array()?).into()),
             12 => Value::Float(f64::from_le_bytes(self.array()?)),
-            _ => return Err(problem(format!("a value of type {kind} in its metadata; this build knows 0 to 12"))),
-        })
+            _ => return Ok(None),
+        }))
+    }
+
+    fn value(&mut self, kind: u32, key: &str) -> Result<Value<'a>, Problem> {
+        if let Some(number) = self.number(kind)? {
+            return Ok(number);
+        }
+        match kind {
+            8 => self.text().map(Value::Text),
+            9 => self.list(key),
+            _ => Err(problem(format!("{key} is a value of type {kind}; this build knows 0 to 12"))),
+        }
+    }
+
+    fn list(&mut self, key: &str) -> Result<Value<'a>, Problem> {
+        let (kind, count) = (self.u32()?, self.u64()?);
+        if let Some(size) = size_of_number(kind) {
+            let bytes = self.take(count.saturating_mul(size as u64))?;
+            return Ok(Value::Numbers(kind, bytes));
+        }
+        match kind {
+            8 => {
+                // A text takes eight bytes at least, so this ends with the file.
+                let mut texts = Vec::new();
+                for _ in 0..count {
+                    texts.push(self.text()?);
+                }
+                Ok(Value::Texts(texts))
+            }
+            9 => Err(problem(format!("{key} is a list of lists; no key of a model has one"))),
+            _ => Err(problem(format!("{key} is a list of type {kind}; this build knows 0 to 12"))),
+        }
     }
 
     fn tensor(&mut self) -> Result<Raw<'a>, Problem> {

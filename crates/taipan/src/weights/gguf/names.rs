@@ -1,13 +1,19 @@
 //! The tensors of a GGUF file under the names that the same model has elsewhere.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::{Dtype, TensorInfo, WeightsProblem as Problem};
-use super::blocks::{Block, Plain};
+use super::blocks::Block;
+use super::convert::{Made, Stored};
 use super::header::{Entry, Header, problem};
-use crate::config::{Config, Family, HEAD};
+use crate::config::{Config, ExpertNames, Family, HEAD};
+use crate::quant::Quant;
 use crate::weights::ElementType;
+
+/// Factors of the frequencies of rotary positions.
+const FREQUENCIES: &str = "rope_freqs.weight";
 
 /// Where a tensor of a checkpoint comes from.
 enum Origin {
@@ -15,23 +21,31 @@ enum Origin {
     One(String),
     /// The first, or else the second.
     Either([String; 2]),
+    /// One of so many parts of this one.
+    Part(String, [usize; 2]),
     /// A gate upon its projection up, for each of so many experts.
     Pair([String; 2], usize),
-    /// Rows of queries or keys of so many heads, whose halves were put in turn.
-    Heads(String, usize),
+    /// Rows of queries or keys of so many heads, whose first channels, which rotate, are pairs.
+    Heads(String, [usize; 2]),
     /// `A = −exp(A_log)`.
     Decay(String),
 }
 
-/// Tensors, and the bytes of those that were converted: the data of file number 1, 2, … in a row.
-pub(super) fn tensors(
-    file: &str,
-    header: &Header<'_>,
-    bytes: &[u8],
-    config: &Config,
-) -> Result<(Vec<TensorInfo>, Vec<Vec<u8>>), Problem> {
+/// Tensors, and how those are made that do not lie in the file as they are. Their places are behind its end.
+pub(super) struct Plan {
+    pub(super) tensors: Vec<TensorInfo>,
+    /// Each with its place.
+    pub(super) made: Vec<(Range<u64>, Made)>,
+}
+
+/// Finds every tensor of a model in a file of this length.
+pub(super) fn plan(file: &str, header: &Header<'_>, config: &Config, len: u64) -> Result<Plan, Problem> {
     let by_name: HashMap<&str, &Entry<'_>> = header.tensors.iter().map(|t| (t.name, t)).collect();
-    let mut table = Table { file: file.into(), by_name, bytes, used: 0, tensors: Vec::new(), converted: Vec::new() };
+    let plan = Plan { tensors: Vec::new(), made: Vec::new() };
+    let mut table = Table { file: file.into(), by_name, parts: HashMap::new(), end: len, plan };
+    if config.attention.as_ref().is_none_or(|a| a.rope.is_none()) {
+        table.by_name.remove(FREQUENCIES);
+    }
     let mut expected = config.expected_tensors();
     if config.tie_word_embeddings {
         expected.retain(|(name, _)| name != HEAD);
@@ -41,15 +55,9 @@ pub(super) fn tensors(
             .ok_or_else(|| problem(format!("nothing is known of how such a file names {name}")))?;
         table.add(name, shape, &origin)?;
     }
-    // Tables that are computed from the config are let pass; anything else would be left out in silence.
-    let harmless = |name: &str| name == "rope_freqs.weight";
-    let known = table.used + header.tensors.iter().filter(|t| harmless(t.name)).count();
-    if known != header.tensors.len() {
-        let names: Vec<&str> = table.by_name.keys().copied().filter(|name| !harmless(name)).collect();
-        let one = names.iter().min().copied().unwrap_or_default();
-        return Err(problem(format!("{} tensors that this model does not have, {one} among them", names.len())));
-    }
-    Ok((table.tensors, table.converted))
+    let layers = config.layer_types.len();
+    table.nothing_left(layers..layers + super::further_layers(header))?;
+    Ok(table.plan)
 }
 
 /// Takes the spelling of a family apart.
@@ -79,12 +87,13 @@ fn origin(config: &Config, name: &str) -> Option<Origin> {
         let heads = [a.num_heads, a.num_key_value_heads];
         for (i, (ours, theirs)) in names.qkv.iter().zip(["attn_q.weight", "attn_k.weight", "attn_v.weight"]).enumerate()
         {
-            let turned = config.family == Family::GraniteMoeHybrid && i < 2;
+            // Without positions any order will do, as long as queries and keys agree.
+            let rope = a.rope.filter(|_| config.family != Family::FalconH1 && i < 2);
             for (ours, theirs) in [((*ours).to_owned(), theirs.to_owned()), (bias(ours), bias(theirs))] {
-                match part == ours {
-                    true if turned => return Some(Origin::Heads(here(&theirs), heads[i])),
-                    true => return one(&theirs),
-                    false => {}
+                match (part == ours, rope) {
+                    (true, Some(rope)) => return Some(Origin::Heads(here(&theirs), [heads[i], rope.channels])),
+                    (true, None) => return one(&theirs),
+                    (false, _) => {}
                 }
             }
         }
@@ -116,23 +125,14 @@ fn origin(config: &Config, name: &str) -> Option<Origin> {
 fn mlp(config: &Config, rest: &str, here: impl Fn(&str) -> String) -> Option<Origin> {
     let (names, e) = (config.family.names(), &config.family.names().experts);
     let one = |name: &str| Some(Origin::One(here(name)));
-    let pair = |end: &str, count| {
-        let [gate, up] = ["gate", "up"].map(|part| here(&format!("ffn_{part}{end}.weight")));
-        Some(Origin::Pair([gate, up], count))
-    };
-    if let Some(experts) = &config.experts {
-        return match rest {
-            _ if rest == e.router => one("ffn_gate_inp.weight"),
-            _ if rest == e.up => pair("_exps", experts.routing.experts),
-            _ if rest == e.down => one("ffn_down_exps.weight"),
-            _ if rest == e.shared_up[0] => pair("_shexp", 1),
-            _ if rest == e.shared_down => one("ffn_down_shexp.weight"),
-            _ => None,
-        };
+    if let Some(experts) = &config.experts
+        && let Some(origin) = expert(e, experts.routing.experts, rest, &here)
+    {
+        return Some(origin);
     }
     match names.gate_up {
         _ if rest == names.down => one("ffn_down.weight"),
-        [both] if rest == *both && config.family == Family::GraniteMoeHybrid => pair("", 1),
+        [both] if rest == *both && config.family == Family::GraniteMoeHybrid => Some(pair("", 1, &here)),
         [up] if rest == *up => one("ffn_up.weight"),
         [gate, _] if rest == *gate => one("ffn_gate.weight"),
         [_, up] if rest == *up => one("ffn_up.weight"),
@@ -140,130 +140,181 @@ fn mlp(config: &Config, rest: &str, here: impl Fn(&str) -> String) -> Option<Ori
     }
 }
 
-struct Table<'b, 'h, 'a> {
+/// A gate upon its projection up.
+fn pair(end: &str, count: usize, here: &impl Fn(&str) -> String) -> Origin {
+    Origin::Pair(["gate", "up"].map(|part| here(&format!("ffn_{part}{end}.weight"))), count)
+}
+
+/// Tensors of experts: all in one in such a file, and elsewhere as well or each by itself.
+fn expert(e: &ExpertNames, count: usize, rest: &str, here: &impl Fn(&str) -> String) -> Option<Origin> {
+    let one = |name: &str| Some(Origin::One(here(name)));
+    for (ours, theirs) in [(e.up, "ffn_up_exps.weight"), (e.down, "ffn_down_exps.weight")] {
+        let number = ours.split_once('#').and_then(|(a, b)| rest.strip_prefix(a)?.strip_suffix(b)?.parse().ok());
+        if let Some(number) = number {
+            return Some(Origin::Part(here(theirs), [number, count]));
+        }
+    }
+    match (rest, e.shared_up) {
+        _ if rest == e.router => one("ffn_gate_inp.weight"),
+        _ if rest == e.correction => one("exp_probs_b.bias"),
+        _ if rest == e.latent[0] => one("ffn_latent_down.weight"),
+        _ if rest == e.latent[1] => one("ffn_latent_up.weight"),
+        _ if rest == e.up => Some(pair("_exps", count, here)),
+        _ if rest == e.down => one("ffn_down_exps.weight"),
+        (_, [up]) if rest == *up && e.correction.is_empty() => Some(pair("_shexp", 1, here)),
+        (_, [up]) if rest == *up => one("ffn_up_shexp.weight"),
+        _ if rest == e.shared_down => one("ffn_down_shexp.weight"),
+        _ => None,
+    }
+}
+
+struct Table<'h, 'a> {
     file: Arc<str>,
     /// Those that are not used yet.
     by_name: HashMap<&'h str, &'h Entry<'a>>,
-    bytes: &'b [u8],
-    used: usize,
-    tensors: Vec<TensorInfo>,
-    converted: Vec<Vec<u8>>,
+    /// Those of which parts are used, and how many of how many.
+    parts: HashMap<String, (&'h Entry<'a>, usize, usize)>,
+    /// Where the next one that is made goes.
+    end: u64,
+    plan: Plan,
 }
 
-impl<'a, 'h> Table<'_, 'h, 'a> {
+impl<'a, 'h> Table<'h, 'a> {
     fn take(&mut self, name: &str) -> Result<&'h Entry<'a>, Problem> {
-        self.used += 1;
         self.by_name.remove(name).ok_or_else(|| problem(format!("tensor {name} is missing")))
     }
 
-    fn stored(&self, entry: &Entry<'_>) -> &[u8] {
-        &self.bytes[entry.range.start as usize..entry.range.end as usize]
+    fn take_part(&mut self, name: &str, of: usize) -> Result<&'h Entry<'a>, Problem> {
+        if !self.parts.contains_key(name) {
+            let entry = self.take(name)?;
+            self.parts.insert(name.to_owned(), (entry, 0, of));
+        }
+        let (entry, used, _) = self.parts.get_mut(name).expect("it was put there");
+        *used += 1;
+        Ok(entry)
     }
 
     fn add(&mut self, name: String, shape: Vec<usize>, origin: &Origin) -> Result<(), Problem> {
-        let elements = |shape: &[usize]| shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
-        let fits = |entry: &Entry<'_>, parts: usize| {
-            let (found, expected) = (elements(&entry.shape), elements(&shape));
-            let fits = found.and_then(|n| n.checked_mul(parts)) == expected && expected.is_some();
-            let text =
-                format!("tensor {} has the shape {:?}; a part of {shape:?} was expected", entry.name, entry.shape);
-            fits.then_some(()).ok_or_else(|| problem(text))
-        };
-        let cols = shape.last().copied().unwrap_or(1);
         match origin {
             Origin::Either([one, other]) => {
                 let name_there = if self.by_name.contains_key(one.as_str()) { one } else { other };
-                return self.add(name, shape, &Origin::One(name_there.clone()));
+                self.add(name, shape, &Origin::One(name_there.clone()))
             }
             Origin::One(theirs) => {
                 let entry = self.take(theirs)?;
-                fits(entry, 1)?;
-                // A convolution, or a vector, is nothing that a matrix of integers can be.
-                match entry.block {
-                    Block::Float(dtype) => self.push(name, dtype, shape, 0, entry.range.clone()),
-                    block => {
-                        rows_of(entry, cols)?;
-                        let plain = Plain::of(block, self.stored(entry));
-                        self.convert(name, shape, plain);
-                    }
-                }
+                fits(entry, &shape)?;
+                self.stored(name, shape, Stored::all(entry));
+                Ok(())
             }
-            Origin::Heads(theirs, heads) => {
+            Origin::Part(theirs, [part, of]) => {
+                let entry = self.take_part(theirs, *of)?;
+                fits(entry, &[&[*of], &shape[..]].concat())?;
+                self.stored(name, shape, Stored::part(entry, *part, *of));
+                Ok(())
+            }
+            Origin::Heads(theirs, [heads, channels]) => {
                 let entry = self.take(theirs)?;
-                fits(entry, 1)?;
-                let (rows, cols) = if shape.len() < 2 { (cols, 1) } else { (shape[0], cols) };
-                rows_of(entry, if shape.len() < 2 { shape[0] } else { cols })?;
-                let plain = Plain::of(entry.block, self.stored(entry));
-                let size = rows / heads;
-                let from = |row: usize| {
-                    let (head, at) = (row / size, row % size);
-                    head * size + at % (size / 2) * 2 + at / (size / 2)
-                };
-                let turned = if size % 2 == 0 { plain.rows(rows, cols, from) } else { plain };
-                self.convert(name, shape, turned);
+                fits(entry, &shape)?;
+                let (rows, cols) = (shape[0], shape.get(1).copied().unwrap_or(1));
+                if !matches!(entry.block, Block::Float(_)) && shape.len() < 2 {
+                    return Err(problem(format!("tensor {theirs} is a vector of {}", entry.block.name())));
+                }
+                let stored = Stored::all(entry);
+                let made = Made::Heads { stored, rows, cols, head: rows / heads, channels: *channels };
+                self.made(name, shape, made);
+                Ok(())
             }
             Origin::Pair([gate, up], count) => {
-                let (gate, up) = (self.take(gate)?, self.take(up)?);
-                for entry in [gate, up] {
-                    fits(entry, 2)?;
-                    rows_of(entry, cols)?;
+                let parts = [self.take(gate)?, self.take(up)?];
+                let mut half = shape.clone();
+                let rows = half.len() - 2;
+                half[rows] /= 2;
+                for entry in parts {
+                    fits(entry, &half)?;
                 }
-                let [a, b] = [gate, up].map(|entry| Plain::of(entry.block, self.stored(entry)));
-                if a.dtype != b.dtype {
-                    let text = format!("tensors {} and {} are stored in types of their own", gate.name, up.name);
-                    return Err(problem(text));
-                }
-                self.convert(name, shape, a.stacked(&b, *count));
+                self.made(name, shape, Made::Pair { parts: parts.map(Stored::all), count: *count });
+                Ok(())
             }
             Origin::Decay(theirs) => {
                 let entry = self.take(theirs)?;
-                fits(entry, 1)?;
-                let Block::Float(Dtype::F32) = entry.block else {
-                    return Err(problem(format!("tensor {theirs} is not stored as F32")));
-                };
-                let numbers = self.stored(entry).as_chunks::<4>().0.iter().map(|x| (-f32::from_le_bytes(*x)).ln());
-                let bytes = numbers.flat_map(f32::to_le_bytes).collect();
-                self.convert(name, shape, Plain { dtype: Dtype::F32, bytes, scales: Vec::new() });
+                fits(entry, &shape)?;
+                if !matches!(entry.block, Block::Float(_)) {
+                    return Err(problem(format!("tensor {theirs} is stored as {}, expected F32", entry.block.name())));
+                }
+                self.made(name, shape, Made::Decay(Stored::all(entry)));
+                Ok(())
             }
         }
-        Ok(())
     }
 
-    fn convert(&mut self, name: String, shape: Vec<usize>, plain: Plain) {
-        let (dtype, quant, Plain { mut bytes, scales, .. }) = (plain.dtype, plain.quant(), plain);
-        let (elements, file) = (bytes.len() as u64, self.converted.len() + 1);
-        bytes.extend_from_slice(&scales);
-        let all = bytes.len() as u64;
-        self.converted.push(bytes);
-        let Some(quant) = quant else { return self.push(name, dtype, shape, file, 0..elements) };
+    /// Floats stay where they are; everything else is made.
+    fn stored(&mut self, name: String, shape: Vec<usize>, stored: Stored) {
+        match stored.block {
+            Block::Float(dtype) => self.push(name, dtype, shape, stored.range, None),
+            _ => self.made(name, shape, Made::Blocks(stored)),
+        }
+    }
+
+    fn made(&mut self, name: String, shape: Vec<usize>, made: Made) {
+        let (dtype, from, origin) = (made.dtype(), self.end, made.origin());
+        let numbers: usize = shape.iter().product();
+        let Some(quant) = Quant::of(dtype.format()) else {
+            self.end += numbers as u64 * ElementType::from(dtype).bits() / 8;
+            self.push(name, dtype, shape, from..self.end, Some(origin));
+            return self.plan.made.push((from..self.end, made));
+        };
         let groups = shape.last().copied().unwrap_or(1) / taipan_kernels::GROUP;
-        let rows = shape[..shape.len() - 1].iter().product();
-        self.push(name, dtype, vec![rows, groups, quant.group_bytes()], file, 0..elements);
-        let info = self.tensors.last_mut().expect("it was pushed");
-        info.quantised = Some((quant, elements..all));
+        let all = numbers / taipan_kernels::GROUP;
+        let elements = from + (all * quant.group_bytes()) as u64;
+        self.end = elements + 2 * all as u64;
+        self.push(name, dtype, vec![all / groups.max(1), groups, quant.group_bytes()], from..elements, Some(origin));
+        let info = self.plan.tensors.last_mut().expect("it was pushed");
+        info.quantised = Some((quant, elements..self.end));
+        self.plan.made.push((from..self.end, made));
     }
 
-    fn push(&mut self, name: String, dtype: Dtype, shape: Vec<usize>, file: usize, range: std::ops::Range<u64>) {
-        let element = ElementType::from(dtype);
-        let file_name = self.file.clone();
-        self.tensors.push(TensorInfo {
-            name,
-            element,
-            shape,
-            file: file_name,
-            file_index: file,
-            range,
-            quantised: None,
-        });
+    fn push(
+        &mut self,
+        name: String,
+        dtype: Dtype,
+        shape: Vec<usize>,
+        range: Range<u64>,
+        origin: Option<(&'static str, u64)>,
+    ) {
+        let (element, file) = (ElementType::from(dtype), self.file.clone());
+        let info = TensorInfo { name, element, shape, file, file_index: 0, range, quantised: None, origin };
+        self.plan.tensors.push(info);
+    }
+
+    /// What is not used would be left out in silence. Layers behind the last predict further tokens, and are not run.
+    fn nothing_left(&self, further: Range<usize>) -> Result<(), Problem> {
+        if let Some((entry, used, of)) = self.parts.values().find(|(_, used, of)| used != of) {
+            return Err(problem(format!("of tensor {} {used} parts of {of} were expected", entry.name)));
+        }
+        let is_further = |name: &str| {
+            let number = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+            number.and_then(|(number, _)| number.parse().ok()).is_some_and(|number| further.contains(&number))
+        };
+        let mut names: Vec<&str> = self.by_name.keys().copied().filter(|name| !is_further(name)).collect();
+        names.sort_unstable();
+        match names.first() {
+            None => Ok(()),
+            Some(one) if *one == FREQUENCIES => {
+                Err(problem(format!("tensor {one} stretches rotary positions, which this build does not do")))
+            }
+            Some(one) => {
+                Err(problem(format!("{} tensors that this model does not have, {one} among them", names.len())))
+            }
+        }
     }
 }
 
-/// Rows must be as long as they are here: blocks, and pieces of rows, would mean other numbers.
-fn rows_of(entry: &Entry<'_>, cols: usize) -> Result<(), Problem> {
-    match entry.shape.last() {
-        Some(found) if *found == cols => Ok(()),
-        _ => {
-            Err(problem(format!("tensor {} has the shape {:?}; rows of {cols} were expected", entry.name, entry.shape)))
-        }
-    }
+/// Whether a tensor has this shape, dimensions of one element aside; a vector may lie there as a matrix.
+fn fits(entry: &Entry<'_>, shape: &[usize]) -> Result<(), Problem> {
+    let long = |shape: &[usize]| shape.iter().copied().filter(|n| *n != 1).collect::<Vec<_>>();
+    let (found, expected) = (long(&entry.shape), long(shape));
+    let elements = |shape: &[usize]| shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+    let same = found == expected || (expected.len() < 2 && elements(&found) == elements(&expected));
+    let text = || format!("tensor {} has the shape {:?}; expected {shape:?}", entry.name, entry.shape);
+    same.then_some(()).ok_or_else(|| problem(text()))
 }
