@@ -17,7 +17,13 @@ fn samples() -> Vec<(Error, &'static str, &'static str, &'static str)> {
             Error::NoWeights { dir: "model".into() },
             "weights-missing",
             "model: there is no model.safetensors, no model.safetensors.index.json and no pytorch_model.bin",
-            "name a folder that holds config.json and safetensors weights; other formats must be converted first",
+            "name a folder that holds config.json and safetensors weights, or a GGUF file; other formats must be converted first",
+        ),
+        (
+            Error::SeveralFiles { dir: "model".into(), files: vec![owned("a.gguf"), owned("b\u{1b}.gguf")] },
+            "weights-ambiguous",
+            "model: there are several GGUF files: a.gguf, b\\u{1b}.gguf",
+            "name one of these files instead of the folder",
         ),
         (
             Error::Overflow { name: owned("w"), file: owned("a.safetensors"), dtype: "f16", index: 3, value: 1e6 },
