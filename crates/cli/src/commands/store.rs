@@ -75,12 +75,15 @@ fn gguf_entry(model: &Cached, snapshot: &Snapshot, file: &str) -> Entry {
 
 fn entry(model: &Cached, snapshot: &Snapshot) -> Entry {
     let config = std::fs::read(snapshot.path.join("config.json")).ok();
-    let kind = config.as_ref().and_then(|config| {
-        let json: serde_json::Value = serde_json::from_slice(config).ok()?;
+    let parsed = config.as_ref().and_then(|config| Config::from_json(config).ok());
+    // Of those that do not run, what they call themselves.
+    let called = || {
+        let json: serde_json::Value = serde_json::from_slice(config.as_ref()?).ok()?;
         Some(json["model_type"].as_str()?.to_owned())
-    });
+    };
+    let kind = parsed.as_ref().map(|config| config.family.name().to_owned()).or_else(called);
     // Other tools fetch the config first, so without one nothing can be said.
-    let runs = config.as_ref().is_none_or(|config| Config::from_json(config).is_ok());
+    let runs = config.is_none() || parsed.is_some();
     let state = match (runs, snapshot.complete) {
         (false, _) => "not supported",
         (true, true) => "ready",

@@ -144,6 +144,22 @@ fn every_command_takes_a_name() {
 }
 
 #[test]
+fn the_original_layout_in_several_files_of_pytorch_is_pulled_listed_and_used() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/family/seed-1/mamba2mlp_ss");
+    let world = World::of(dir.as_ref());
+    world.run(&["pull", NAME, "--device", "cpu"]).ok();
+    let list = world.run(&["ls"]).ok().stdout;
+    let words: Vec<_> = list.lines().nth(1).expect("a row").split_whitespace().collect();
+    assert_eq!((&words[..2], words.last()), (&[NAME, "state-spaces"][..], Some(&"ready")));
+    let logits = |model: &str, name: &str| {
+        let out = world.cache.at(name);
+        world.run(&["logits", "-m", model, "--ids", "1,2,3", "--device", "cpu", "-o", &out]).ok();
+        std::fs::read(out).expect("it was written")
+    };
+    assert_eq!(logits(NAME, "a"), logits(dir, "b"));
+}
+
+#[test]
 fn what_has_no_room_on_the_disk_is_not_downloaded() {
     let world = World::tiny();
     world.server.state().claimed.insert("model.safetensors".to_owned(), 1 << 62);

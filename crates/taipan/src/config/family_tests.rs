@@ -188,6 +188,7 @@ fn granite_reads_its_multipliers_and_both_spellings_of_layers() {
     assert_eq!((c.scales.embedding, c.scales.residual, c.scales.logits), (12.0, 0.246, 3f32.recip()));
     let a = c.attention.as_ref().unwrap();
     assert_eq!((a.num_heads, a.num_key_value_heads, a.head_dim, a.scale, a.rope), (12, 4, 64, 0.015_625, None));
+    assert_eq!(parse(&GRANITE.replace("layer_types", "layers_block_type")).unwrap(), c);
     let wide = parse(&GRANITE.replace("\"hidden_size\"", "\"head_dim\": 96, \"hidden_size\"")).unwrap();
     assert_eq!((wide.attention.as_ref().unwrap().head_dim, wide.attention.unwrap().q_width()), (96, 12 * 96));
     let tensors = c.expected_tensors();

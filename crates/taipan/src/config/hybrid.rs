@@ -23,10 +23,11 @@ pub(super) fn base(root: &Section<'_>, family: Family, default: [usize; 2], laye
 
 /// `layer_types` in both spellings; all mixers where it is absent.
 pub(super) fn layer_types(root: &Section<'_>, default_layers: usize) -> Result<Vec<LayerType>> {
-    const KEY: &str = "layer_types";
     let layers = root.size_or("num_hidden_layers", 1..=MAX_LAYERS, default_layers)?;
-    let Some(value) = root.optional(KEY) else { return Ok(vec![LayerType::Mamba2; layers]) };
-    listed(KEY, value, ("num_hidden_layers", layers), &[("attention", LayerType::Attention)])
+    // The second is another name that transformers has for the first.
+    let found = ["layer_types", "layers_block_type"].into_iter().find_map(|key| Some((key, root.optional(key)?)));
+    let Some((key, value)) = found else { return Ok(vec![LayerType::Mamba2; layers]) };
+    listed(key, value, ("num_hidden_layers", layers), &[("attention", LayerType::Attention)])
 }
 
 /// A word for each layer: mixers in both spellings, and these others. As many as another key says.
