@@ -118,6 +118,7 @@ export class Model {
     /** A session from what {@link Session.save} gave, here or on another device. Its bound is the saved one. */
     async restoreSession(bytes: Uint8Array, options: SessionOptions = {}): Promise<Session> {
         this.#check();
+        if (!(bytes instanceof Uint8Array)) throw new TaipanError('invalid-option', 'a saved session is a Uint8Array');
         const session = this.#session(options, (name) =>
             this.#connection.call('restoreSession', { model: this.#name, session: name, options: settings(options), bytes }),
         );
@@ -136,6 +137,7 @@ export class Model {
     /** The tokens of a text, each with the text it adds. */
     async tokenize(text: string): Promise<Piece[]> {
         this.#check();
+        checkText(text, 'the text');
         return this.#connection.call('tokenize', { model: this.#name, text });
     }
 
@@ -162,7 +164,21 @@ export class Model {
 }
 
 function settings({ attentionBudget, burst }: SessionOptions): SessionOptions {
+    checkNumbers({ attentionBudget, burst });
     return attentionBudget === undefined ? {} : { attentionBudget, ...(burst === undefined ? {} : { burst }) };
+}
+
+/** In JSON, in which options go to the runtime, what is no number would be none given. */
+function checkNumbers(options: object): void {
+    for (const [name, value] of Object.entries(options)) {
+        const unlimited = name === 'maxTokens' && value === Infinity;
+        if (typeof value === 'number' && !Number.isFinite(value) && !unlimited) throw new TaipanError('invalid-option', `${name} is ${value}`);
+    }
+}
+
+/** What callers without types may get wrong. */
+function checkText(text: unknown, what: string): void {
+    if (typeof text !== 'string') throw new TaipanError('invalid-option', `${what} is not a string`);
 }
 
 type Open = (name: number) => Promise<number>;
@@ -208,7 +224,9 @@ export class Session {
     async *generate(prompt: string, options: GenerateOptions = {}): AsyncGenerator<GenerateEvent, void, void> {
         const { signal, trace = [], stop = [], ...rest } = options;
         const seed = rest.seed ?? this.#options.seed;
-        const settings: WireGenerate = { ...rest, ...(seed === undefined ? {} : { seed }), stop: [...stop], trace: trace.includes('gates') };
+        const settings: WireGenerate = { ...rest, ...(seed === undefined ? {} : { seed }), stop: [stop].flat(), trace: trace.includes('gates') };
+        checkText(prompt, 'the prompt');
+        checkNumbers(rest);
         throwIfAborted(signal);
         const leave = this.#enter();
         const controller = new AbortController();

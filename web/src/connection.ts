@@ -102,11 +102,11 @@ export async function connect({ worker = true }: Urls, place: Place): Promise<Co
 /** The same messages through a channel, so that nothing differs but where it is computed. */
 function inThread(Kind: Awaited<ReturnType<Place['thread']>>): Connection {
     const { port1, port2 } = new MessageChannel();
+    const server = new Kind((reply, transfer = []) => port2.postMessage(reply, transfer));
     const connection = new Connection(
         (request, transfer) => port1.postMessage(request, transfer),
-        () => (port1.close(), port2.close()),
+        () => (port1.close(), port2.close(), server.close()),
     );
-    const server = new Kind((reply, transfer = []) => port2.postMessage(reply, transfer));
     port1.onmessage = ({ data }: MessageEvent<Reply>) => connection.receive(data);
     port2.onmessage = ({ data }: MessageEvent<Request>) => server.receive(data);
     return connection;

@@ -40,9 +40,11 @@ export class TaipanError extends Error {
 const CODES: Record<string, ErrorCode> = {
     'no-adapter': 'adapter-null',
     'limit-too-small': 'limit-too-small',
+    'context-full': 'limit-too-small',
     'device-lost': 'device-lost',
     'out-of-memory': 'out-of-memory',
     'model-unsupported': 'model-unsupported',
+    unsupported: 'model-unsupported',
     'config-invalid': 'weights-invalid',
     'json-invalid': 'weights-invalid',
     'weights-missing': 'weights-invalid',
@@ -50,11 +52,15 @@ const CODES: Record<string, ErrorCode> = {
     'weights-mismatch': 'weights-invalid',
     'weights-value': 'weights-invalid',
     tokenizer: 'weights-invalid',
+    'token-out-of-range': 'weights-invalid',
     'no-tokenizer': 'weights-invalid',
     'shader-compile': 'shader-compile',
     'empty-prompt': 'invalid-option',
     'invalid-option': 'invalid-option',
     'saved-state': 'saved-state',
+    io: 'internal',
+    gpu: 'internal',
+    'tuning-invalid': 'internal',
 };
 
 /** An error as the wasm module throws it, in the form of this package. Anything else is passed on as it is. */

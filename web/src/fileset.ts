@@ -1,5 +1,5 @@
 import { TaipanError, throwIfAborted } from './errors.js';
-import { Dropped, Folder, type Manifest, type SmallFiles } from './manifest.js';
+import { Dropped, Folder, type Manifest, type SmallFiles, type Tools, differs } from './manifest.js';
 import { DroppedFile, type Reader, type Remote, RemoteFile, StoredFile, bodyOf, fetchParts, get } from './parts.js';
 import type { Meter } from './progress.js';
 import type { WireFolder, WireSource } from './protocol.js';
@@ -17,12 +17,6 @@ export interface FileSet {
     cache: CacheKind;
     /** Whether nothing had to be downloaded. */
     fromCache: boolean;
-}
-
-/** What the runtime brings to this: it alone can read an index, and hash what comes in pieces. */
-export interface Tools {
-    shards(index: Uint8Array): string[];
-    hash(): { update(bytes: Uint8Array): void; hex(): string; free(): void };
 }
 
 const INDEX = 'model.safetensors.index.json';
@@ -47,18 +41,33 @@ async function weightNames(
     return { names: tools.shards(index), index };
 }
 
-async function dropped(files: readonly File[], tools: Tools): Promise<FileSet> {
-    const set = new Dropped(files);
+async function dropped(files: readonly File[], tools: Tools): Promise<{ set: FileSet; manifest: Manifest }> {
+    const given = new Dropped(files, tools);
+    const manifest = await given.manifest();
     const where = 'the files given';
-    const config = await required(set, 'config.json', where);
-    const has = (name: string): Promise<boolean> => Promise.resolve(set.files.has(name));
-    const { names, index } = await weightNames(set, has, tools, where);
+    const config = await required(given, 'config.json', where);
+    const has = (name: string): Promise<boolean> => Promise.resolve(given.files.has(name));
+    const { names, index } = await weightNames(given, has, tools, where);
     const weights = names.map((name) => {
-        const file = set.files.get(name);
+        const file = given.files.get(name);
         if (!file) throw new TaipanError('weights-invalid', `${where}: there is no ${name}`, 'give all files of the folder', { file: name });
         return new DroppedFile(file);
     });
-    return { config, tokenizer: await set.get('tokenizer.json'), index, weights, cache: 'none', fromCache: true };
+    const set: FileSet = { config, tokenizer: await given.get('tokenizer.json'), index, weights, cache: 'none', fromCache: true };
+    return { set, manifest };
+}
+
+/** Dropped files are held to a manifest that was dropped with them. */
+async function verified(files: readonly File[], tools: Tools, meter: Meter, signal: AbortSignal): Promise<FileSet> {
+    const { set, manifest } = await dropped(files, tools);
+    const known = set.weights.filter(({ name }) => manifest.get(name)?.sha256);
+    if (known.length > 0) meter.begin('verify', known.reduce((sum, { size }) => sum + size, 0), true);
+    for (const file of known) {
+        const expected = manifest.get(file.name)?.sha256?.toLowerCase() as string;
+        const found = await hashOf([file], tools, meter, signal);
+        if (found !== expected) differs(file.name, found, expected);
+    }
+    return set;
 }
 
 /** Brings a model's files to where they can be read in ranges: from the cache, and what is missing there from a server. */
@@ -70,7 +79,7 @@ export async function collect(
     signal: AbortSignal,
 ): Promise<FileSet> {
     meter.begin('manifest');
-    if ('files' in source) return dropped(source.files, tools);
+    if ('files' in source) return verified(source.files, tools, meter, signal);
     const key = modelKey(source.base);
     const store = cache === 'none' ? undefined : await openStore(cache);
     const work = (): Promise<FileSet> => fetchSet(source, key, store, tools, meter, signal);
@@ -88,7 +97,7 @@ async function fetchSet(
     signal: AbortSignal,
 ): Promise<FileSet> {
     const { base } = source;
-    const folder = new Folder(source, key, store, signal);
+    const folder = new Folder(source, key, store, tools, signal);
     const manifest = await folder.manifest();
     const config = await required(folder, 'config.json', base);
     const tokenizer = await folder.get('tokenizer.json');
@@ -264,11 +273,6 @@ async function digest(pieces: AsyncIterable<Uint8Array>, name: string, tools: To
     }
 }
 
-function differs(file: string, found: string, expected: string): never {
-    const hint = 'the download was damaged, or the manifest belongs to other files; load again';
-    throw new TaipanError('integrity', `${file}: SHA-256 is ${found}, the manifest has ${expected}`, hint, { file, expected, found });
-}
-
 /** The beginning of a weight file, up to the end of its header. */
 export async function headerOf(file: Reader): Promise<Uint8Array<ArrayBuffer>> {
     const prefix = await file.read(0, Math.min(8, file.size));
@@ -286,12 +290,12 @@ export async function peek(
     signal: AbortSignal,
 ): Promise<{ files: runtime.ModelFiles; downloadBytes: number; cachedBytes: number }> {
     if ('files' in source) {
-        const set = await dropped(source.files, tools);
+        const { set } = await dropped(source.files, tools);
         return { files: await runtimeFiles(set), downloadBytes: 0, cachedBytes: 0 };
     }
     const key = modelKey(source.base);
     const store = cache === 'none' ? undefined : await openStore(cache);
-    const folder = new Folder(source, key, undefined, signal);
+    const folder = new Folder(source, key, undefined, tools, signal);
     const manifest: Manifest = await folder.manifest();
     const config = await required(folder, 'config.json', source.base);
     const sizes = new Map<string, number>();

@@ -6,8 +6,8 @@ import { peek } from './fileset.js';
 import { LiveModel } from './model.js';
 import { loader } from './module.js';
 import { Meter } from './progress.js';
-import type { Call, Method, Note, Params, Result, WireEstimate } from './protocol.js';
-import { Server } from './server.js';
+import type { Call, LabCall, Method, Note, Params, Result, WireEstimate } from './protocol.js';
+import { Server, elsewhere } from './server.js';
 import type { LiveSession } from './session.js';
 import type { Estimate, GenerateEvent } from './types.js';
 
@@ -66,7 +66,7 @@ export class Host extends Server {
             case 'end':
                 return this.#end(request.params);
             default:
-                throw new TaipanError('internal', `there is no method ${request.method}`);
+                return elsewhere(request satisfies LabCall);
         }
     }
 

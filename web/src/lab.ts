@@ -6,8 +6,8 @@ import { openDevice } from './model.js';
 import { collect, hashOf, rangesOf, runtimeFiles } from './fileset.js';
 import { loader } from './module.js';
 import { Meter } from './progress.js';
-import type { Call, Method, Note, Params, Result, WireOrigin } from './protocol.js';
-import { Server } from './server.js';
+import type { Call, HostCall, Method, Note, Params, Result, WireOrigin } from './protocol.js';
+import { Server, elsewhere } from './server.js';
 
 const keep = keeper();
 const { guard } = keep;
@@ -30,7 +30,7 @@ export class Lab extends Server {
             case 'benchClose':
                 return this.#close();
             default:
-                throw new TaipanError('internal', `there is no method ${request.method}`);
+                return elsewhere(request satisfies HostCall);
         }
     }
 
@@ -72,6 +72,7 @@ export class Lab extends Server {
         try {
             const about = { ...settings, deviceMs };
             const bench = model ? await this.#fromFiles(device, about, model, cancel, note) : await guard(() => Bench.open(device, about, say(note)));
+            throwIfAborted(cancel.signal);
             this.#bench = { bench, device };
             return device.description;
         } catch (error) {
@@ -103,6 +104,11 @@ export class Lab extends Server {
         } finally {
             meter.stop();
         }
+    }
+
+    override close(): void {
+        super.close();
+        this.#close();
     }
 
     #opened(): module.Bench {

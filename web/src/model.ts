@@ -4,6 +4,7 @@ import { guard, letGo } from './crash.js';
 import { TaipanError, throwIfAborted } from './errors.js';
 import { type FileSet, collect, rangesOf, runtimeFiles } from './fileset.js';
 import { Meter } from './progress.js';
+import { hasWebGpu } from './support.js';
 import type { WireLoad, WireSource } from './protocol.js';
 import { LiveSession } from './session.js';
 import type { DeviceChoice, ModelInfo, SessionOptions } from './types.js';
@@ -15,12 +16,13 @@ export async function openDevice<D>(
     module: { listAdapters(): Promise<{ software: boolean }[]>; Device: { cpu(): D; gpu(): Promise<D> } },
     choice: DeviceChoice,
 ): Promise<D> {
+    const webgpu = hasWebGpu();
     if (choice === 'auto') {
-        const adapters = await guard(() => module.listAdapters());
+        const adapters = webgpu ? await guard(() => module.listAdapters()) : [];
         choice = adapters.some((adapter) => !adapter.software) ? 'gpu' : 'cpu';
     }
     if (choice === 'cpu') return module.Device.cpu();
-    if (!globalThis.navigator?.gpu) {
+    if (!webgpu) {
         const hint = 'use a browser with WebGPU, over https or on localhost, or the device cpu';
         throw new TaipanError('webgpu-unavailable', 'there is no WebGPU here', hint);
     }
@@ -68,7 +70,7 @@ export class LiveModel {
         try {
             model = await this.#upload(device, set, files, meter, cancel);
             throwIfAborted(signal);
-            if (this.#options.warmup && device.adapter) await this.#warm(model, meter);
+            if (this.#options.warmup && device.adapter) await this.#warm(model, meter, cancel);
             throwIfAborted(signal);
             if (this.#disposed) throw new TaipanError('disposed', 'the model was disposed');
         } catch (error) {
@@ -98,12 +100,12 @@ export class LiveModel {
     }
 
     /** One token through everything: browsers put off parts of compiling until a kernel runs. */
-    async #warm(model: runtime.Model, meter: Meter): Promise<void> {
+    async #warm(model: runtime.Model, meter: Meter, { promise }: Cancel): Promise<void> {
         meter.begin('warmup');
         const session = model.session(undefined);
         try {
-            await guard(() => session.prefill('a', false));
-            await guard(() => session.generate({ maxTokens: 2, ignoreEos: true }, () => true));
+            await guard(() => session.prefill('a', false, undefined, promise));
+            await guard(() => session.generate({ maxTokens: 2, ignoreEos: true }, () => true, promise));
         } catch (error) {
             // A model without a tokenizer takes no text.
             if (!(error instanceof TaipanError && error.details.runtimeCode === 'no-tokenizer')) throw error;
@@ -167,7 +169,9 @@ export class LiveModel {
         if (this.#disposed || device !== this.#device) return;
         const { autoRecover } = this.#options;
         this.#onLost(reason, autoRecover);
-        if (autoRecover) this.#recovering = this.#recover(reason);
+        if (!autoRecover) return;
+        this.#recovering = this.#recover(reason);
+        this.#recovering.catch(() => {}); // told by an event, and to whoever uses the model
     }
 
     async #recover(reason: string): Promise<void> {

@@ -5,9 +5,12 @@ import type { FinishReason, GenerateOptions, Usage } from './types.js';
 // The shape of OpenAI's client, as far as it makes sense on one computer: text in, text out, streaming or not.
 
 export interface ChatMessage {
-    role: 'system' | 'user' | 'assistant';
-    content: string;
+    role: 'system' | 'developer' | 'user' | 'assistant';
+    content: string | readonly { type: 'text'; text: string }[];
 }
+
+/** A message as a template gets it: of text. */
+export type TextMessage = ChatMessage & { content: string };
 
 interface Common {
     model?: string;
@@ -31,6 +34,8 @@ export interface ChatRequest extends Common {
 
 export interface CompletionRequest extends Common {
     prompt: string;
+    /** 16 if left out, as OpenAI has it. */
+    max_tokens?: number | null;
     echo?: boolean;
 }
 
@@ -65,7 +70,7 @@ export interface FacadeOptions {
     /** What the answers call the model. */
     model?: string;
     /** Makes a prompt of messages. The default is a plain transcript, for models that were not trained to chat. */
-    template?: (messages: readonly ChatMessage[]) => string;
+    template?: (messages: readonly TextMessage[]) => string;
     /** Texts that end a turn, besides those of a request. */
     stop?: readonly string[];
 }
@@ -84,14 +89,49 @@ export interface OpenAiFacade {
     completions: { create: Create<CompletionRequest, Completion, Completion> };
 }
 
-const NAMES = { system: 'System', user: 'User', assistant: 'Assistant' };
+const NAMES: Record<string, string> = { system: 'System', developer: 'System', user: 'User', assistant: 'Assistant' };
 
 /** A transcript that ends where the assistant speaks. */
-function transcript(messages: readonly ChatMessage[]): string {
-    return [...messages.map(({ role, content }) => `${NAMES[role]}: ${content}\n`), 'Assistant:'].join('');
+function transcript(messages: readonly TextMessage[]): string {
+    const line = ({ role, content }: TextMessage): string => `${NAMES[role] ?? refuse(`messages of ${role}`)}: ${content}\n`;
+    return [...messages.map(line), 'Assistant:'].join('');
+}
+
+function refuse(what: string): never {
+    throw new TaipanError('invalid-option', `${what}: not here`, 'texts in, one text out');
+}
+
+/** Messages may be in parts, as long as those are texts. */
+function textMessage({ role, content, ...rest }: ChatMessage): TextMessage {
+    const parts = typeof content === 'string' ? [{ type: 'text', text: content }] : (content ?? refuse('a message without content'));
+    const text = parts.map((part) => (part.type === 'text' ? part.text : refuse(`content of type ${part.type}`))).join('');
+    return { role, content: text, ...rest };
+}
+
+/** Of OpenAI's client, what would change the answer and is not here, each with the value that changes nothing. */
+const MISSING = {
+    n: 1,
+    best_of: 1,
+    frequency_penalty: 0,
+    presence_penalty: 0,
+    logprobs: false,
+    logit_bias: {},
+    suffix: '',
+    tools: [],
+    functions: [],
+    response_format: { type: 'text' },
+};
+
+/** What is asked for in vain is refused rather than ignored. */
+function check(request: object): void {
+    for (const [name, none] of Object.entries(MISSING)) {
+        const value = (request as Record<string, unknown>)[name] ?? none;
+        if (JSON.stringify(value) !== JSON.stringify(none)) refuse(`${name} ${JSON.stringify(value)}`);
+    }
 }
 
 function generation(request: Common, stop: readonly string[], signal: AbortSignal | undefined): GenerateOptions {
+    check(request);
     const own = request.stop == null ? [] : [request.stop].flat();
     const maxTokens = request.max_completion_tokens ?? request.max_tokens;
     const options: Record<string, unknown> = {
@@ -148,7 +188,7 @@ export function createOpenAI(model: Model, { model: name = 'taipan', template = 
     });
 
     async function chat(request: ChatRequest, { signal }: CallOptions = {}): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>> {
-        const prompt = template(request.messages);
+        const prompt = template(request.messages.map(textMessage));
         const turn = template === transcript ? ['\nUser:', '\nSystem:'] : [];
         const options = generation(request, [...stop, ...turn], signal);
         if (request.stream) return chatStream(prompt, options, request.stream_options?.include_usage === true);
@@ -175,7 +215,7 @@ export function createOpenAI(model: Model, { model: name = 'taipan', template = 
     }
 
     async function complete(request: CompletionRequest, { signal }: CallOptions = {}): Promise<Completion | AsyncIterable<Completion>> {
-        const options = generation(request, stop, signal);
+        const options = generation({ ...request, max_tokens: request.max_tokens ?? 16 }, stop, signal);
         const before = request.echo ? request.prompt : '';
         if (request.stream) return textStream(request.prompt, before, options, request.stream_options?.include_usage === true);
         const { text, reason, usage } = await whole(request.prompt, options);

@@ -100,6 +100,10 @@ export type Result<M extends Method> = Calls[M][1];
 /** A question. */
 export type Call = { [M in Method]: { type: 'call'; id: number; method: M; params: Params<M> } }[Method];
 
+/** Those that the lab answers, and those that the side with the models does. Each has a case for every one of its own, which the compiler sees to. */
+export type LabCall = Extract<Call, { method: 'validate' | `bench${string}` }>;
+export type HostCall = Exclude<Call, LabCall>;
+
 /** From the page. A call is answered exactly once, whatever happens; cancelling only makes the answer come sooner. */
 export type Request = Call | { type: 'cancel'; id: number };
 

@@ -1,5 +1,5 @@
 import { Cancel } from './cancel.js';
-import { toWire } from './errors.js';
+import { TaipanError, toWire } from './errors.js';
 import type { Call, Method, Note, Reply, Request, Result } from './protocol.js';
 
 type Post = (reply: Reply, transfer?: Transferable[]) => void;
@@ -30,6 +30,16 @@ export abstract class Server {
             this.#cancels.delete(id);
         });
     }
+
+    /** Nobody listens any more: what is under way is given up. A worker is ended instead. */
+    close(): void {
+        for (const cancel of this.#cancels.values()) cancel.abort();
+    }
+}
+
+/** What another server answers was asked of this one. */
+export function elsewhere({ method }: Call): never {
+    throw new TaipanError('internal', `there is no method ${method} here`);
 }
 
 /** The part of a worker's global scope that is used here. */

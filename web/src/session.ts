@@ -133,7 +133,8 @@ export class LiveSession {
         throwIfAborted(cancel.signal);
         let promptTokens = 0;
         if (prompt !== '') {
-            const fed = await guard(() => session.prefill(prompt, trace, cancel.promise));
+            const reading = pull<runtime.Read, runtime.Fed>((each) => guard(() => session.prefill(prompt, trace, each, cancel.promise)));
+            const fed = yield* reports(reading);
             promptTokens = fed.tokens;
             if (fed.cancelled) throw abortError();
             if (fed.gates) yield [gatesEvent(fed.gates)];
@@ -206,6 +207,19 @@ export class LiveSession {
         const session = make(this.#options);
         if (this.#snapshot) await guard(() => session.restore(this.#snapshot as Uint8Array));
         this.#session = session;
+    }
+}
+
+/** Events about a prompt while it is read; what became of it. */
+async function* reports(reading: AsyncGenerator<runtime.Read, runtime.Fed, void>): AsyncGenerator<GenerateEvent[], runtime.Fed, void> {
+    try {
+        for (;;) {
+            const { done, value } = await reading.next();
+            if (done) return value;
+            yield [{ type: 'prompt', read: value.read, total: value.total }];
+        }
+    } finally {
+        await reading.return(undefined as never); // ends the module's part where this loop was left early
     }
 }
 

@@ -25,12 +25,17 @@ const NEEDED: Partial<Record<keyof GPUSupportedLimits, number>> = {
 const HINTS = {
     'insecure-context': 'This page was not loaded securely, so the browser hides WebGPU from it. Open it over https, or on localhost.',
     'webgpu-unavailable':
-        'This browser has no WebGPU. Chrome and Edge 113, Safari 26 and Firefox 141 or later have it on most systems; update, or try another.',
+        'This browser has no WebGPU, or an old one. Chrome and Edge 127, Safari 26 and Firefox 141 or later have it on most systems; update, or try another.',
     'adapter-null':
         'This browser has WebGPU but gives no adapter. Switch hardware acceleration on in its settings and update the graphics driver; ' +
         'on Linux, Chrome may want --enable-unsafe-webgpu.',
     'software-adapter': 'The adapter is a software one: it works, but the CPU is faster. Is hardware acceleration switched off in the settings?',
 };
+
+/** Whether the browser has WebGPU here, and one that tells what an adapter is: the runtime asks. */
+export function hasWebGpu(): boolean {
+    return Boolean(globalThis.navigator?.gpu) && 'info' in (globalThis.GPUAdapter?.prototype ?? {});
+}
 
 /** Asks the browser for an adapter. Never throws, and loads nothing. */
 export async function checkSupport(): Promise<Support> {
@@ -39,9 +44,8 @@ export async function checkSupport(): Promise<Support> {
     };
     try {
         if (globalThis.isSecureContext === false) return none('insecure-context');
-        const gpu = globalThis.navigator?.gpu as GPU | undefined;
-        if (!gpu) return none('webgpu-unavailable');
-        const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+        if (!hasWebGpu()) return none('webgpu-unavailable');
+        const adapter = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' });
         return adapter ? describe(adapter) : none('adapter-null');
     } catch {
         return none('adapter-null');

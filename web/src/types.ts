@@ -88,7 +88,7 @@ export interface GenerateOptions {
     repetitionPenalty?: number;
     seed?: number;
     /** Texts that end the generation; they are not part of the text. */
-    stop?: readonly string[];
+    stop?: string | readonly string[];
     /** Go on past an end-of-text token. */
     ignoreEos?: boolean;
     signal?: AbortSignal;
@@ -112,6 +112,8 @@ export interface Timings {
 
 /** What {@link Session.generate} yields: tokens, pieces of text, and at the end one `done`. */
 export type GenerateEvent =
+    /** So many tokens of a long prompt are read. */
+    | { type: 'prompt'; read: number; total: number }
     | { type: 'token'; id: number; position: number }
     | { type: 'text'; text: string }
     /** Decisions about consecutive tokens, the first at position `first`: `[layer][token]`. */

@@ -82,22 +82,26 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
                 const controller = new AbortController();
                 let [stopped, late] = [NaN, 0];
                 const until = session.position + 8;
+                let made = '';
                 const error = await failure(async () => {
-                    for await (const event of session.generate(text, { ...options, ignoreEos: true, signal: controller.signal })) {
+                    for await (const event of session.generate(text, { ...greedy, maxTokens: 100, ...options, ignoreEos: true, signal: controller.signal })) {
                         if (event.type === 'gates') note(event);
+                        if (event.type === 'text') made += event.text;
                         if (event.type !== 'token') continue;
                         if (controller.signal.aborted) late++;
                         else if (session.position > until) controller.abort(), (stopped = performance.now());
                     }
                 });
-                return { name: error.name, late, ms: performance.now() - stopped };
+                return { name: error.name, late, made, ms: performance.now() - stopped };
             };
-            const aborts = [await abort(model.createSession(), prompt, {}), await abort(traced, '', { trace: ['gates'] })];
+            const stopped = model.createSession();
+            const aborts = [await abort(stopped, prompt, {}), await abort(traced, '', { trace: ['gates'] })];
+            const goneOn = aborts[0].made + (await textOf(stopped.generate('', greedy)));
             for await (const event of traced.generate('', { maxTokens: 3, trace: ['gates'] })) if (event.type === 'gates') note(event);
             const estimate = await taipan.estimate('/models/plain/');
             const { device, onGpu } = model;
             const { position } = traced;
-            return { support, phases: [...phases], whole, rest, told, position, text, aborts, stats: await base.stats(), estimate, device, onGpu };
+            return { support, phases: [...phases], whole, rest, told, position, text, aborts, goneOn, stats: await base.stats(), estimate, device, onGpu };
         }, PROMPT);
         assert.equal(seen.support.ok, true);
         assert.equal(seen.support.code, 'software-adapter');
@@ -113,6 +117,8 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
             assert.equal(name, 'AbortError');
             assert.ok(late <= 1, `${late} tokens after an abort`);
         }
+        assert.ok(seen.aborts[0].made.length < seen.whole.length, 'it was aborted in the middle');
+        assert.equal(seen.goneOn.slice(0, seen.whole.length), seen.whole, 'after an abort the state is that of the tokens delivered');
         assert.ok(seen.stats.dispatches > 10 && seen.stats.submits === 1, JSON.stringify(seen.stats));
         assert.equal(seen.estimate.fits, 'yes');
         const { weights, state, scratch } = seen.stats.bytes;
@@ -211,6 +217,51 @@ describe('on WebGPU', { timeout: 2 * TIMEOUT }, () => {
         assert.equal(seen.after.code, 'device-lost');
     });
 
+    test('loading can be given up in every phase, and what was on the device is freed', async () => {
+        const seen = await inPage(async () => {
+            const watched = watch();
+            const phases = ['manifest', 'download', 'verify', 'upload', 'compile', 'warmup'];
+            const found = [];
+            for (const phase of phases) {
+                const controller = new AbortController();
+                const heard = [];
+                const onProgress = (progress) => {
+                    heard.push(progress.phase);
+                    if (progress.phase === phase) controller.abort();
+                };
+                const error = await failure(() => load({ worker: false, signal: controller.signal, onProgress }));
+                found.push({ phase, name: error?.name, last: heard.at(-1) });
+            }
+            const lost = await Promise.all(watched.devices.map((device) => device.lost.then(({ reason }) => reason)));
+            const before = await failure(() => load({ signal: AbortSignal.abort() }));
+            const estimate = await failure(() => taipan.estimate('/models/plain/', { signal: AbortSignal.abort() }));
+            return { found, lost, bytes: watched.bytes, others: [before.name, estimate.name] };
+        });
+        for (const { phase, name, last } of seen.found) assert.deepEqual([name, last], ['AbortError', phase]);
+        assert.ok(seen.lost.length >= 2 && seen.lost.every((reason) => reason === 'destroyed'), seen.lost.join());
+        assert.ok(seen.bytes < 4096, `${seen.bytes} bytes of buffers were never destroyed`);
+        assert.deepEqual(seen.others, ['AbortError', 'AbortError']);
+        assert.deepEqual(here.opened.troubles, []);
+    });
+
+    test('a device that does not come back is said so, and everything that is asked for rejects', async () => {
+        const seen = await inPage(async () => {
+            const watched = watch();
+            const model = await load({ worker: false, autoRecover: true, warmup: false });
+            const session = model.createSession();
+            await session.stats();
+            const recovered = new Promise((resolve) => model.on('recovered', ({ error }) => resolve(error)));
+            GPU.prototype.requestAdapter = async () => null;
+            watched.devices[0].destroy();
+            const { code, message } = await recovered;
+            const after = await failure(() => textOf(session.generate('Once', greedy)));
+            await model.dispose();
+            return { code, message, after };
+        });
+        assert.deepEqual([seen.code, seen.after.code], ['adapter-null', 'adapter-null'], seen.message);
+        assert.deepEqual(here.opened.troubles, []);
+    });
+
     test('a shader that the browser refuses, a crash and an exception are errors, not promises that stay pending', async () => {
         const codes = await inPage(async () => {
             const attempt = async (prototype, key, replacement) => {
@@ -278,6 +329,25 @@ describe('kernels and speed', { timeout: 4 * TIMEOUT }, () => {
             return reports.filter(({ ok }) => !ok).map(({ kernel }) => kernel);
         });
         assert.ok(seen.length > 0 && seen.every((kernel) => kernel === 'rms_norm'), seen.join());
+    });
+
+    test('given up, neither a validation nor a benchmark goes on in the thread', async () => {
+        const seen = await inPage(async () => {
+            const watched = watch();
+            const { runBenchmark, validate } = await import('/dist/bench.js');
+            const give = async (work) => {
+                const controller = new AbortController();
+                const error = await failure(() => work({ device: 'gpu', worker: false, signal: controller.signal }, () => controller.abort()));
+                return error?.name;
+            };
+            const names = [await give((options, onCase) => validate({ ...options, onCase }))];
+            names.push(await give((options, onStatus) => runBenchmark({ ...options, onStatus })));
+            names.push(await give((options, onEntry) => runBenchmark({ ...options, onEntry, rows: [{ prompt: 8, maxTimeMs: 1 }, { generate: 100000 }] })));
+            const lost = await Promise.all(watched.devices.map((device) => device.lost.then(({ reason }) => reason)));
+            return { names, lost };
+        });
+        assert.deepEqual(seen.names, Array(3).fill('AbortError'));
+        assert.ok(seen.lost.length >= 3 && seen.lost.every((reason) => reason === 'destroyed'), seen.lost.join());
     });
 
     test('the benchmark writes what the native one does', async () => {

@@ -116,6 +116,21 @@ describe('the tarball', () => {
     });
 });
 
+test('every code of the runtime has a code here', () => {
+    const between = (path, from, to) => {
+        const text = readFileSync(new URL(path, import.meta.url), 'utf8');
+        const at = text.indexOf(from);
+        return text.slice(at, text.indexOf(to, at));
+    };
+    const own = [...between('../../crates/taipan/src/error.rs', 'pub fn code(', '\n    }\n').matchAll(/=> "([\w-]+)"/g)].map(([, code]) => code);
+    const known = new Set([...between('../src/errors.ts', 'const CODES', '};').matchAll(/^ {4}'?([\w-]+)'?:/gm)].map(([, code]) => code));
+    assert.ok(own.length > 20);
+    assert.deepEqual(own.filter((code) => !known.has(code)), []);
+    const readme = readFileSync(join(web, 'README.md'), 'utf8');
+    const codes = [...between('../src/errors.ts', 'type ErrorCode', ';').matchAll(/'([\w-]+)'/g)].map(([, code]) => code);
+    assert.deepEqual(codes.filter((code) => !readme.includes(`\`${code}\``)), [], 'in the README');
+});
+
 /** What a consumer writes; `urls` where the bundler leaves files elsewhere. */
 const app = (urls) => `
     import { loadModel } from 'taipan-webgpu';

@@ -91,8 +91,34 @@ async function story({ prompt, worker }) {
     seen.pieces = (await model.tokenize(prompt)).map(({ text }) => text).join('');
 
     const session = model.createSession();
-    seen.badOption = await failure(() => textOf(session.generate(prompt, { topK: -1 })));
-    seen.badBudget = await failure(() => model.createSession({ attentionBudget: 2 }).stats());
+    seen.badOptions = [];
+    for (const options of [{ topK: -1 }, { temperature: NaN }, { maxTokens: NaN }, { topP: Infinity }, { seed: -1 }]) {
+        seen.badOptions.push(await failure(() => textOf(session.generate(prompt, options))));
+    }
+    for (const text of [undefined, null, 5, ['a']]) {
+        seen.badOptions.push(await failure(() => textOf(session.generate(text, greedy))), await failure(() => model.tokenize(text)));
+        seen.badOptions.push(await failure(() => model.restoreSession(text)));
+    }
+    for (const attentionBudget of [2, NaN, Infinity]) seen.badOptions.push(await failure(() => model.createSession({ attentionBudget }).stats()));
+    seen.oneStop = await textOf(from(model.createSession(), prompt, { stop: 'little' }));
+    // A long prompt is read in stretches, and can be given up between them.
+    const long = 'One day Tom and Lily went to the park to play. '.repeat(100);
+    const total = (await model.tokenize(long)).length;
+    const reading = model.createSession();
+    const read = [];
+    const giveUp = new AbortController();
+    seen.reading = await failure(async () => {
+        for await (const event of reading.generate(long, { ...greedy, signal: giveUp.signal })) {
+            read.push(event);
+            giveUp.abort();
+        }
+    });
+    seen.read = { events: read, total, position: reading.position };
+    const rest = (await model.tokenize(long)).slice(reading.position).map(({ text }) => text).join('');
+    seen.readOn = await textOf(from(reading, rest));
+    const events0 = [];
+    for await (const event of from(model.createSession(), long)) events0.push(event);
+    seen.readWhole = { events: events0.filter(({ type }) => type === 'prompt'), text: events0.map(({ type, text }) => (type === 'text' ? text : '')).join('') };
     const events = session.generate('', greedy);
     await events.next();
     seen.meanwhile = await failure(() => session.stats());
@@ -141,8 +167,16 @@ describe('sessions', { timeout: 2 * TIMEOUT }, () => {
             assert.notEqual(seen.seeds[0], seen.seeds[2]);
             assert.equal(seen.pieces, PROMPT);
 
-            assert.equal(seen.badOption.code, 'invalid-option');
-            assert.equal(seen.badBudget.code, 'invalid-option');
+            for (const error of seen.badOptions) assert.equal(error?.code, 'invalid-option', JSON.stringify(seen.badOptions));
+            assert.equal(seen.oneStop, seen.stopped.text);
+            assert.equal(seen.reading.name, 'AbortError');
+            assert.ok(seen.read.total > 1100, `${seen.read.total} tokens`);
+            assert.deepEqual(seen.read.events, [{ type: 'prompt', read: 512, total: seen.read.total }]);
+            assert.equal(seen.read.position, 512);
+            const steps = Array.from({ length: Math.ceil(seen.read.total / 512) - 1 }, (_, i) => ({ type: 'prompt', read: 512 * (i + 1), total: seen.read.total }));
+            assert.deepEqual(seen.readWhole.events, steps);
+            assert.ok(seen.readOn.length > 20);
+            assert.equal(seen.readOn, seen.readWhole.text, 'a prompt that was given up and read on is the same prompt');
             assert.equal(seen.meanwhile.code, 'busy');
             assert.equal(seen.afterDispose.code, 'disposed');
             assert.equal(seen.modelAfterDispose.code, 'disposed');
@@ -170,11 +204,28 @@ describe('sessions', { timeout: 2 * TIMEOUT }, () => {
             }
             const messages = [{ role: 'user', content: prompt }];
             const chat = await openai.chat.completions.create({ messages, temperature: 0, max_tokens: 8 });
+            const stopped = await openai.completions.create({ ...request, stop: 'little' });
+            const unlimited = await openai.completions.create({ prompt, temperature: 0 });
+            const draw = async (seed) => (await openai.completions.create({ prompt, max_tokens: 12, seed })).choices[0].text;
+            const seeds = [await draw(1), await draw(1), await draw(2)];
+            const inParts = [{ role: 'user', content: [{ type: 'text', text: prompt.slice(0, 3) }, { type: 'text', text: prompt.slice(3) }] }];
+            const parts = await openai.chat.completions.create({ messages: inParts, temperature: 0, max_tokens: 8, n: 1, tools: [] });
+            const refused = [];
+            const picture = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'data:,' } }] }];
+            const bad = [{ n: 2 }, { tools: [{}] }, { logprobs: true }, { response_format: { type: 'json_object' } }, { presence_penalty: 1 }, { messages: picture }, { messages: [{ role: 'tool', content: 'x' }] }, { messages: [{ role: 'user' }] }];
+            for (const wrong of bad) refused.push(await failure(() => openai.chat.completions.create({ messages, max_tokens: 1, ...wrong })));
+            refused.push(await failure(() => openai.completions.create({ prompt: ['a', 'b'] })));
+            const abort = new AbortController();
+            const aborted = await failure(async () => {
+                for await (const chunk of await openai.completions.create({ ...request, stream: true }, { signal: abort.signal })) {
+                    if (chunk.choices[0].text !== '') abort.abort();
+                }
+            });
             const chunks = [];
             for await (const chunk of await openai.chat.completions.create({ messages, temperature: 0, max_tokens: 8, stream: true })) {
                 chunks.push(chunk);
             }
-            return { whole, streamed, last, chat, chunks };
+            return { whole, streamed, last, chat, chunks, stopped, unlimited, seeds, parts, refused, aborted };
         }, PROMPT);
         assertGolden(seen.whole.choices[0].text);
         assert.equal(seen.streamed, seen.whole.choices[0].text);
@@ -182,6 +233,20 @@ describe('sessions', { timeout: 2 * TIMEOUT }, () => {
         assert.deepEqual(seen.last.usage, seen.whole.usage);
         assert.equal(seen.whole.choices[0].finish_reason, 'length');
         assert.equal(seen.whole.object, 'text_completion');
+        assert.deepEqual(Object.keys(seen.whole).sort(), ['choices', 'created', 'id', 'model', 'object', 'usage']);
+        assert.ok(seen.whole.model === 'stories' && Math.abs(seen.whole.created - Date.now() / 1000) < 600);
+        assert.deepEqual(seen.last.choices, [], 'the usage comes after the choices');
+        assert.equal(seen.stopped.choices[0].finish_reason, 'stop');
+        assert.equal(seen.stopped.choices[0].text, seen.whole.choices[0].text.split('little')[0]);
+        assert.equal(seen.unlimited.usage.completion_tokens, 16);
+        assert.ok(seen.seeds[0] === seen.seeds[1] && seen.seeds[0] !== seen.seeds[2], JSON.stringify(seen.seeds));
+        assert.deepEqual(seen.parts.choices, seen.chat.choices);
+        assert.deepEqual(seen.refused.map((error) => error?.code), Array(9).fill('invalid-option'));
+        assert.equal(seen.aborted.name, 'AbortError');
+        const { id } = seen.chunks[0];
+        assert.ok(seen.chunks.every((chunk) => chunk.id === id && chunk.object === 'chat.completion.chunk'), 'all chunks are of one answer');
+        const reasons = seen.chunks.map((chunk) => chunk.choices[0].finish_reason);
+        assert.ok(reasons.slice(0, -1).every((reason) => reason === null), reasons.join());
         assert.equal(seen.chat.object, 'chat.completion');
         assert.equal(seen.chunks[0].choices[0].delta.role, 'assistant');
         const text = seen.chunks.map((chunk) => chunk.choices[0].delta.content ?? '').join('');

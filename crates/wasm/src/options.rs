@@ -64,6 +64,12 @@ export interface Gates {
     selected: number[][];
 }
 
+/** How far a prompt is read, in tokens. */
+export interface Read {
+    read: number;
+    total: number;
+}
+
 /** What became of a prompt. */
 export interface Fed {
     tokens: number;

@@ -52,6 +52,13 @@ struct Fed {
     gates: Option<Gates>,
 }
 
+/// Of a prompt that is being read, so many tokens are.
+#[derive(Serialize)]
+struct Read {
+    read: usize,
+    total: usize,
+}
+
 #[derive(Serialize)]
 struct Finish {
     reason: &'static str,
@@ -72,6 +79,26 @@ impl From<taipan::Finish> for Finish {
 impl Session {
     pub(crate) fn new(session: taipan::Session) -> Self {
         Self(session)
+    }
+
+    /// Feeds a prompt; false if it was given up.
+    async fn feed(&mut self, ids: &[u32], on_read: Option<&Function>, cancel: &mut Cancel) -> Result<bool> {
+        let total = ids.len();
+        let mut rest = ids;
+        loop {
+            let (now, later) = rest.split_at(rest.len().min(STRETCH));
+            let Some(fed) = cancel.or(self.0.prefill(now)).await else { return Ok(false) };
+            fed.map_err(|e| to_js_error(&e))?;
+            if later.is_empty() {
+                return Ok(true);
+            }
+            rest = later;
+            if let Some(on_read) = on_read
+                && !deliver(on_read, &Read { read: total - rest.len(), total }).await?
+            {
+                return Ok(false);
+            }
+        }
     }
 
     /// One token after another: without a trace from one stream; with one from a stream per token, because what was
@@ -117,6 +144,9 @@ impl Session {
     }
 }
 
+/// Tokens of a prompt between two reports: whole segments, on a GPU as on the CPU.
+const STRETCH: usize = 512;
+
 const CANCELLED: Finish = Finish { reason: "cancelled", stop: None };
 
 #[wasm_bindgen]
@@ -128,21 +158,31 @@ impl Session {
         self.0.position()
     }
 
-    /// Feeds a text: special tokens recognised, nothing added but what the model has in front of every text. When `cancel` settles, what was read so far stays read.
+    /// Feeds a text: special tokens recognised, nothing added but what the model has in front of every text. Of a long one
+    /// `onRead` hears in between how far it is; what it returns is awaited, and `false` ends it, as does `cancel`, when it
+    /// settles. What was read so far stays read.
     ///
     /// # Errors
     /// `empty-prompt`, `no-tokenizer`, or what the device says.
     #[wasm_bindgen(unchecked_return_type = "Fed")]
-    pub async fn prefill(&mut self, text: String, trace: bool, cancel: Option<Promise>) -> Result<JsValue> {
+    pub async fn prefill(
+        &mut self,
+        text: String,
+        trace: bool,
+        #[wasm_bindgen(
+            js_name = onRead,
+            unchecked_param_type = "((read: Read) => boolean | void | Promise<boolean | void>) | undefined"
+        )]
+        on_read: Option<Function>,
+        cancel: Option<Promise>,
+    ) -> Result<JsValue> {
         let begin = self.0.position();
         let mut ids = self.0.model().encode(&text).map_err(|e| to_js_error(&e))?;
         if begin == 0 && !ids.is_empty() {
             ids.splice(0..0, self.0.model().prefix().to_vec());
         }
         self.0.trace_gates(trace);
-        let fed = Cancel::new(cancel).or(self.0.prefill(&ids)).await;
-        let cancelled = fed.is_none();
-        fed.unwrap_or(Ok(())).map_err(|e| to_js_error(&e))?;
+        let cancelled = !self.feed(&ids, on_read.as_ref(), &mut Cancel::new(cancel)).await?;
         // Decisions about a prompt that was given up come with whatever is next.
         let gates = if cancelled { None } else { Gates::of(self.0.take_gates(), self.0.position()) };
         to_js(&Fed { tokens: self.0.position() - begin, cancelled, gates })
@@ -231,9 +271,9 @@ impl Session {
     }
 }
 
-/// Hands a token out; false if no more are wanted.
-async fn deliver(on_token: &Function, token: &Token<'_>) -> Result<bool> {
-    let mut answer = on_token.call1(&JsValue::UNDEFINED, &to_js(token)?)?;
+/// Hands something out; false if no more is wanted.
+async fn deliver<T: Serialize>(to: &Function, what: &T) -> Result<bool> {
+    let mut answer = to.call1(&JsValue::UNDEFINED, &to_js(what)?)?;
     if let Some(promise) = answer.dyn_ref::<Promise>() {
         answer = JsFuture::from(promise.clone()).await?;
     }
