@@ -29,15 +29,21 @@ function fileBytes(path: string): number {
     return stat.isFile() ? stat.size : 0;
 }
 
-/** What the page announces before it downloads anything: the wasm module's bytes are as servers compress it. */
+/** Bytes of a wasm module as servers compress it. */
+const compressed = (path: string): number => gzipSync(readFileSync(here(path)), { level: 9 }).length;
+
+const goldenBytes = readdirSync(golden, { recursive: true }).reduce((sum: number, name) => sum + fileBytes(golden + String(name)), 0);
+
+/** What the page announces before it downloads anything. */
 const facts = {
     model: ['config.json', 'tokenizer.json', 'model.safetensors'].reduce((sum, name) => sum + statSync(model + name).size, 0),
-    program: gzipSync(readFileSync(here('dist/wasm/taipan_bg.wasm')), { level: 9 }).length,
+    /** With what the other tabs need, which comes along. */
+    program: compressed('dist/wasm/taipan_bg.wasm') + compressed('dist/lab/lab_bg.wasm') + goldenBytes,
     parameters: parameters(),
     layers: layers(config.layer_types),
     /** The cases of the Validate tab. */
     golden: readdirSync(golden),
-    goldenBytes: readdirSync(golden, { recursive: true }).reduce((sum, name) => sum + fileBytes(golden + String(name)), 0),
+    goldenBytes,
 };
 
 /** The built page may load its own files and compile wasm, and nothing else. (While developing, Vite injects scripts.) */

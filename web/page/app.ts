@@ -139,6 +139,8 @@ async function load(signal: AbortSignal, keep: boolean): Promise<void> {
         const { bytes: held } = await session.stats();
         await session.dispose();
         await showMemory(model.info, held.state);
+        // The other tabs then work without a network too.
+        void navigator.serviceWorker?.ready.then(({ active }) => active?.postMessage('keep'));
     } finally {
         find('progress').hidden = true;
         find('load-status').textContent = status;

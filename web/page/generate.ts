@@ -1,7 +1,7 @@
 import { type FinishReason, type Model, type Session, type SessionStats } from '../dist/index.js';
 import { app, onChange, run } from './app.js';
 import { button, copy, define, find } from './dom.js';
-import { bytes, milliseconds, rate } from './format.js';
+import { bytes, count, milliseconds, rate } from './format.js';
 import { Forks, type Run } from './forks.js';
 import { showBudget, showMemory } from './panels.js';
 import { bound, link, options } from './settings.js';
@@ -33,7 +33,7 @@ async function write(signal: AbortSignal, text: string, from: Run | undefined): 
     if (owner !== model) forks.clear();
     owner = model;
     const hard = from ? from.bound : bound();
-    status.textContent = 'Generating…';
+    status.textContent = text === '' ? 'Generating…' : 'Reading the prompt…';
     find('result').hidden = false;
     const session = from ? await from.session.fork() : model.createSession(hard === undefined ? {} : { attentionBudget: hard });
     const tokens: Token[] = from ? [...from.tokens.map((token) => ({ ...token }))] : [];
@@ -86,7 +86,11 @@ interface Made {
 async function consume(session: Session, text: string, signal: AbortSignal, made: Made): Promise<void> {
     for await (const event of session.generate(text, { ...options(), signal })) {
         switch (event.type) {
+            case 'prompt':
+                if (!signal.aborted) status.textContent = `Reading the prompt… ${count(event.read)} of ${count(event.total)} tokens`;
+                break;
             case 'token':
+                if (made.tokens === 0 && !signal.aborted) status.textContent = 'Generating…';
                 view.add({ text: '', alpha: undefined, selected: undefined });
                 made.last = performance.now();
                 if (made.tokens++ === 0) made.first = made.last;

@@ -20,14 +20,16 @@ const hash = createHash('sha256');
 for (const name of names) hash.update(name).update(readFileSync(new URL(name, site)));
 const version = `taipan-page-${hash.digest('hex').slice(0, 16)}`;
 
-// The program's modules and the golden cases are large, so they are kept when they are first fetched; the rest is fetched at once.
-const first = ['./', ...names.filter((name) => !name.endsWith('.wasm') && !name.startsWith('golden/'))];
+// The program's modules and the golden cases are large, so they are fetched with the model, when somebody loads that; the rest is fetched at once.
+const large = (name) => name.endsWith('.wasm') || name.startsWith('golden/');
+const first = ['./', ...names.filter((name) => !large(name))];
+const later = [...names.filter(large), 'model/greedy.json'];
 
 writeFileSync(
     new URL('sw.js', site),
     `const VERSION = ${JSON.stringify(version)};
 const FIRST = ${JSON.stringify(first)};
-const LATER = /\\.wasm$|\\/golden\\/|\\/model\\/greedy\\.json$/;
+const LATER = ${JSON.stringify(later)};
 
 self.addEventListener('install', (event) => {
     event.waitUntil(caches.open(VERSION).then((cache) => cache.addAll(FIRST)).then(() => self.skipWaiting()));
@@ -39,12 +41,21 @@ self.addEventListener('activate', (event) => {
     event.waitUntil(clean().then(() => self.clients.claim()));
 });
 
+// The page says so when the model is loaded: what the other tabs need is there without a network then.
+self.addEventListener('message', (event) => {
+    const keep = async () => {
+        const cache = await caches.open(VERSION);
+        for (const name of LATER) if (!(await cache.match(name))) await cache.add(name);
+    };
+    if (event.data === 'keep') event.waitUntil(keep().catch(() => {})); // no space, or no network: another time
+});
+
 async function answer(request) {
     const cache = await caches.open(VERSION);
     const kept = await cache.match(request, { ignoreSearch: true });
     if (kept) return kept;
     const response = await fetch(request);
-    if (response.ok && LATER.test(new URL(request.url).pathname)) await cache.put(request, response.clone()).catch(() => {}); // no space: it goes without
+    if (response.ok && LATER.some((name) => request.url === new URL(name, self.registration.scope).href)) await cache.put(request, response.clone()).catch(() => {}); // no space: it goes without
     return response;
 }
 

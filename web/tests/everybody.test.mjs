@@ -64,6 +64,33 @@ describe('without WebGPU', { timeout: 2 * TIMEOUT }, () => {
     }
 });
 
+describe('reduced motion', { timeout: TIMEOUT }, () => {
+    const waits = () => {
+        globalThis.waits = 0;
+        const { setTimeout } = globalThis;
+        globalThis.setTimeout = (work, ms, ...rest) => (ms === 30 && globalThis.waits++, setTimeout(work, ms, ...rest));
+    };
+    for (const reducedMotion of ['reduce', 'no-preference']) {
+        test(`${reducedMotion}: ${reducedMotion === 'reduce' ? 'nothing moves' : 'tokens come one after another'}`, async () => {
+            const { page, close } = await here.visit({ reducedMotion }, [waits]);
+            await page.locator('#replay').click();
+            await settled(page, '#status', /recorded run\.$/);
+            const { count, moving, tokens } = await page.evaluate(() => {
+                const lasts = (element, pseudo) => {
+                    const { transitionDuration, animationName, scrollBehavior } = getComputedStyle(element, pseudo);
+                    return transitionDuration.split(', ').some((time) => time !== '0s') || animationName !== 'none' || scrollBehavior === 'smooth';
+                };
+                const moving = [...document.querySelectorAll('*')].filter((element) => [undefined, '::before', '::after'].some((pseudo) => lasts(element, pseudo)));
+                return { count: globalThis.waits, moving: moving.length, tokens: document.querySelectorAll('#text .gated').length };
+            });
+            assert.ok(tokens > 50);
+            if (reducedMotion === 'reduce') assert.deepEqual([count, moving], [0, 0]);
+            else assert.ok(count >= tokens && moving >= tokens, `${count} pauses, ${moving} elements that move`);
+            await close();
+        });
+    }
+});
+
 describe('too little memory', { timeout: 2 * TIMEOUT }, () => {
     const out = () => {
         const { createBuffer } = GPUDevice.prototype;
