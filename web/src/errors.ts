@@ -51,6 +51,7 @@ const CODES: Record<string, ErrorCode> = {
     'weights-invalid': 'weights-invalid',
     'weights-mismatch': 'weights-invalid',
     'weights-value': 'weights-invalid',
+    'weights-ambiguous': 'weights-invalid',
     tokenizer: 'weights-invalid',
     'token-out-of-range': 'weights-invalid',
     'no-tokenizer': 'weights-invalid',
