@@ -143,11 +143,12 @@ pub async fn quantize_folder(
         Some(file) => from_gguf(&file).await?,
         None => from_folder(input)?,
     };
-    let config = Config::from_json(&text).map_err(|e| e.in_dir(input))?;
+    let dir = if input.is_dir() { input } else { input.parent().unwrap_or(input) };
+    let config = Config::from_json(&text).map_err(|e| e.in_dir(dir))?;
     let folder = AtomicDir::create(output)?;
     let path = folder.path().join("model.safetensors");
     let mut file = std::fs::File::create(&path).map_err(|e| Error::io("write", &path, e))?;
-    let result = quantize(&weights, &config, quant, &mut file, progress).await.map_err(|e| e.in_dir(input))?;
+    let result = quantize(&weights, &config, quant, &mut file, progress).await.map_err(|e| e.in_dir(dir))?;
     file.sync_all().map_err(|e| Error::io("write", &path, e))?;
     for (name, bytes) in [("config.json", text)].into_iter().chain(others) {
         let path = folder.path().join(name);
@@ -179,10 +180,11 @@ fn from_folder(input: &Path) -> Result<Original> {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-async fn from_gguf(file: &Path) -> Result<Original> {
-    let file = Gguf::open(file)?;
+async fn from_gguf(path: &Path) -> Result<Original> {
+    let file = Gguf::open(path)?;
     if let Some(t) = file.description.headers.tensors.iter().find(|t| t.is_quantised()) {
-        return Err(Error::AlreadyQuantised { name: t.name.clone(), file: t.file.to_string(), found: t.stored_as() });
+        let name = t.name.clone();
+        return Err(Error::AlreadyQuantised { name, file: path.display().to_string(), found: t.stored_as() });
     }
     let weights = file.weights().await?;
     let GgufDescription { config, tokenizer, tokenizer_config, .. } = file.description;

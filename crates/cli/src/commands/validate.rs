@@ -155,6 +155,10 @@ fn find_cases(dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
             found.push(dir.clone());
             continue;
         }
+        if dir.is_file() {
+            let problem = format!("a case is a folder with {} in it, not a file", case::META);
+            return Err(Failure::Case { path: dir.clone(), problem });
+        }
         let fail = |source| Failure::read(dir, source);
         let mut inside = Vec::new();
         for entry in std::fs::read_dir(dir).map_err(fail)? {

@@ -98,7 +98,8 @@ fn what_does_not_fit_is_told_before_it_is_loaded() {
 fn floats_can_be_quantised_and_nothing_twice() {
     let (folder, file) = folder();
     let refused = taipan(["quantize", &file, &folder.at("no"), "--dtype", "q4"]);
-    refused.fails(1, &["is stored as Q8_0 already", "hint: quantise the checkpoint"]);
+    refused.fails(1, &[&file, "is stored as Q8_0 already", "hint: quantise the checkpoint"]);
+    taipan(["validate", &file]).fails(1, &["a case is a folder with golden.json in it, not a file"]);
     let floats = folder.write("floats.gguf", GgufFile::mamba2(40, 32).bytes());
     taipan(["quantize", &floats, &folder.at("small"), "--dtype", "q8"]).ok();
     let logits = |model: &str, name: &str| {
