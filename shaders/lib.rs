@@ -207,7 +207,8 @@ macro_rules! bodies {
 bodies! {
     EMBED = "embed.wgsl";
     MATMUL = "matmul.wgsl" + "shared/matmul.wgsl" + "shared/sixteen.wgsl";
-    MATMUL_COOPERATIVE = "cooperative/matmul.wgsl" + "shared/matmul.wgsl";
+    MATMUL_COOPERATIVE = "cooperative/matmul.wgsl" + "shared/matmul.wgsl" + "shared/cooperative.wgsl";
+    MATMUL_WIDE = "cooperative/matmul_wide.wgsl" + "shared/matmul.wgsl" + "shared/cooperative.wgsl";
     MATVEC = "matvec.wgsl";
     CONCAT = "concat.wgsl";
     GEGLU = "geglu.wgsl";
@@ -218,10 +219,11 @@ bodies! {
     CONV_APPEND = "conv1d/conv_append.wgsl";
     MIXER_UPDATE = "ssd/mixer_update.wgsl";
     CHUNK_CUMSUM = "ssd/chunk_cumsum.wgsl";
-    BMM_CHUNK = "ssd/bmm_chunk.wgsl" + "shared/products.wgsl" + "shared/sixteen.wgsl";
-    CHUNK_STATE = "ssd/chunk_state.wgsl" + "shared/products.wgsl" + "shared/sixteen.wgsl";
+    BMM_CHUNK = "ssd/bmm_chunk.wgsl" + "shared/along_steps.wgsl" + "shared/products.wgsl" + "shared/sixteen.wgsl";
+    CHUNK_STATE = "ssd/chunk_state.wgsl" + "shared/along_rows.wgsl" + "shared/products.wgsl" + "shared/sixteen.wgsl";
     STATE_PASSING = "ssd/state_passing.wgsl";
-    CHUNK_SCAN = "ssd/chunk_scan.wgsl" + "shared/products.wgsl" + "shared/sixteen.wgsl";
+    CHUNK_SCAN = "ssd/chunk_scan.wgsl" + "shared/along_rows.wgsl" + "shared/along_steps.wgsl" + "shared/products.wgsl"
+        + "shared/sixteen.wgsl";
     TOKEN_GATE = "sal/token_gate.wgsl";
     TOKEN_GATE_KV = "sal/token_gate_kv.wgsl";
     COMPACT = "sal/compact.wgsl";

@@ -1,121 +1,156 @@
 enable f16;
 enable wgpu_cooperative_matrix;
 
-// `matmul` with cooperative matrices: the same tile of 64 tokens by 128 rows of W, formats, switches and grid. Eight
-// subgroups of 32 invocations own 32 tokens by 32 rows each, as products of 16 by 16 blocks of f16 summed in f32.
-// A number of x goes in as two f16, its leading 11 bits and the rest, so that no more is lost than in f32. W is f16 or bf16:
-// as one f16 it keeps all its bits, or is smaller than 2⁻¹⁴. Beyond the range of f16, x at 131 008 and W at 65 504, numbers
-// are cut off.
-const SIDE = 32u;  // tokens and rows of a subgroup
-const STEP = 4u;   // eights of columns staged at a time
-const STRIDE = 10u; // fours from one staged row to the next: 8, and 2 against bank conflicts
-const MOST = 65504.0; // the largest f16
+// `matmul` with cooperative matrices: tiles of 64 tokens by 128 rows of W, the formats, switches and grid of the plain one. A
+// subgroup owns 32 tokens by 64 rows; shared/cooperative.wgsl has the rest.
+const TILE = 64u;
+const EIGHTS = 8u; // whole lines of memory are loaded at once
 
-var<workgroup> x_high: array<vec4<f16>, 640>;  // [token][four of STEP]
-var<workgroup> x_low: array<vec4<f16>, 640>;
-var<workgroup> ws: array<vec4<f16>, 1280>;     // [row][four of STEP]
-var<workgroup> block: array<f32, 2048>;        // a 16 by 16 block of each subgroup
 var<private> c00: coop_mat16x16<f32, C>; // tokens, rows
 var<private> c01: coop_mat16x16<f32, C>;
+var<private> c02: coop_mat16x16<f32, C>;
+var<private> c03: coop_mat16x16<f32, C>;
 var<private> c10: coop_mat16x16<f32, C>;
 var<private> c11: coop_mat16x16<f32, C>;
+var<private> c12: coop_mat16x16<f32, C>;
+var<private> c13: coop_mat16x16<f32, C>;
 
-// The leading 11 bits, which f16 holds exactly if they are in its range.
-fn high(v: vec4<f32>) -> vec4<f32> {
-  return clamp(bitcast<vec4<f32>>(bitcast<vec4<u32>>(v) & vec4(0xffffe000u)), vec4(-MOST), vec4(MOST));
-}
-
-fn low(v: vec4<f32>, high: vec4<f32>) -> vec4<f16> {
-  return vec4<f16>(clamp(v - high, vec4(-MOST), vec4(MOST)));
-}
-
-fn stage_x(token: u32, eight: u32, v: Eight) {
-  let at = token * STRIDE + 2u * eight;
-  let lo = high(v.lo);
-  let hi = high(v.hi);
-  x_high[at] = vec4<f16>(lo);
-  x_high[at + 1u] = vec4<f16>(hi);
-  x_low[at] = low(v.lo, lo);
-  x_low[at + 1u] = low(v.hi, hi);
-}
-
-fn stage_w(row: u32, eight: u32, v: Eight) {
-  let at = row * STRIDE + 2u * eight;
-  ws[at] = vec4<f16>(clamp(v.lo, vec4(-MOST), vec4(MOST)));
-  ws[at + 1u] = vec4<f16>(clamp(v.hi, vec4(-MOST), vec4(MOST)));
-}
-
-// Sixteen columns: 32 tokens from four `m` of x, 32 rows from four `n` of W.
+// Sixteen columns: 32 tokens from four `m` of x, 64 rows from four `n` of W.
 fn multiply(m: u32, n: u32) {
   let b0 = coopLoad<coop_mat16x16<f16, B>>(&ws[n], STRIDE);
   let b1 = coopLoad<coop_mat16x16<f16, B>>(&ws[n + 16u * STRIDE], STRIDE);
-  let a0 = coopLoadT<coop_mat16x16<f16, A>>(&x_high[m], STRIDE);
-  let a1 = coopLoadT<coop_mat16x16<f16, A>>(&x_high[m + 16u * STRIDE], STRIDE);
+  let b2 = coopLoad<coop_mat16x16<f16, B>>(&ws[n + 32u * STRIDE], STRIDE);
+  let b3 = coopLoad<coop_mat16x16<f16, B>>(&ws[n + 48u * STRIDE], STRIDE);
   let l0 = coopLoadT<coop_mat16x16<f16, A>>(&x_low[m], STRIDE);
+  c00 = coopMultiplyAdd(l0, b0, c00);
+  c01 = coopMultiplyAdd(l0, b1, c01);
+  c02 = coopMultiplyAdd(l0, b2, c02);
+  c03 = coopMultiplyAdd(l0, b3, c03);
+  let a0 = coopLoadT<coop_mat16x16<f16, A>>(&x_high[m], STRIDE);
+  c00 = coopMultiplyAdd(a0, b0, c00);
+  c01 = coopMultiplyAdd(a0, b1, c01);
+  c02 = coopMultiplyAdd(a0, b2, c02);
+  c03 = coopMultiplyAdd(a0, b3, c03);
   let l1 = coopLoadT<coop_mat16x16<f16, A>>(&x_low[m + 16u * STRIDE], STRIDE);
-  c00 = coopMultiplyAdd(a0, b0, coopMultiplyAdd(l0, b0, c00));
-  c01 = coopMultiplyAdd(a0, b1, coopMultiplyAdd(l0, b1, c01));
-  c10 = coopMultiplyAdd(a1, b0, coopMultiplyAdd(l1, b0, c10));
-  c11 = coopMultiplyAdd(a1, b1, coopMultiplyAdd(l1, b1, c11));
+  c10 = coopMultiplyAdd(l1, b0, c10);
+  c11 = coopMultiplyAdd(l1, b1, c11);
+  c12 = coopMultiplyAdd(l1, b2, c12);
+  c13 = coopMultiplyAdd(l1, b3, c13);
+  let a1 = coopLoadT<coop_mat16x16<f16, A>>(&x_high[m + 16u * STRIDE], STRIDE);
+  c10 = coopMultiplyAdd(a1, b0, c10);
+  c11 = coopMultiplyAdd(a1, b1, c11);
+  c12 = coopMultiplyAdd(a1, b2, c12);
+  c13 = coopMultiplyAdd(a1, b3, c13);
 }
 
-// Sixteen rows of y's tile, four numbers to an invocation and round.
-fn finish_block(lane: u32, m: u32, count: u32, row: u32) {
-  let base = lane / 32u * 256u;
-  for (var i = lane % 32u; i < 64u; i += 32u) {
-    let at = base + 4u * i;
-    if (m + i / 4u < count) {
-      finish(m + i / 4u, row + i % 4u * 4u, vec4(block[at], block[at + 1u], block[at + 2u], block[at + 3u]));
-    }
-  }
-}
-
-@compute @workgroup_size(256)
+@compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let count = token_count();
-  let m0 = group.x * 64u;
+  let m0 = group.x * TILE;
   let row0 = group.y * 128u;
   if (m0 >= count) { return; }
-  let eights = row_stride(params.cols) / 8u;
-  let subgroup = lane / 32u;
-  let m = subgroup / 4u * SIDE;
-  let n = subgroup % 4u * SIDE;
-  // This invocation stages an eight of one token and of two rows.
-  let staged = lane / STEP;
-  let eight = lane % STEP;
+  let m = lane / 64u * (TILE / 2u);
+  let n = lane / 32u % 2u * 64u;
+  // This invocation stages a four of 8 tokens and an eight of 8 rows.
+  let token = lane / (2u * EIGHTS);
+  let four = lane % (2u * EIGHTS);
+  let row = lane / EIGHTS;
+  let eight = lane % EIGHTS;
+  let x0 = x_row(m0 + token, count);
+  let x1 = x_row(m0 + token + 8u, count);
+  let x2 = x_row(m0 + token + 16u, count);
+  let x3 = x_row(m0 + token + 24u, count);
+  let x4 = x_row(m0 + token + 32u, count);
+  let x5 = x_row(m0 + token + 40u, count);
+  let x6 = x_row(m0 + token + 48u, count);
+  let x7 = x_row(m0 + token + 56u, count);
+  let w0 = w_row(row0 + row);
+  let w1 = w_row(row0 + row + 16u);
+  let w2 = w_row(row0 + row + 32u);
+  let w3 = w_row(row0 + row + 48u);
+  let w4 = w_row(row0 + row + 64u);
+  let w5 = w_row(row0 + row + 80u);
+  let w6 = w_row(row0 + row + 96u);
+  let w7 = w_row(row0 + row + 112u);
   c00 = coop_mat16x16<f32, C>();
   c01 = coop_mat16x16<f32, C>();
+  c02 = coop_mat16x16<f32, C>();
+  c03 = coop_mat16x16<f32, C>();
   c10 = coop_mat16x16<f32, C>();
   c11 = coop_mat16x16<f32, C>();
-  var next_x = load_x(m0 + staged, count, eight, eights);
-  var next_w = load_w(row0 + staged, eight, eights);
-  var next_v = load_w(row0 + 64u + staged, eight, eights);
-  for (var k = 0u; k < eights; k += STEP) {
-    stage_x(staged, eight, next_x);
-    stage_w(staged, eight, next_w);
-    stage_w(64u + staged, eight, next_v);
+  c12 = coop_mat16x16<f32, C>();
+  c13 = coop_mat16x16<f32, C>();
+  var next_x0 = x_four(x0, four);
+  var next_x1 = x_four(x1, four);
+  var next_x2 = x_four(x2, four);
+  var next_x3 = x_four(x3, four);
+  var next_x4 = x_four(x4, four);
+  var next_x5 = x_four(x5, four);
+  var next_x6 = x_four(x6, four);
+  var next_x7 = x_four(x7, four);
+  var next_w0 = w_eight(w0, eight);
+  var next_w1 = w_eight(w1, eight);
+  var next_w2 = w_eight(w2, eight);
+  var next_w3 = w_eight(w3, eight);
+  var next_w4 = w_eight(w4, eight);
+  var next_w5 = w_eight(w5, eight);
+  var next_w6 = w_eight(w6, eight);
+  var next_w7 = w_eight(w7, eight);
+  for (var k = 0u; k < weight_stride(params.cols); k += EIGHTS) {
+    put_x(token, four, k, next_x0);
+    put_x(token + 8u, four, k, next_x1);
+    put_x(token + 16u, four, k, next_x2);
+    put_x(token + 24u, four, k, next_x3);
+    put_x(token + 32u, four, k, next_x4);
+    put_x(token + 40u, four, k, next_x5);
+    put_x(token + 48u, four, k, next_x6);
+    put_x(token + 56u, four, k, next_x7);
+    put_w(row, eight, next_w0);
+    put_w(row + 16u, eight, next_w1);
+    put_w(row + 32u, eight, next_w2);
+    put_w(row + 48u, eight, next_w3);
+    put_w(row + 64u, eight, next_w4);
+    put_w(row + 80u, eight, next_w5);
+    put_w(row + 96u, eight, next_w6);
+    put_w(row + 112u, eight, next_w7);
     workgroupBarrier();
-    next_x = load_x(m0 + staged, count, k + STEP + eight, eights);
-    next_w = load_w(row0 + staged, k + STEP + eight, eights);
-    next_v = load_w(row0 + 64u + staged, k + STEP + eight, eights);
+    next_x0 = x_four(x0, 2u * (k + EIGHTS) + four);
+    next_x1 = x_four(x1, 2u * (k + EIGHTS) + four);
+    next_x2 = x_four(x2, 2u * (k + EIGHTS) + four);
+    next_x3 = x_four(x3, 2u * (k + EIGHTS) + four);
+    next_x4 = x_four(x4, 2u * (k + EIGHTS) + four);
+    next_x5 = x_four(x5, 2u * (k + EIGHTS) + four);
+    next_x6 = x_four(x6, 2u * (k + EIGHTS) + four);
+    next_x7 = x_four(x7, 2u * (k + EIGHTS) + four);
+    next_w0 = w_eight(w0, k + EIGHTS + eight);
+    next_w1 = w_eight(w1, k + EIGHTS + eight);
+    next_w2 = w_eight(w2, k + EIGHTS + eight);
+    next_w3 = w_eight(w3, k + EIGHTS + eight);
+    next_w4 = w_eight(w4, k + EIGHTS + eight);
+    next_w5 = w_eight(w5, k + EIGHTS + eight);
+    next_w6 = w_eight(w6, k + EIGHTS + eight);
+    next_w7 = w_eight(w7, k + EIGHTS + eight);
     multiply(m * STRIDE, n * STRIDE);
     multiply(m * STRIDE + 4u, n * STRIDE + 4u);
+    multiply(m * STRIDE + 8u, n * STRIDE + 8u);
+    multiply(m * STRIDE + 12u, n * STRIDE + 12u);
     workgroupBarrier();
   }
-  let at = subgroup * 256u;
+  let at = lane / 32u * 256u;
   coopStoreT(c00, &block[at], 16u);
-  workgroupBarrier();
   finish_block(lane, m0 + m, count, row0 + n);
-  workgroupBarrier();
   coopStoreT(c01, &block[at], 16u);
-  workgroupBarrier();
   finish_block(lane, m0 + m, count, row0 + n + 16u);
-  workgroupBarrier();
+  coopStoreT(c02, &block[at], 16u);
+  finish_block(lane, m0 + m, count, row0 + n + 32u);
+  coopStoreT(c03, &block[at], 16u);
+  finish_block(lane, m0 + m, count, row0 + n + 48u);
   coopStoreT(c10, &block[at], 16u);
-  workgroupBarrier();
   finish_block(lane, m0 + m + 16u, count, row0 + n);
-  workgroupBarrier();
   coopStoreT(c11, &block[at], 16u);
-  workgroupBarrier();
   finish_block(lane, m0 + m + 16u, count, row0 + n + 16u);
+  coopStoreT(c12, &block[at], 16u);
+  finish_block(lane, m0 + m + 16u, count, row0 + n + 32u);
+  coopStoreT(c13, &block[at], 16u);
+  finish_block(lane, m0 + m + 16u, count, row0 + n + 48u);
 }

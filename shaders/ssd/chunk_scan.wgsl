@@ -13,91 +13,137 @@ struct Params { heads: u32, head_dim: u32, groups: u32, d_state: u32, chunk: u32
 @group(1) @binding(4) var<storage, read> control: array<u32>;
 @group(1) @binding(5) var<storage, read_write> y: array<f32>;      // (tokens, H·P)
 
-var<workgroup> decays: array<f32, TILE>; // dA of the chunk's tokens
+var<workgroup> decays: array<vec4<f32>, 16>; // dA of the chunk's tokens, and zeros
+var<workgroup> dts: array<vec4<f32>, 16>;
+var<workgroup> decayed: array<f32, TILE>;     // exp(prefix)
+var<private> head: u32;
+var<private> begin: u32;  // of the chunk
+var<private> length: u32; // of the chunk
+var<private> p0: u32;     // first channel of the tile
 
 fn inner() -> u32 { return params.heads * params.head_dim; }
 fn stride() -> u32 { return row_stride(inner() + 2u * params.groups * params.d_state); }
+fn group() -> u32 { return head / (params.heads / params.groups); }
 
-fn stage_states(lane: u32, head: u32, chunk: u32, begin: u32, length: u32, p0: u32, n0: u32) {
-  let c_at = inner() + (params.groups + head / (params.heads / params.groups)) * params.d_state;
-  for (var e = lane; e < TILE * STEP; e += 256u) {
-    let n = n0 + e % STEP;
-    let row = e / STEP; // a token i for `left`, a channel p for `right`
-    var c = 0.0;
-    var s = 0.0;
-    if (n < params.d_state) {
-      if (row < length) {
-        let prefix = da[(begin + row) * row_stride(4u * params.heads) + 2u * params.heads + head];
-        c = exp(prefix) * xbc[(begin + row) * stride() + c_at + n];
-      }
-      if (p0 + row < params.head_dim) {
-        s = states[((chunk * params.heads + head) * params.head_dim + p0 + row) * row_stride(params.d_state) + n];
-      }
-    }
-    left[(e % STEP) * QUADS + row / 4u][row % 4u] = c;
-    right[(e % STEP) * QUADS + row / 4u][row % 4u] = s;
-  }
+// Column n of C for every eighth token, and of the state of every eighth channel.
+fn load_states(lane: u32, chunk: u32, n: u32) -> Next {
+  let c_at = (begin + first_row(lane)) * stride() + inner() + (params.groups + group()) * params.d_state + n;
+  let row = row_stride(params.d_state);
+  let at = ((chunk * params.heads + head) * params.head_dim + p0 + first_row(lane)) * row + n;
+  let lo = vec4(states[at], states[at + 8u * row], states[at + 16u * row], states[at + 24u * row]);
+  let hi = vec4(states[at + 32u * row], states[at + 40u * row], states[at + 48u * row], states[at + 56u * row]);
+  return Next(xbc8(c_at, 8u * stride()), Eight(lo, hi));
 }
 
-// Tokens j0 … j0 + 15 for all rows i; `tail` is Σ dA over (j0 + 15, i] and comes back as the sum over (j0 − 1, i].
-// Four invocations share a row i, each with four of the sixteen j.
-fn stage_tokens(lane: u32, head: u32, chunk: u32, begin: u32, length: u32, p0: u32, j0: u32, tail: f32) -> f32 {
-  let i = lane / 4u;
-  let group = head / (params.heads / params.groups);
-  let cb_base = ((chunk * params.groups + group) * params.chunk + i) * row_stride(params.chunk);
-  var sum = tail;
-  for (var s = STEP; s > 0u; s -= 1u) {
-    let j = j0 + s - 1u;
-    if ((s - 1u) / 4u == lane % 4u) {
-      var m = 0.0;
-      if (j <= i && i < length) {
-        m = exp(sum) * cb[cb_base + j] * da[(begin + j) * row_stride(4u * params.heads) + head];
-      }
-      left[(s - 1u) * QUADS + i / 4u][i % 4u] = m;
-    }
-    if (j <= i && j < length) { sum += decays[j]; }
-  }
-  for (var e = lane; e < TILE * STEP; e += 256u) {
-    let j = j0 + e / TILE;
-    let p = p0 + e % TILE;
-    var x = 0.0;
-    if (j < length && p < params.head_dim) { x = xbc[(begin + j) * stride() + head * params.head_dim + p]; }
-    right[e / TILE * QUADS + e % TILE / 4u][e % 4u] = x;
-  }
-  return sum;
+// Of the tokens j0 … j0 + 15: eight of C_i·B_j for one row i, and one channel of every other x_j.
+fn load_tokens(lane: u32, chunk: u32, j0: u32) -> Next {
+  let row = (chunk * params.groups + group()) * params.chunk + lane / 2u;
+  let at = row * row_stride(params.chunk) + j0 + lane % 2u * 8u;
+  let lo = vec4(cb[at], cb[at + 1u], cb[at + 2u], cb[at + 3u]);
+  let hi = vec4(cb[at + 4u], cb[at + 5u], cb[at + 6u], cb[at + 7u]);
+  let x_at = (begin + j0 + own_step(lane)) * stride() + head * params.head_dim + p0 + own_row(lane);
+  return Next(Eight(lo, hi), xbc8(x_at, 2u * stride()));
 }
 
-@compute @workgroup_size(16, 16)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32,
+// The steps go from the last to the first, so that `tail`, Σ dA over the tokens after a step's up to i, only grows.
+fn load(lane: u32, chunk: u32, step: u32, state_steps: u32, steps: u32) -> Next {
+  if (step < state_steps) { return load_states(lane, chunk, step * STEP + column_step(lane)); }
+  return load_tokens(lane, chunk, (steps - 1u - min(step, steps - 1u)) * STEP);
+}
+
+// dA of four tokens, as far as they are not after i.
+fn decay(i: u32, quad: u32) -> vec4<f32> {
+  return select(vec4(0.0), decays[quad], 4u * quad + vec4(0u, 1u, 2u, 3u) <= vec4(i));
+}
+
+// Σ dA over the tokens from a quad's first up to i; `tail` is that over the tokens after the quad.
+fn with_quad(i: u32, quad: u32, tail: f32) -> f32 {
+  let d = decay(i, quad);
+  return tail + d.w + d.z + d.y + d.x;
+}
+
+// For each j of a quad exp(Σ dA over the tokens after j up to i)·dt_j.
+fn weights(i: u32, quad: u32, tail: f32) -> vec4<f32> {
+  let d = decay(i, quad);
+  return exp(vec4(tail + d.w + d.z + d.y, tail + d.w + d.z, tail + d.w, tail)) * dts[quad];
+}
+
+// Puts eight steps from `at` on of row i.
+fn put_row(at: u32, i: u32, v: Eight) {
+  let first = LEFT + at * QUADS + i / 4u;
+  staged[first][i % 4u] = v.lo.x;
+  staged[first + QUADS][i % 4u] = v.lo.y;
+  staged[first + 2u * QUADS][i % 4u] = v.lo.z;
+  staged[first + 3u * QUADS][i % 4u] = v.lo.w;
+  staged[first + 4u * QUADS][i % 4u] = v.hi.x;
+  staged[first + 5u * QUADS][i % 4u] = v.hi.y;
+  staged[first + 6u * QUADS][i % 4u] = v.hi.z;
+  staged[first + 7u * QUADS][i % 4u] = v.hi.w;
+}
+
+// Puts tokens j0 … j0 + 15; `tail` is Σ dA over the tokens after them up to i and comes back with them in it.
+fn put_tokens(lane: u32, j0: u32, tail: f32, next: Next) -> f32 {
+  let i = lane / 2u;
+  let late = lane % 2u == 1u; // the later eight of them
+  let middle = with_quad(i, j0 / 4u + 2u, with_quad(i, j0 / 4u + 3u, tail));
+  let quad = j0 / 4u + select(0u, 2u, late);
+  let after = select(middle, tail, late);
+  let lo = weights(i, quad, with_quad(i, quad + 1u, after)) * next.left.lo;
+  let m = Eight(lo, weights(i, quad + 1u, after) * next.left.hi);
+  put_row(select(0u, 8u, late), i, only(select(0u, count_to(i + 1u, 4u * quad, 1u), i < length), m));
+  let count = count_to(length, j0 + own_step(lane), 2u);
+  put_rows(RIGHT, lane, only(select(0u, count, p0 + own_row(lane) < params.head_dim), next.right));
+  return with_quad(i, j0 / 4u, with_quad(i, j0 / 4u + 1u, middle));
+}
+
+// Puts columns n0 … n0 + 15 of C, times exp(prefix) of their tokens, and of the states.
+fn put_states(lane: u32, n0: u32, next: Next) {
+  let first = first_row(lane);
+  let lo = vec4(decayed[first], decayed[first + 8u], decayed[first + 16u], decayed[first + 24u]) * next.left.lo;
+  let hi = vec4(decayed[first + 32u], decayed[first + 40u], decayed[first + 48u], decayed[first + 56u]) * next.left.hi;
+  let inside = n0 + column_step(lane) < params.d_state;
+  put_steps(LEFT, lane, only(select(0u, count_to(length, first, 8u), inside), Eight(lo, hi)));
+  put_steps(RIGHT, lane, only(select(0u, count_to(params.head_dim, p0 + first, 8u), inside), next.right));
+}
+
+@compute @workgroup_size(8, 16)
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32,
         @builtin(local_invocation_id) local: vec3<u32>) {
-  let head = group.z;
-  let p0 = group.x * TILE;
-  let begin = group.y * params.chunk;
-  let length = min(params.chunk, control[TOKENS] - begin);
-  if (lane < length) { decays[lane] = da[(begin + lane) * row_stride(4u * params.heads) + params.heads + head]; }
-  sums = array<vec4<f32>, 4>();
+  head = id.z;
+  p0 = id.x * TILE;
+  begin = id.y * params.chunk;
+  length = min(params.chunk, control[TOKENS] - begin);
+  let da_stride = row_stride(4u * params.heads);
+  if (lane < TILE) {
+    let at = (begin + lane) * da_stride + head;
+    dts[lane / 4u][lane % 4u] = select(0.0, da[at], lane < length);
+    decays[lane / 4u][lane % 4u] = select(0.0, da[at + params.heads], lane < length);
+    decayed[lane] = exp(select(0.0, da[at + 2u * params.heads], lane < length));
+  }
+  sums = array<vec4<f32>, 8>();
   var tail = 0.0;
   let state_steps = (params.d_state + STEP - 1u) / STEP;
-  let token_steps = (length + STEP - 1u) / STEP;
-  for (var step = 0u; step < state_steps + token_steps; step += 1u) {
+  let steps = state_steps + (length + STEP - 1u) / STEP;
+  var next = load(lane, id.y, 0u, state_steps, steps);
+  for (var step = 0u; step < steps; step += 1u) {
     workgroupBarrier();
     if (step < state_steps) {
-      stage_states(lane, head, group.y, begin, length, p0, step * STEP);
+      put_states(lane, step * STEP, next);
     } else {
-      let j0 = (state_steps + token_steps - 1u - step) * STEP;
-      tail = stage_tokens(lane, head, group.y, begin, length, p0, j0, tail);
+      tail = put_tokens(lane, (steps - 1u - step) * STEP, tail, next);
     }
     workgroupBarrier();
+    next = load(lane, id.y, step + 1u, state_steps, steps);
     multiply_all(local);
   }
   let d = per_head[2u * params.heads + head];
   for (var i = 0u; i < 4u; i += 1u) {
     let row = local.y * 4u + i;
-    for (var j = 0u; j < 4u; j += 1u) {
-      let p = p0 + local.x * 4u + j;
+    for (var j = 0u; j < 8u; j += 1u) {
+      let p = p0 + column_of(local, j);
       if (row < length && p < params.head_dim) {
         let channel = head * params.head_dim + p;
-        y[(begin + row) * row_stride(inner()) + channel] = sums[i][j] + d * xbc[(begin + row) * stride() + channel];
+        y[(begin + row) * row_stride(inner()) + channel] = sum_of(i, j) + d * xbc[(begin + row) * stride() + channel];
       }
     }
   }

@@ -9,7 +9,24 @@ struct Params { heads: u32, head_dim: u32, groups: u32, d_state: u32, chunk: u32
 @group(1) @binding(2) var<storage, read> control: array<u32>;
 @group(1) @binding(3) var<storage, read_write> states: array<f32>;   // (chunks·H·P, N)
 
-@compute @workgroup_size(16, 16)
+var<workgroup> weights: array<f32, TILE>; // exp(suffix)·dt of the chunk's tokens
+
+// Channel p and state column n of token t and every other after it.
+fn load(head: u32, t: u32, p: u32, n: u32) -> Next {
+  let inner = params.heads * params.head_dim;
+  let stride = row_stride(inner + 2u * params.groups * params.d_state);
+  let b_at = inner + (head / (params.heads / params.groups)) * params.d_state;
+  return Next(xbc8(t * stride + head * params.head_dim + p, 2u * stride), xbc8(t * stride + b_at + n, 2u * stride));
+}
+
+// Of token t of the chunk and every other after it.
+fn weigh(t: u32, v: Eight) -> Eight {
+  let lo = vec4(weights[t], weights[t + 2u], weights[t + 4u], weights[t + 6u]);
+  let hi = vec4(weights[t + 8u], weights[t + 10u], weights[t + 12u], weights[t + 14u]);
+  return Eight(lo * v.lo, hi * v.hi);
+}
+
+@compute @workgroup_size(8, 16)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32,
         @builtin(local_invocation_id) local: vec3<u32>) {
   let head = group.z;
@@ -18,39 +35,32 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let n0 = (group.x % tiles) * TILE;
   let begin = group.y * params.chunk;
   let end = min(begin + params.chunk, control[TOKENS]);
-  let inner = params.heads * params.head_dim;
-  let stride = row_stride(inner + 2u * params.groups * params.d_state);
-  let da_stride = row_stride(4u * params.heads);
-  let b_at = inner + (head / (params.heads / params.groups)) * params.d_state;
-  sums = array<vec4<f32>, 4>();
-  for (var t0 = begin; t0 < end; t0 += STEP) {
-    for (var i = lane; i < TILE * STEP; i += 256u) {
-      let t = t0 + i / TILE;
-      let c = i % TILE;
-      var x = 0.0;
-      var b = 0.0;
-      if (t < end) {
-        if (p0 + c < params.head_dim) {
-          let weight = da[t * da_stride + head] * exp(da[t * da_stride + 3u * params.heads + head]);
-          x = weight * xbc[t * stride + head * params.head_dim + p0 + c];
-        }
-        if (n0 + c < params.d_state) { b = xbc[t * stride + b_at + n0 + c]; }
-      }
-      let at = i / TILE * QUADS + c / 4u;
-      left[at][c % 4u] = x;
-      right[at][c % 4u] = b;
-    }
+  let length = end - begin;
+  if (lane < length) {
+    let at = (begin + lane) * row_stride(4u * params.heads) + head;
+    weights[lane] = da[at] * exp(da[at + 3u * params.heads]);
+  }
+  let p = p0 + own_row(lane);
+  let n = n0 + own_row(lane);
+  sums = array<vec4<f32>, 8>();
+  var next = load(head, begin + own_step(lane), p, n);
+  workgroupBarrier();
+  for (var t = 0u; t < length; t += STEP) {
+    let count = count_to(length, t + own_step(lane), 2u);
+    put_rows(LEFT, lane, only(select(0u, count, p < params.head_dim), weigh(t + own_step(lane), next.left)));
+    put_rows(RIGHT, lane, only(select(0u, count, n < params.d_state), next.right));
     workgroupBarrier();
+    next = load(head, begin + t + STEP + own_step(lane), p, n);
     multiply_all(local);
     workgroupBarrier();
   }
   for (var i = 0u; i < 4u; i += 1u) {
-    let p = p0 + local.y * 4u + i;
-    if (p < params.head_dim) {
-      let base = ((group.y * params.heads + head) * params.head_dim + p) * row_stride(params.d_state);
-      for (var j = 0u; j < 4u; j += 1u) {
-        let n = n0 + local.x * 4u + j;
-        if (n < params.d_state) { states[base + n] = sums[i][j]; }
+    let row = p0 + local.y * 4u + i;
+    if (row < params.head_dim) {
+      let base = ((group.y * params.heads + head) * params.head_dim + row) * row_stride(params.d_state);
+      for (var j = 0u; j < 8u; j += 1u) {
+        let column = n0 + column_of(local, j);
+        if (column < params.d_state) { states[base + column] = sum_of(i, j); }
       }
     }
   }

@@ -252,7 +252,12 @@ impl Bench<'_> {
     async fn measure(&mut self, case: &Case<'_>, tunings: &[Tuning]) -> Result<Vec<KernelRecord>> {
         // Where two tunings make the same dispatch it is measured once.
         let piece = Piece { first_row: 0, rows: case.call.matrix().map_or(0, |m| m.rows) };
-        let launches: Vec<String> = tunings.iter().map(|t| format!("{:?}", case.call.launch_tuned(piece, t))).collect();
+        let wide_from = |t: &Tuning| {
+            let c = case.call.cooperative(self.setup.format, t).filter(|_| self.gpu.cooperative());
+            c.map(|c| case.tokens >= c.many_from as usize)
+        };
+        let dispatch = |t: &Tuning| format!("{:?} {:?}", case.call.launch_tuned(piece, t), wide_from(t));
+        let launches: Vec<String> = tunings.iter().map(dispatch).collect();
         let mut found: Vec<Found> = Vec::new();
         for (i, tuning) in tunings.iter().enumerate() {
             let same = launches[..i].iter().position(|launch| *launch == launches[i]);

@@ -23,7 +23,7 @@ pub(crate) fn prepare(
     buffers: &[&Buffer],
 ) -> (Prepared, Bound) {
     let launch = Launch { overrides, params, vectors: vec![], buffers: vec![], grid: Grid::Fixed(groups) };
-    let prepared = gpu.prepare(decl, &launch, None, &[]);
+    let prepared = gpu.prepare(decl, None, &launch, None, &[]);
     let buffers: Vec<_> = buffers.iter().map(|b| Some(*b)).collect();
     let bound = gpu.bind_session(&prepared, &buffers, None);
     (prepared, bound)

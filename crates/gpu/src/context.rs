@@ -391,7 +391,7 @@ fn watch(device: &wgpu::Device) -> Arc<Mutex<Trouble>> {
 const COOPERATIVE: Features = Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(Features::SHADER_F16);
 
 /// Bytes of workgroup memory that such a kernel may use.
-pub const COOPERATIVE_MEMORY: u32 = 28_672;
+pub const COOPERATIVE_MEMORY: u32 = 40_960;
 
 /// Timestamps; cooperative matrices of the kind that kernels are written for.
 fn wanted_features(adapter: &Adapter, report: &AdapterReport) -> Features {

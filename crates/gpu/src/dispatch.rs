@@ -15,6 +15,8 @@ pub struct Prepared {
     /// Workgroups.
     pub grid: Grid,
     pipeline: Arc<Pipeline>,
+    /// Another for segments from so many tokens on.
+    many: Option<(u32, Arc<Pipeline>)>,
     group0: BindGroup,
     /// Kept so that its memory is counted as long as the bind group holds it.
     _params: Buffer,
@@ -30,16 +32,19 @@ pub struct Bound {
 
 impl Gpu {
     /// Makes the model's part. `matrix` is the piece of the weight matrix with its format; `vectors` are in the order of
-    /// the launch.
+    /// the launch. `many` is a shader with the same bindings for segments from so many tokens on.
     #[must_use]
     pub fn prepare(
         &self,
         decl: &'static Decl,
+        many: Option<(u32, &'static Decl)>,
         launch: &Launch,
         matrix: Option<(&Buffer, WeightFormat)>,
         vectors: &[Option<&Buffer>],
     ) -> Prepared {
-        let pipeline = self.pipeline(decl, launch, matrix.map(|(_, format)| format));
+        let format = matrix.map(|(_, format)| format);
+        let pipeline = self.pipeline(decl, launch, format);
+        let many = many.map(|(from, decl)| (from, self.pipeline(decl, launch, format)));
         let words: Vec<u32> = launch.params.iter().map(|(_, w)| w.bits()).collect();
         let params = self.uniform(decl.name, &words);
         let mut buffers = vec![&params.raw];
@@ -47,7 +52,7 @@ impl Gpu {
         buffers.extend(vectors.iter().map(|v| v.map_or(&self.dummy, |b| &b.raw)));
         let group0 = self.bind(decl.name, &pipeline.groups[0], &buffers);
         let counters = Arc::clone(&self.counters);
-        Prepared { decl, grid: launch.grid, pipeline, group0, _params: params, counters }
+        Prepared { decl, grid: launch.grid, pipeline, many, group0, _params: params, counters }
     }
 
     /// Makes the session's part; `buffers` are in the order of the launch, `args` is the buffer of an indirect grid.
@@ -79,7 +84,8 @@ impl Prepared {
             return false;
         }
         self.counters.dispatched();
-        pass.set_pipeline(&self.pipeline.compute);
+        let pipeline = self.many.as_ref().filter(|(from, _)| tokens >= *from).map_or(&self.pipeline, |(_, many)| many);
+        pass.set_pipeline(&pipeline.compute);
         pass.set_bind_group(0, &self.group0, &[]);
         pass.set_bind_group(1, &bound.group1, &[]);
         match (groups, &bound.indirect) {

@@ -25,7 +25,7 @@ static DECL: Decl = Decl {
     shared: &[Shared::Rows, Shared::Control],
     matrix: false,
     bindings: &[read("xbc"), read("control"), write("cb")],
-    workgroup: [16, 16, 1],
+    workgroup: [8, 16, 1],
 };
 
 impl Kernel for BmmChunk {

@@ -1,6 +1,6 @@
 //! The one enum of everything an executor can be asked to do.
 
-use crate::{Decl, Kernel, Launch, Matrix, Piece, Tuning, WeightFormat};
+use crate::{Cooperative, Decl, Kernel, Launch, Matrix, Piece, Tuning, WeightFormat};
 
 macro_rules! calls {
     ($($name:ident),* $(,)?) => {
@@ -43,8 +43,8 @@ impl Kernel for Call {
         self.kernel().decl()
     }
 
-    fn cooperative(&self, format: WeightFormat) -> Option<&'static Decl> {
-        self.kernel().cooperative(format)
+    fn cooperative(&self, format: WeightFormat, tuning: &Tuning) -> Option<Cooperative> {
+        self.kernel().cooperative(format, tuning)
     }
 
     fn matrix(&self) -> Option<Matrix> {

@@ -33,7 +33,7 @@ static DECL: Decl = Decl {
     shared: &[Shared::Rows, Shared::Control],
     matrix: false,
     bindings: &[weight("per_head"), read("xbc"), read("da"), read("cb"), read("states"), read("control"), write("y")],
-    workgroup: [16, 16, 1],
+    workgroup: [8, 16, 1],
 };
 
 impl Kernel for ChunkScan {

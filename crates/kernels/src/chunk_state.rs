@@ -29,7 +29,7 @@ static DECL: Decl = Decl {
     shared: &[Shared::Rows, Shared::Control],
     matrix: false,
     bindings: &[read("xbc"), read("da"), read("control"), write("states")],
-    workgroup: [16, 16, 1],
+    workgroup: [8, 16, 1],
 };
 
 impl Kernel for ChunkState {

@@ -193,15 +193,26 @@ pub struct Launch {
     pub grid: Grid,
 }
 
+/// What stands for a kernel on a device with cooperative matrices (16 × 16 × 16, f16 to f32, subgroups of 32). Launches are
+/// the same; where a tile is larger than the plain kernel's, workgroups for which none is left do nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Cooperative {
+    /// The shader for segments of few tokens.
+    pub few: &'static Decl,
+    /// That for segments of many.
+    pub many: &'static Decl,
+    /// Tokens of a segment from which on they are many.
+    pub many_from: u32,
+}
+
 /// A kernel with its arguments.
 pub trait Kernel {
     /// The constant part.
     fn decl(&self) -> &'static Decl;
 
-    /// The same kernel for a device with cooperative matrices (16 × 16 × 16, f16 to f32, subgroups of 32), where there is
-    /// one for the format of its matrix. Launches are the same.
-    fn cooperative(&self, format: WeightFormat) -> Option<&'static Decl> {
-        let _ = format;
+    /// The same kernel for a device with cooperative matrices, where there is one for the format of its matrix.
+    fn cooperative(&self, format: WeightFormat, tuning: &Tuning) -> Option<Cooperative> {
+        let _ = (format, tuning);
         None
     }
 

@@ -67,7 +67,7 @@ pub use experts::Experts;
 pub use geglu::Geglu;
 pub use ids::{BufferDesc, BufferId, Element, Matrix, Rows, Vector, control, row_stride, sampler, selection};
 pub use kv_append::KvAppend;
-pub use launch::{Access, Binding, Decl, Grid, Kernel, Launch, Piece, Word, read, spread, weight, write};
+pub use launch::{Access, Binding, Cooperative, Decl, Grid, Kernel, Launch, Piece, Word, read, spread, weight, write};
 pub use matmul::{Matmul, Over, Selected};
 pub use matvec::{Epilogue, Matvec, Norm};
 pub use merge_attention::MergeAttention;

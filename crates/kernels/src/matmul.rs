@@ -1,9 +1,10 @@
 //! Matrix times many tokens.
 
-use taipan_shaders::{MATMUL, MATMUL_COOPERATIVE, Shared, WeightFormat};
+use taipan_shaders::{MATMUL, MATMUL_COOPERATIVE, MATMUL_WIDE, Shared, WeightFormat};
 
 use crate::matvec::Epilogue;
-use crate::{BufferId, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Vector, read, weight, write};
+use crate::tuning::{NEVER, Tuning};
+use crate::{BufferId, Cooperative, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Vector, read, weight, write};
 
 /// Which rows of `x` and `y` a product runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,9 @@ static DECL: Decl = Decl {
 };
 
 static COOPERATIVE: Decl =
-    Decl { name: "matmul (cooperative)", body: MATMUL_COOPERATIVE, workgroup: [256, 1, 1], ..DECL };
+    Decl { name: "matmul (cooperative)", body: MATMUL_COOPERATIVE, workgroup: [128, 1, 1], ..DECL };
+
+static WIDE: Decl = Decl { name: "matmul (cooperative, wide)", body: MATMUL_WIDE, ..COOPERATIVE };
 
 impl Matmul {
     /// Tiles of 128 rows that cover the matrix.
@@ -80,9 +83,13 @@ impl Kernel for Matmul {
         &DECL
     }
 
-    fn cooperative(&self, format: WeightFormat) -> Option<&'static Decl> {
+    fn cooperative(&self, format: WeightFormat, tuning: &Tuning) -> Option<Cooperative> {
+        // How many tokens are selected only the GPU knows: few.
+        let known = matches!(self.over, Over::Tokens { .. });
+        let many_from = if known { tuning.matmul_wide_from } else { NEVER };
         // Other formats have more bits than the f16 of which such matrices are made.
-        matches!(format, WeightFormat::F16 | WeightFormat::Bf16).then_some(&COOPERATIVE)
+        let fits = matches!(format, WeightFormat::F16 | WeightFormat::Bf16);
+        fits.then_some(Cooperative { few: &COOPERATIVE, many: &WIDE, many_from })
     }
 
     fn matrix(&self) -> Option<Matrix> {

@@ -58,6 +58,9 @@ tunables! {
     /// Positions of a window that one workgroup of `window_attention` takes, where a token is alone: fewer are more
     /// workgroups, and then there is `merge_attention` to run.
     attention_part = 256, ["window_attention"], [64, 128, 256, 512, NEVER];
+    /// Tokens of a segment from which on `matmul` with cooperative matrices has tiles of 128 tokens instead of 64: less is
+    /// loaded for a product, but there are fewer workgroups.
+    matmul_wide_from = 2048, ["matmul"], [1, 256, 512, 1024, 2048, 4096, NEVER];
 }
 
 impl Tuning {

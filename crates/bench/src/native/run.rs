@@ -370,7 +370,7 @@ fn setup(
         model,
         seed: options.seed,
         format: options.storage.format()?,
-        tokens: args.tests()?.iter().map(|t| t.prompt).max().filter(|n| *n > 0).unwrap_or(512).min(512),
+        tokens: args.tests()?.iter().map(|t| t.prompt).max().filter(|n| *n > 0).unwrap_or(512).min(4096),
         repetitions: args.plan()?.repetitions,
         adapter: describe::adapter(device, ""),
         runtime: describe::runtime("native", None),

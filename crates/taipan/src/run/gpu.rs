@@ -4,7 +4,7 @@
 mod matrix;
 
 use taipan_gpu::{Bound, Buffer, CommandEncoder, ComputePass, ComputePassDescriptor, Gpu, Prepared};
-use taipan_kernels::{BufferId, Call, Decl, Grid, Kernel, Launch, Piece, Tuning, WeightFormat, row_stride};
+use taipan_kernels::{BufferId, Call, Decl, Grid, Kernel, Launch, NEVER, Piece, Tuning, WeightFormat, row_stride};
 
 use super::cpu::VectorData;
 use crate::description::Buffers;
@@ -92,6 +92,12 @@ pub fn buffer<'a>(id: BufferId, state: &'a Memory, scratch: &'a Memory) -> &'a B
     }
 }
 
+/// The shader of a call, and another for segments from so many tokens on.
+struct Shader {
+    decl: &'static Decl,
+    many: Option<(u32, &'static Decl)>,
+}
+
 struct Dispatch {
     prepared: Prepared,
     buffers: Vec<Option<BufferId>>,
@@ -118,8 +124,11 @@ impl Program {
     #[must_use]
     pub fn tuned(gpu: &Gpu, calls: &[Call], weights: &Weights, tuning: &Tuning) -> Self {
         let best = |call: &Call, format: Option<WeightFormat>| {
-            let cooperative = format.filter(|_| gpu.cooperative()).and_then(|format| call.cooperative(format));
-            cooperative.unwrap_or(call.decl())
+            let format = format.filter(|_| gpu.cooperative());
+            match format.and_then(|format| call.cooperative(format, tuning)) {
+                Some(c) => Shader { decl: c.few, many: (c.many_from < NEVER).then_some((c.many_from, c.many)) },
+                None => Shader { decl: call.decl(), many: None },
+            }
         };
         Self::prepare(gpu, calls, weights, tuning, best)
     }
@@ -128,7 +137,7 @@ impl Program {
     /// see a wrong kernel being noticed. A shader must have a name of its own: compiled ones are kept by name.
     #[must_use]
     pub fn replaced(gpu: &Gpu, calls: &[Call], weights: &Weights, decl: impl Fn(&Call) -> &'static Decl) -> Self {
-        Self::prepare(gpu, calls, weights, &gpu.tuning(), |call, _| decl(call))
+        Self::prepare(gpu, calls, weights, &gpu.tuning(), |call, _| Shader { decl: decl(call), many: None })
     }
 
     fn prepare(
@@ -136,7 +145,7 @@ impl Program {
         calls: &[Call],
         weights: &Weights,
         tuning: &Tuning,
-        decl: impl Fn(&Call, Option<WeightFormat>) -> &'static Decl,
+        shader: impl Fn(&Call, Option<WeightFormat>) -> Shader,
     ) -> Self {
         let mut dispatches = Vec::with_capacity(calls.len());
         for call in calls {
@@ -144,14 +153,14 @@ impl Program {
                 None => {
                     for call in [Some(*call), call.rest(tuning)].into_iter().flatten() {
                         let launch = call.launch_tuned(Piece { first_row: 0, rows: 0 }, tuning);
-                        dispatches.push(Dispatch::new(gpu, decl(&call, None), launch, weights, None));
+                        dispatches.push(Dispatch::new(gpu, shader(&call, None), launch, weights, None));
                     }
                 }
                 Some(matrix) => {
                     let stored = &weights.matrices[matrix.id as usize];
                     for (piece, buffer) in &stored.pieces {
                         let (launch, matrix) = (call.launch_tuned(*piece, tuning), Some((buffer, stored.format)));
-                        dispatches.push(Dispatch::new(gpu, decl(call, Some(stored.format)), launch, weights, matrix));
+                        dispatches.push(Dispatch::new(gpu, shader(call, Some(stored.format)), launch, weights, matrix));
                     }
                 }
             }
@@ -207,13 +216,13 @@ impl Program {
 impl Dispatch {
     fn new(
         gpu: &Gpu,
-        decl: &'static Decl,
+        shader: Shader,
         launch: Launch,
         weights: &Weights,
         matrix: Option<(&Buffer, WeightFormat)>,
     ) -> Self {
         let vectors: Vec<_> = launch.vectors.iter().map(|v| v.map(|v| &weights.vectors[v.id as usize])).collect();
-        let prepared = gpu.prepare(decl, &launch, matrix, &vectors);
+        let prepared = gpu.prepare(shader.decl, shader.many, &launch, matrix, &vectors);
         Self { prepared, buffers: launch.buffers }
     }
 }

@@ -1,0 +1,55 @@
+// What the two forms of `matmul` with cooperative matrices share: a tile of TILE tokens by 128 rows of W, 128 invocations,
+// EIGHTS eights of columns staged at a time. Four subgroups of 32 own TILE / 2 tokens by 64 rows each, as products of 16 by 16
+// blocks of f16 summed in f32.
+// A number of x goes in as two f16, its leading 11 bits and the rest, so that no more is lost than in f32. W is f16 or bf16:
+// as one f16 it keeps all its bits, or is smaller than 2⁻¹⁴. Beyond the range of f16 numbers are cut off.
+// What is loaded is kept as it is stored and only looked at a step later: whatever is done to it sooner waits for it.
+const STRIDE = 2u * EIGHTS + 2u; // fours from one staged row to the next, two of them against bank conflicts
+const MOST = 65504.0;            // the largest f16
+
+var<workgroup> x_high: array<vec4<f16>, TILE * STRIDE>; // [token][four]
+var<workgroup> x_low: array<vec4<f16>, TILE * STRIDE>;
+var<workgroup> ws: array<vec4<f16>, 128u * STRIDE>;     // [row][four]
+var<workgroup> block: array<f32, 1024>;                 // a 16 by 16 block of each subgroup
+
+// Where the fours of a token of x begin, and the eights of a row of W: of the last one for those that there are not.
+fn x_row(m: u32, count: u32) -> u32 {
+  var row = min(m, count - 1u) + params.x_first;
+  if (GATHER) { row = selection[index_at(min(m, count - 1u), params.capacity)]; }
+  return row * (row_stride(params.cols) / 4u);
+}
+
+fn w_row(row: u32) -> u32 { return min(row, params.rows - 1u) * weight_stride(params.cols); }
+
+fn x_four(row: u32, four: u32) -> vec4<f32> { return x[row + min(four, row_stride(params.cols) / 4u - 1u)]; }
+
+fn w_eight(row: u32, eight: u32) -> Stored { return stored8(row + min(eight, weight_stride(params.cols) - 1u)); }
+
+// Beyond the last column x is zero, so that it does not matter what W is there.
+fn put_x(token: u32, four: u32, k: u32, v: vec4<f32>) {
+  let at = token * STRIDE + four;
+  let inside = select(vec4(0.0), clamp(v, vec4(-MOST), vec4(MOST)), 2u * k + four < row_stride(params.cols) / 4u);
+  let high = bitcast<vec4<f32>>(bitcast<vec4<u32>>(inside) & vec4(0xffffe000u));
+  x_high[at] = vec4<f16>(high);
+  x_low[at] = vec4<f16>(inside - high);
+}
+
+fn put_w(row: u32, eight: u32, stored: Stored) {
+  let at = row * STRIDE + 2u * eight;
+  let v = unpack8(stored);
+  ws[at] = vec4<f16>(clamp(v.lo, vec4(-MOST), vec4(MOST)));
+  ws[at + 1u] = vec4<f16>(clamp(v.hi, vec4(-MOST), vec4(MOST)));
+}
+
+// Writes the blocks of all subgroups, sixteen tokens by sixteen rows, four numbers to an invocation and round.
+fn finish_block(lane: u32, m: u32, count: u32, row: u32) {
+  workgroupBarrier();
+  let base = lane / 32u * 256u;
+  for (var i = lane % 32u; i < 64u; i += 32u) {
+    let at = base + 4u * i;
+    if (m + i / 4u < count) {
+      finish(m + i / 4u, row + i % 4u * 4u, vec4(block[at], block[at + 1u], block[at + 2u], block[at + 3u]));
+    }
+  }
+  workgroupBarrier();
+}
