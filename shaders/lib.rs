@@ -208,7 +208,7 @@ bodies! {
     EMBED = "embed.wgsl";
     MATMUL = "matmul.wgsl" + "shared/matmul.wgsl" + "shared/sixteen.wgsl";
     MATMUL_COOPERATIVE = "cooperative/matmul.wgsl" + "shared/matmul.wgsl" + "shared/cooperative.wgsl";
-    MATMUL_WIDE = "cooperative/matmul_wide.wgsl" + "shared/matmul.wgsl" + "shared/cooperative.wgsl";
+    MATMUL_WIDE = "cooperative/wide/matmul.wgsl" + "shared/matmul.wgsl" + "shared/cooperative.wgsl";
     MATVEC = "matvec.wgsl";
     CONCAT = "concat.wgsl";
     GEGLU = "geglu.wgsl";
