@@ -111,8 +111,10 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
         @builtin(local_invocation_id) local: vec3<u32>) {
   head = id.z;
   p0 = id.x * TILE;
-  begin = id.y * params.chunk;
-  length = min(params.chunk, control[TOKENS] - begin);
+  let first = id.y * params.chunk;
+  let tokens = min(params.chunk, control[TOKENS] - first); // not from `length`: loops with barriers end alike for all
+  begin = first;
+  length = tokens;
   let da_stride = row_stride(4u * params.heads);
   if (lane < TILE) {
     let at = (begin + lane) * da_stride + head;
@@ -123,7 +125,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   sums = array<vec4<f32>, 8>();
   var tail = 0.0;
   let state_steps = (params.d_state + STEP - 1u) / STEP;
-  let steps = state_steps + (length + STEP - 1u) / STEP;
+  let steps = state_steps + (tokens + STEP - 1u) / STEP;
   var next = load(lane, id.y, 0u, state_steps, steps);
   for (var step = 0u; step < steps; step += 1u) {
     workgroupBarrier();

@@ -190,7 +190,7 @@ const EQUIVALENT: [(&str, &str); 5] = [
     ("sample", "min(begin + run, "),
     // The last chunk takes itself for a full one: its rows past the segment are read by nobody.
     ("bmm_chunk", "control[TOKENS] - begin"),
-    ("chunk_scan", "control[TOKENS] - begin"),
+    ("chunk_scan", "control[TOKENS] - first"),
     // Far below a rounding step of any sum of weights but that of none.
     ("route", "total + 1e-20"),
 ];
