@@ -207,8 +207,8 @@ macro_rules! bodies {
 bodies! {
     EMBED = "embed.wgsl";
     MATMUL = "matmul.wgsl" + "shared/matmul.wgsl" + "shared/sixteen.wgsl";
-    MATMUL_COOPERATIVE = "cooperative/matmul.wgsl" + "shared/matmul.wgsl" + "shared/cooperative.wgsl";
-    MATMUL_WIDE = "cooperative/wide/matmul.wgsl" + "shared/matmul.wgsl" + "shared/cooperative.wgsl";
+    MATMUL_COOPERATIVE = "cooperative/matmul.wgsl" + "shared/matmul.wgsl" + "shared/cooperative.wgsl" + "shared/halves.wgsl";
+    MATMUL_WIDE = "cooperative/wide/matmul.wgsl" + "shared/matmul.wgsl" + "shared/cooperative.wgsl" + "shared/halves.wgsl";
     MATVEC = "matvec.wgsl";
     CONCAT = "concat.wgsl";
     GEGLU = "geglu.wgsl";
@@ -219,11 +219,15 @@ bodies! {
     CONV_APPEND = "conv1d/conv_append.wgsl";
     MIXER_UPDATE = "ssd/mixer_update.wgsl";
     CHUNK_CUMSUM = "ssd/chunk_cumsum.wgsl";
-    BMM_CHUNK = "ssd/bmm_chunk.wgsl" + "shared/along_steps.wgsl" + "shared/products.wgsl" + "shared/sixteen.wgsl";
-    CHUNK_STATE = "ssd/chunk_state.wgsl" + "shared/along_rows.wgsl" + "shared/products.wgsl" + "shared/sixteen.wgsl";
+    BMM_CHUNK = "ssd/bmm_chunk.wgsl" + "shared/along_steps.wgsl" + "shared/products.wgsl" + "shared/eight.wgsl"
+        + "shared/sixteen.wgsl";
+    CHUNK_STATE = "ssd/chunk_state.wgsl" + "shared/along_rows.wgsl" + "shared/products.wgsl" + "shared/eight.wgsl"
+        + "shared/sixteen.wgsl";
     STATE_PASSING = "ssd/state_passing.wgsl";
     CHUNK_SCAN = "ssd/chunk_scan.wgsl" + "shared/along_rows.wgsl" + "shared/along_steps.wgsl" + "shared/products.wgsl"
-        + "shared/sixteen.wgsl";
+        + "shared/decays.wgsl" + "shared/eight.wgsl" + "shared/sixteen.wgsl";
+    CHUNK_STATE_COOPERATIVE = "cooperative/chunk_state.wgsl" + "shared/halves.wgsl";
+    CHUNK_SCAN_COOPERATIVE = "cooperative/chunk_scan.wgsl" + "shared/decays.wgsl" + "shared/eight.wgsl" + "shared/halves.wgsl";
     TOKEN_GATE = "sal/token_gate.wgsl";
     TOKEN_GATE_KV = "sal/token_gate_kv.wgsl";
     COMPACT = "sal/compact.wgsl";

@@ -1,6 +1,6 @@
 // out[t, c] = silu(bias[c] + Σ_k weight[c, k] · raw[t − taps + 1 + k, c]): depthwise, causal, over some channels of a
 // projection (x, B and C of a mixer; q, k and v of attention, without SILU). Rows before the segment come from the ring of raw rows (slot = position % taps, zero at the start).
-// An invocation per channel and run of RUN tokens.
+// An invocation per channel and run of eight tokens, whose values move on by one from tap to tap: one is loaded for each.
 struct Params { channels: u32, taps: u32, raw_cols: u32, raw_at: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> conv: array<f32>;            // weight (channels, taps), then bias (channels)
@@ -25,12 +25,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   let channel = group.x * 64u + local.x;
   if (channel >= params.channels) { return; }
   let newest = first_position() % params.taps;
-  let end = min((group.y + 1u) * RUN, control[TOKENS]);
-  for (var t = group.y * RUN; t < end; t += 1u) {
-    var sum = conv[params.channels * params.taps + channel];
-    for (var back = 0u; back < params.taps; back += 1u) {
-      sum += conv[channel * params.taps + params.taps - 1u - back] * tap(t, back, channel, newest);
+  let t0 = group.y * RUN;
+  let stride = row_stride(params.raw_cols);
+  let at = t0 * stride + params.raw_at + channel;
+  var lo = vec4(raw[at], raw[at + stride], raw[at + 2u * stride], raw[at + 3u * stride]);
+  let later = at + 4u * stride;
+  var hi = vec4(raw[later], raw[later + stride], raw[later + 2u * stride], raw[later + 3u * stride]);
+  var sum_lo = vec4(conv[params.channels * params.taps + channel]);
+  var sum_hi = sum_lo;
+  for (var back = 0u; back < params.taps; back += 1u) {
+    if (back > 0u) {
+      hi = vec4(lo.w, hi.xyz);
+      lo = vec4(tap(t0, back, channel, newest), lo.xyz);
     }
-    out[t * row_stride(params.channels) + channel] = select(sum, silu(sum), SILU);
+    let weight = conv[channel * params.taps + params.taps - 1u - back];
+    sum_lo += weight * lo;
+    sum_hi += weight * hi;
+  }
+  let end = min(RUN, control[TOKENS] - t0);
+  for (var i = 0u; i < end; i += 1u) {
+    let sum = select(sum_hi[i % 4u], sum_lo[i % 4u], i < 4u);
+    out[(t0 + i) * row_stride(params.channels) + channel] = select(sum, silu(sum), SILU);
   }
 }

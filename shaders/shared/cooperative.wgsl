@@ -5,7 +5,6 @@
 // as one f16 it keeps all its bits, or is smaller than 2⁻¹⁴. Beyond the range of f16 numbers are cut off.
 // What is loaded is kept as it is stored and only looked at a step later: whatever is done to it sooner waits for it.
 const STRIDE = 2u * EIGHTS + 2u; // fours from one staged row to the next, two of them against bank conflicts
-const MOST = 65504.0;            // the largest f16
 
 var<workgroup> x_high: array<vec4<f16>, TILE * STRIDE>; // [token][four]
 var<workgroup> x_low: array<vec4<f16>, TILE * STRIDE>;
@@ -28,10 +27,10 @@ fn w_eight(row: u32, eight: u32) -> Stored { return stored8(row + min(eight, wei
 // Beyond the last column x is zero, so that it does not matter what W is there.
 fn put_x(token: u32, four: u32, k: u32, v: vec4<f32>) {
   let at = token * STRIDE + four;
-  let inside = select(vec4(0.0), clamp(v, vec4(-MOST), vec4(MOST)), 2u * k + four < row_stride(params.cols) / 4u);
-  let high = bitcast<vec4<f32>>(bitcast<vec4<u32>>(inside) & vec4(0xffffe000u));
-  x_high[at] = vec4<f16>(high);
-  x_low[at] = vec4<f16>(inside - high);
+  let inside = select(vec4(0.0), v, 2u * k + four < row_stride(params.cols) / 4u);
+  let h = halves(inside);
+  x_high[at] = h.high;
+  x_low[at] = h.low;
 }
 
 fn put_w(row: u32, eight: u32, stored: Stored) {

@@ -8,17 +8,7 @@ const RIGHT = 272u; // [step][quad of columns]
 var<workgroup> staged: array<vec4<f32>, 544>;
 var<private> sums: array<vec4<f32>, 8>; // [row][columns from 4·x, columns from 4·x + 32]
 
-struct Eight { lo: vec4<f32>, hi: vec4<f32> }
 struct Next { left: Eight, right: Eight } // as loaded: whatever is done to them before they are put waits for them
-
-// How many of the numbers first, first + stride … there are below `end`.
-fn count_to(end: u32, first: u32, stride: u32) -> u32 { return (max(end, first) - first + stride - 1u) / stride; }
-
-// The first `count` of eight numbers, and zeros: what was read beyond them may be anything.
-fn only(count: u32, v: Eight) -> Eight {
-  let lo = select(vec4(0.0), v.lo, vec4(0u, 1u, 2u, 3u) < vec4(count));
-  return Eight(lo, select(vec4(0.0), v.hi, vec4(4u, 5u, 6u, 7u) < vec4(count)));
-}
 
 fn xbc8(at: u32, stride: u32) -> Eight {
   let lo = vec4(xbc[at], xbc[at + stride], xbc[at + 2u * stride], xbc[at + 3u * stride]);

@@ -13,9 +13,6 @@ struct Params { heads: u32, head_dim: u32, groups: u32, d_state: u32, chunk: u32
 @group(1) @binding(4) var<storage, read> control: array<u32>;
 @group(1) @binding(5) var<storage, read_write> y: array<f32>;      // (tokens, H·P)
 
-var<workgroup> decays: array<vec4<f32>, 16>; // dA of the chunk's tokens, and zeros
-var<workgroup> dts: array<vec4<f32>, 16>;
-var<workgroup> decayed: array<f32, TILE>;     // exp(prefix)
 var<private> head: u32;
 var<private> begin: u32;  // of the chunk
 var<private> length: u32; // of the chunk
@@ -51,23 +48,6 @@ fn load(lane: u32, chunk: u32, step: u32, state_steps: u32, steps: u32) -> Next 
   return load_tokens(lane, chunk, (steps - 1u - min(step, steps - 1u)) * STEP);
 }
 
-// dA of four tokens, as far as they are not after i.
-fn decay(i: u32, quad: u32) -> vec4<f32> {
-  return select(vec4(0.0), decays[quad], 4u * quad + vec4(0u, 1u, 2u, 3u) <= vec4(i));
-}
-
-// Σ dA over the tokens from a quad's first up to i; `tail` is that over the tokens after the quad.
-fn with_quad(i: u32, quad: u32, tail: f32) -> f32 {
-  let d = decay(i, quad);
-  return tail + d.w + d.z + d.y + d.x;
-}
-
-// For each j of a quad exp(Σ dA over the tokens after j up to i)·dt_j.
-fn weights(i: u32, quad: u32, tail: f32) -> vec4<f32> {
-  let d = decay(i, quad);
-  return exp(vec4(tail + d.w + d.z + d.y, tail + d.w + d.z, tail + d.w, tail)) * dts[quad];
-}
-
 // Puts eight steps from `at` on of row i.
 fn put_row(at: u32, i: u32, v: Eight) {
   let first = LEFT + at * QUADS + i / 4u;
@@ -85,15 +65,12 @@ fn put_row(at: u32, i: u32, v: Eight) {
 fn put_tokens(lane: u32, j0: u32, tail: f32, next: Next) -> f32 {
   let i = lane / 2u;
   let late = lane % 2u == 1u; // the later eight of them
-  let middle = with_quad(i, j0 / 4u + 2u, with_quad(i, j0 / 4u + 3u, tail));
-  let quad = j0 / 4u + select(0u, 2u, late);
-  let after = select(middle, tail, late);
-  let lo = weights(i, quad, with_quad(i, quad + 1u, after)) * next.left.lo;
-  let m = Eight(lo, weights(i, quad + 1u, after) * next.left.hi);
-  put_row(select(0u, 8u, late), i, only(select(0u, count_to(i + 1u, 4u * quad, 1u), i < length), m));
+  let half = half_of(i, j0, late, tail);
+  let m = Eight(half.weights.lo * next.left.lo, half.weights.hi * next.left.hi);
+  put_row(select(0u, 8u, late), i, only(select(0u, count_to(i + 1u, 4u * half.quad, 1u), i < length), m));
   let count = count_to(length, j0 + own_step(lane), 2u);
   put_rows(RIGHT, lane, only(select(0u, count, p0 + own_row(lane) < params.head_dim), next.right));
-  return with_quad(i, j0 / 4u, with_quad(i, j0 / 4u + 1u, middle));
+  return half.tail;
 }
 
 // Puts columns n0 … n0 + 15 of C, times exp(prefix) of their tokens, and of the states.
@@ -115,13 +92,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   let tokens = min(params.chunk, control[TOKENS] - first); // not from `length`: loops with barriers end alike for all
   begin = first;
   length = tokens;
-  let da_stride = row_stride(4u * params.heads);
-  if (lane < TILE) {
-    let at = (begin + lane) * da_stride + head;
-    dts[lane / 4u][lane % 4u] = select(0.0, da[at], lane < length);
-    decays[lane / 4u][lane % 4u] = select(0.0, da[at + params.heads], lane < length);
-    decayed[lane] = exp(select(0.0, da[at + 2u * params.heads], lane < length));
-  }
+  if (lane < TILE) { put_decays(lane, (begin + lane) * row_stride(4u * params.heads) + head, params.heads, lane < length); }
   sums = array<vec4<f32>, 8>();
   var tail = 0.0;
   let state_steps = (params.d_state + STEP - 1u) / STEP;

@@ -49,6 +49,9 @@ pub struct Setup {
 /// Tokens that went before, so that windows are not empty.
 const BEFORE: usize = 1000;
 
+/// Milliseconds in which a GPU that is warm has got no faster.
+const SETTLED_MS: u128 = 400;
+
 /// A sample takes about this long.
 const SAMPLE_NS: f64 = 1e7;
 
@@ -252,11 +255,7 @@ impl Bench<'_> {
     async fn measure(&mut self, case: &Case<'_>, tunings: &[Tuning]) -> Result<Vec<KernelRecord>> {
         // Where two tunings make the same dispatch it is measured once.
         let piece = Piece { first_row: 0, rows: case.call.matrix().map_or(0, |m| m.rows) };
-        let wide_from = |t: &Tuning| {
-            let c = case.call.cooperative(self.setup.format, t).filter(|_| self.gpu.cooperative());
-            c.map(|c| case.tokens >= c.many_from as usize)
-        };
-        let dispatch = |t: &Tuning| format!("{:?} {:?}", case.call.launch_tuned(piece, t), wide_from(t));
+        let dispatch = |t: &Tuning| format!("{:?} {}", case.call.launch_tuned(piece, t), self.variant(case, t));
         let launches: Vec<String> = tunings.iter().map(dispatch).collect();
         let mut found: Vec<Found> = Vec::new();
         for (i, tuning) in tunings.iter().enumerate() {
@@ -274,9 +273,19 @@ impl Bench<'_> {
         cpu::run(&[*case.call], &self.cpu_weights, &mut self.memory, case.tokens);
         let record = |(found, tuning): (&Found, &Tuning)| {
             let worst = found.words.iter().map(|(id, words)| self.difference(*id, words)).fold(0.0, f64::max);
-            self.record(case, shape_of(case.call, tuning), &found.samples, worst)
+            let shape = shape_of(case.call, tuning) + self.variant(case, tuning);
+            self.record(case, shape, &found.samples, worst)
         };
         Ok(found.iter().zip(tunings).map(record).collect())
+    }
+
+    /// What the name of the shader says beyond the kernel's.
+    fn variant(&self, case: &Case<'_>, tuning: &Tuning) -> &'static str {
+        let format = case.call.matrix().map(|_| self.setup.format);
+        let Some(c) = case.call.cooperative(format, tuning).filter(|_| self.gpu.cooperative()) else { return "" };
+        let many = c.many.filter(|(from, _)| case.tokens >= *from as usize);
+        let name = many.map_or(c.decl, |(_, decl)| decl).name;
+        name.strip_prefix(case.call.decl().name).unwrap_or(name)
     }
 
     /// What a call leaves in its buffers.
@@ -327,10 +336,13 @@ impl Bench<'_> {
         let run = |times: usize| self.run_copies(&copies, case.tokens, times);
         let once = run(1).await?.min(run(1).await?).max(1.0);
         let times = (SAMPLE_NS / once).clamp(1.0, 256.0) as usize;
-        // The CPU was at work before: until its clocks are up, a GPU takes up to three times as long.
-        let start = Instant::now();
-        while !self.gpu.report().software && start.elapsed().as_millis() < 200 {
-            run(times).await?;
+        // The CPU was at work before: until its clocks are up, which they are in steps, a GPU takes up to five times as long.
+        let (mut best, mut since) = (f64::INFINITY, Instant::now());
+        while !self.gpu.report().software && since.elapsed().as_millis() < SETTLED_MS {
+            let found = run(times).await?;
+            if found < 0.98 * best {
+                (best, since) = (found, Instant::now());
+            }
         }
         let mut samples = Vec::new();
         for _ in 0..self.setup.repetitions {

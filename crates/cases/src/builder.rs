@@ -4,8 +4,8 @@ use half::{bf16, f16};
 use taipan::description::Buffers;
 use taipan::run::cpu::VectorData;
 use taipan_kernels::{
-    Attention, BufferId, Call, Decl, Element, Kernel, Matrix, Mixer, Piece, Rows, Selected, Tuning, Vector,
-    WeightFormat, Word, control, selection,
+    Attention, BufferId, Call, Cooperative, Decl, Element, Kernel, Matrix, Mixer, Piece, Rows, Selected, Tuning,
+    Vector, WeightFormat, Word, control, selection,
 };
 
 use crate::Permutation;
@@ -40,9 +40,12 @@ impl Case {
     /// Those that a device with cooperative matrices runs in the place of others.
     #[must_use]
     pub fn cooperative(&self) -> Vec<Permutation> {
-        let others =
-            self.calls.iter().filter_map(|call| Some((call, call.cooperative(self.format, &Tuning::default())?)));
-        others.flat_map(|(call, c)| [c.few, c.many].map(|decl| self.permutation(call, decl))).collect()
+        let others = self
+            .calls
+            .iter()
+            .filter_map(|call| Some((call, call.cooperative(call.matrix().map(|_| self.format), &Tuning::default())?)));
+        let decls = |c: Cooperative| [Some(c.decl), c.many.map(|(_, decl)| decl)].into_iter().flatten();
+        others.flat_map(|(call, c)| decls(c).map(|decl| self.permutation(call, decl))).collect()
     }
 
     fn permutation(&self, call: &Call, decl: &'static Decl) -> Permutation {

@@ -30,6 +30,12 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
         let b = Builder::new("matmul", format!("67 x 150 x 72 {what}"), seed, 67, 9).format(WeightFormat::F16);
         out.push(dense(b.split(140), 150, 72, bias, epilogue));
     }
+    // Whole tiles and whole blocks, whose sums go straight to y, and a part of a tile.
+    for (what, epilogue) in [("store", Epilogue::Store), ("scaled add", Epilogue::Add(0.75))] {
+        let shape = format!("130 x 144 x 150 {what}");
+        let b = Builder::new("matmul", shape, seed, 130, 9).format(WeightFormat::F16);
+        out.push(dense(b, 144, 150, false, epilogue));
+    }
     for over in [Over::Gather, Over::Scatter] {
         let b = Builder::new("matmul", format!("150 x 70 x 40 {over:?}"), seed, 150, 9).format(WeightFormat::Bf16);
         out.push(selected(b, 2, over));

@@ -9,7 +9,7 @@ use crate::builder::Builder;
 pub(crate) fn cases(seed: u64) -> Vec<Case> {
     let mut out = Vec::new();
     for mode in [GateMode::NormAfterGate, GateMode::NormBeforeGate, GateMode::GateOnly] {
-        for (tokens, cols, groups) in [(1, 8, 1), (3, 64, 2), (13, 60, 4), (5, 65, 65), (2, 512, 1)] {
+        for (tokens, cols, groups) in [(1, 8, 1), (3, 64, 2), (13, 60, 4), (5, 65, 65), (2, 512, 1), (3, 1100, 1)] {
             let shape = format!("{tokens} x {cols}, {groups} groups, {mode:?}");
             let mut b = Builder::new("rms_norm_gated", shape, seed, tokens, 0);
             let norm = b.random_vector(cols, 0.5, 1.5);

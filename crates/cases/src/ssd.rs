@@ -20,7 +20,7 @@ const fn size(tokens: usize, chunk: usize, heads: usize, head_dim: usize, groups
 }
 
 /// One, primes, a tile, a tile ± 1; one group, two, as many as heads.
-pub(crate) const SIZES: [Size; 9] = [
+pub(crate) const SIZES: [Size; 10] = [
     size(1, 64, 1, 1, 1, 1),
     size(64, 64, 2, 64, 1, 64),
     size(63, 64, 2, 65, 2, 63),
@@ -30,6 +30,7 @@ pub(crate) const SIZES: [Size; 9] = [
     size(47, 13, 2, 5, 2, 7),
     size(5, 1, 2, 3, 1, 4),
     size(200, 64, 1, 130, 1, 16),
+    size(150, 48, 4, 80, 2, 144),
 ];
 
 impl Size {

@@ -413,8 +413,8 @@ fn experimental(features: Features) -> wgpu::ExperimentalFeatures {
     if !features.contains(COOPERATIVE) {
         return wgpu::ExperimentalFeatures::disabled();
     }
-    // SAFETY: wgpu's checks of cooperative matrices may have gaps. Only our own shaders run. They load and store blocks at
-    // constant places of workgroup memory, 16 bytes aligned, with all subgroups of a workgroup in step.
+    // SAFETY: wgpu's checks of cooperative matrices may have gaps. Only our own shaders run. They load and store blocks,
+    // 16 bytes aligned, of workgroup memory, and of buffers where the whole block is inside.
     unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 

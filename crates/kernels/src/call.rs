@@ -43,7 +43,7 @@ impl Kernel for Call {
         self.kernel().decl()
     }
 
-    fn cooperative(&self, format: WeightFormat, tuning: &Tuning) -> Option<Cooperative> {
+    fn cooperative(&self, format: Option<WeightFormat>, tuning: &Tuning) -> Option<Cooperative> {
         self.kernel().cooperative(format, tuning)
     }
 

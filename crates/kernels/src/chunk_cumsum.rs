@@ -27,7 +27,7 @@ static DECL: Decl = Decl {
     shared: &[Shared::Rows, Shared::Activation, Shared::Control],
     matrix: false,
     bindings: &[weight("per_head"), read("raw"), read("control"), write("da")],
-    workgroup: [64, 1, 1],
+    workgroup: [16, 16, 1],
 };
 
 impl Kernel for ChunkCumsum {
@@ -48,7 +48,7 @@ impl Kernel for ChunkCumsum {
             params,
             vectors: vec![Some(self.mixer.per_head)],
             buffers: vec![Some(self.raw.buffer), Some(self.control), Some(self.da.buffer)],
-            grid: Grid::Tokens { x: self.mixer.heads.div_ceil(64), per_group: self.chunk, z: 1 },
+            grid: Grid::Tokens { x: self.mixer.heads.div_ceil(16), per_group: self.chunk, z: 1 },
         }
     }
 }

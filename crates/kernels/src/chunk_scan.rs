@@ -1,8 +1,8 @@
 //! The outputs of a segment.
 
-use taipan_shaders::{CHUNK_SCAN, Shared};
+use taipan_shaders::{CHUNK_SCAN, CHUNK_SCAN_COOPERATIVE, Shared, WeightFormat};
 
-use crate::{BufferId, Decl, Grid, Kernel, Launch, Mixer, Piece, Rows, read, weight, write};
+use crate::{BufferId, Cooperative, Decl, Grid, Kernel, Launch, Mixer, Piece, Rows, Tuning, read, weight, write};
 
 /// `y_i = exp(prefix_i)·(S_in·C_i) + Σ_{j ≤ i} exp(Σ_{j<k≤i} dA_k)·(C_i·B_j)·dt_j·x_j + D·x_i` (arXiv 2405.21060 §6).
 ///
@@ -36,9 +36,18 @@ static DECL: Decl = Decl {
     workgroup: [8, 16, 1],
 };
 
+static COOPERATIVE: Decl =
+    Decl { name: "chunk_scan (cooperative)", body: CHUNK_SCAN_COOPERATIVE, workgroup: [128, 1, 1], ..DECL };
+
 impl Kernel for ChunkScan {
     fn decl(&self) -> &'static Decl {
         &DECL
+    }
+
+    fn cooperative(&self, _: Option<WeightFormat>, _: &Tuning) -> Option<Cooperative> {
+        // Blocks of 16 by 16 that lie in one head.
+        let fits = self.mixer.head_dim.is_multiple_of(16) && self.mixer.d_state.is_multiple_of(16);
+        fits.then_some(Cooperative { decl: &COOPERATIVE, many: None })
     }
 
     fn launch(&self, _: Piece) -> Launch {

@@ -1,8 +1,8 @@
 //! What each chunk adds to the state.
 
-use taipan_shaders::{CHUNK_STATE, Shared};
+use taipan_shaders::{CHUNK_STATE, CHUNK_STATE_COOPERATIVE, Shared, WeightFormat};
 
-use crate::{BufferId, Decl, Grid, Kernel, Launch, Mixer, Piece, Rows, read, write};
+use crate::{BufferId, Cooperative, Decl, Grid, Kernel, Launch, Mixer, Piece, Rows, Tuning, read, write};
 
 /// `states[chunk, h, p, n] = Σ_t exp(suffix_t) · dt_t · x_t[h, p] · B_t[g, n]` (arXiv 2405.21060 §6).
 ///
@@ -32,9 +32,18 @@ static DECL: Decl = Decl {
     workgroup: [8, 16, 1],
 };
 
+static COOPERATIVE: Decl =
+    Decl { name: "chunk_state (cooperative)", body: CHUNK_STATE_COOPERATIVE, workgroup: [128, 1, 1], ..DECL };
+
 impl Kernel for ChunkState {
     fn decl(&self) -> &'static Decl {
         &DECL
+    }
+
+    fn cooperative(&self, _: Option<WeightFormat>, _: &Tuning) -> Option<Cooperative> {
+        // Blocks of 16 by 16 that lie in one head.
+        let fits = self.mixer.head_dim.is_multiple_of(16) && self.mixer.d_state.is_multiple_of(16);
+        fits.then_some(Cooperative { decl: &COOPERATIVE, many: None })
     }
 
     fn launch(&self, _: Piece) -> Launch {

@@ -197,12 +197,10 @@ pub struct Launch {
 /// the same; where a tile is larger than the plain kernel's, workgroups for which none is left do nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Cooperative {
-    /// The shader for segments of few tokens.
-    pub few: &'static Decl,
-    /// That for segments of many.
-    pub many: &'static Decl,
-    /// Tokens of a segment from which on they are many.
-    pub many_from: u32,
+    /// The shader.
+    pub decl: &'static Decl,
+    /// Another for segments from so many tokens on.
+    pub many: Option<(u32, &'static Decl)>,
 }
 
 /// A kernel with its arguments.
@@ -210,8 +208,8 @@ pub trait Kernel {
     /// The constant part.
     fn decl(&self) -> &'static Decl;
 
-    /// The same kernel for a device with cooperative matrices, where there is one for the format of its matrix.
-    fn cooperative(&self, format: WeightFormat, tuning: &Tuning) -> Option<Cooperative> {
+    /// The same kernel for a device with cooperative matrices, where there is one for its shape and the format of its matrix.
+    fn cooperative(&self, format: Option<WeightFormat>, tuning: &Tuning) -> Option<Cooperative> {
         let _ = (format, tuning);
         None
     }

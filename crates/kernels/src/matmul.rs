@@ -3,7 +3,7 @@
 use taipan_shaders::{MATMUL, MATMUL_COOPERATIVE, MATMUL_WIDE, Shared, WeightFormat};
 
 use crate::matvec::Epilogue;
-use crate::tuning::{NEVER, Tuning};
+use crate::tuning::Tuning;
 use crate::{BufferId, Cooperative, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Vector, read, weight, write};
 
 /// Which rows of `x` and `y` a product runs over.
@@ -83,13 +83,12 @@ impl Kernel for Matmul {
         &DECL
     }
 
-    fn cooperative(&self, format: WeightFormat, tuning: &Tuning) -> Option<Cooperative> {
+    fn cooperative(&self, format: Option<WeightFormat>, tuning: &Tuning) -> Option<Cooperative> {
         // How many tokens are selected only the GPU knows: few.
         let known = matches!(self.over, Over::Tokens { .. });
-        let many_from = if known { tuning.matmul_wide_from } else { NEVER };
         // Other formats have more bits than the f16 of which such matrices are made.
-        let fits = matches!(format, WeightFormat::F16 | WeightFormat::Bf16);
-        fits.then_some(Cooperative { few: &COOPERATIVE, many: &WIDE, many_from })
+        let fits = matches!(format, Some(WeightFormat::F16 | WeightFormat::Bf16));
+        fits.then_some(Cooperative { decl: &COOPERATIVE, many: known.then_some((tuning.matmul_wide_from, &WIDE)) })
     }
 
     fn matrix(&self) -> Option<Matrix> {

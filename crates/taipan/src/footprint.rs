@@ -7,8 +7,9 @@ use taipan_kernels::{BufferDesc, BufferId, Call, Kernel, WeightFormat, row_strid
 use crate::description::{Buffers, Description, MatrixRecipe, Part};
 use crate::layers::Programs;
 use crate::load::{WeightDtype, format_of, split};
-use crate::model::{dense_bytes, shape};
+use crate::model::dense_bytes;
 use crate::run::dense::PackedMatrix;
+use crate::shape::{Target, shape};
 use crate::{Config, Device, Dtype, Headers, LoadOptions};
 
 /// What a model takes on a device, from its config alone.
@@ -34,25 +35,26 @@ impl Footprint {
     /// Computes the footprint with matrices of one type and default options: what [`crate::Stats`] will say.
     #[must_use]
     pub fn of(config: &Config, device: &Device, dtype: Dtype) -> Self {
-        Self::within(config, device.as_gpu().map(|gpu| gpu.max_binding()), dtype)
+        Self::with(config, Target::of(device), &|_| dtype.format())
     }
 
     /// The footprint on a GPU whose storage bindings hold so many bytes, or without a limit on the CPU: the same as
-    /// [`Footprint::of`] without opening a device.
+    /// [`Footprint::of`] without opening a device, if that is no discrete GPU, on which segments may be longer.
     #[must_use]
     pub fn within(config: &Config, limit: Option<u64>, dtype: Dtype) -> Self {
-        Self::with(config, limit, &|_| dtype.format())
+        Self::with(config, Target { limit, discrete: false }, &|_| dtype.format())
     }
 
     /// The footprint with every matrix as its file stores it.
     #[must_use]
     pub fn stored(config: &Config, device: &Device, headers: &Headers) -> Self {
         let format = |m: &MatrixRecipe| format_of(headers, m, WeightDtype::Auto).unwrap_or(WeightFormat::F32);
-        Self::with(config, device.as_gpu().map(|gpu| gpu.max_binding()), &format)
+        Self::with(config, Target::of(device), &format)
     }
 
-    fn with(config: &Config, limit: Option<u64>, format: &dyn Fn(&MatrixRecipe) -> WeightFormat) -> Self {
-        let shape = shape(config, &LoadOptions::default(), limit.is_none()).expect("the default shape is valid");
+    fn with(config: &Config, target: Target, format: &dyn Fn(&MatrixRecipe) -> WeightFormat) -> Self {
+        let limit = target.limit;
+        let shape = shape(config, &LoadOptions::default(), target).expect("the default shape is valid");
         let d = Description::new(config, shape);
         let bytes = |buffers: &Buffers| if limit.is_some() { buffers.bytes() } else { dense_bytes(buffers) };
         let one = |b: &BufferDesc| if limit.is_some() { b.gpu_bytes() } else { 4 * b.len() as u64 };
@@ -116,11 +118,37 @@ fn dispatches(d: &Description, format: &dyn Fn(&MatrixRecipe) -> WeightFormat, l
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::description::Shape;
+
+    #[test]
+    fn segments_are_longer_on_a_discrete_gpu_as_far_as_buffers_and_work_allow() {
+        let segment = |config: &Config, limit: Option<u64>, discrete| {
+            shape(config, &LoadOptions::default(), Target { limit, discrete }).unwrap().segment
+        };
+        let small = Config::from_json(include_bytes!("../../cli/model/config.json")).unwrap();
+        assert_eq!(segment(&small, None, false), 256);
+        assert_eq!(segment(&small, Some(1 << 27), false), 512);
+        assert_eq!(segment(&small, Some(1 << 27), true), 2048);
+        // The widest buffer of 2048 tokens has one byte too many, then that of 1024. Logits are no longer the widest.
+        let narrow = Config { vocab_size: 100, ..small.clone() };
+        let d = |segment| Description::new(&narrow, Shape { segment, chunk: 64, logit_rows: 1024 });
+        let widest = |segment| d(segment).scratch_buffers.list().iter().map(BufferDesc::gpu_bytes).max();
+        assert_eq!(segment(&narrow, widest(2048).map(|b| b - 1), true), 1024);
+        assert_eq!(segment(&narrow, widest(1024).map(|b| b - 1), true), 512);
+        let mut large = small.clone();
+        large.vocab_size = 4_000_000;
+        while 2 * large.parameters() * 2048 <= 8_000_000_000_000 {
+            large.vocab_size *= 2;
+        }
+        assert_eq!(segment(&large, Some(u64::MAX), true), 1024);
+        large.vocab_size *= 4;
+        assert_eq!(segment(&large, Some(u64::MAX), true), 512);
+    }
 
     #[test]
     fn a_split_matrix_is_several_dispatches() {
         let config = Config::from_json(include_bytes!("../../cli/model/config.json")).unwrap();
-        let shape = shape(&config, &LoadOptions::default(), false).unwrap();
+        let shape = shape(&config, &LoadOptions::default(), Target { limit: Some(1 << 27), discrete: false }).unwrap();
         let d = Description::new(&config, shape);
         let whole = dispatches(&d, &|_| WeightFormat::F32, u64::MAX);
         let embedding = (config.vocab_size * row_stride(config.hidden_size) * 4) as u64;

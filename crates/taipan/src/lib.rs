@@ -57,6 +57,7 @@ pub mod quant;
 mod quantize;
 pub mod run;
 mod session;
+mod shape;
 #[cfg(feature = "tokenizer")]
 pub mod tokenizer;
 #[cfg(not(feature = "tokenizer"))]

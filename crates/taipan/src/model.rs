@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use taipan_gpu::{Gpu, GpuError};
 use taipan_kernels::WeightFormat;
 
-use crate::description::{Buffers, Description, Shape};
+use crate::description::{Buffers, Description};
 use crate::error::{Error, Result};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::generation::GENERATION_FILE;
@@ -17,6 +17,7 @@ use crate::layers::Programs;
 use crate::load::{Progress, WeightDtype, load_cpu, load_gpu};
 use crate::run::{cpu, gpu};
 use crate::session::{Session, SessionOptions};
+use crate::shape::{Target, shape};
 use crate::weights::{resolve, serialize};
 use crate::{Config, Device, ElementType, Family, GenerationDefaults, TensorInfo, Tokenizer, WeightSource, Weights};
 
@@ -25,7 +26,8 @@ use crate::{Config, Device, ElementType, Family, GenerationDefaults, TensorInfo,
 pub struct LoadOptions {
     /// How matrices are stored.
     pub dtype: WeightDtype,
-    /// Most tokens of a segment; a prompt runs in segments. Default 512 on a GPU, 256 on the CPU.
+    /// Most tokens of a segment; a prompt runs in segments. Default 256 on the CPU, 512 on a GPU, and up to 2048
+    /// on a discrete one where the model is small enough.
     pub segment: Option<usize>,
     /// Tokens of a chunk of the chunked form, 1 to 64; default 64. Changes rounding, never the mathematics.
     pub chunk: Option<usize>,
@@ -123,27 +125,6 @@ pub(crate) struct GpuModel {
     pub(crate) scratch: gpu::Memory,
     pub(crate) programs: Programs<gpu::Program>,
     weights: gpu::Weights,
-}
-
-/// Logits of all positions are made for so many bytes at a time.
-const LOGIT_TILE_BYTES: usize = 16 << 20;
-
-pub(crate) fn shape(config: &Config, options: &LoadOptions, cpu: bool) -> Result<Shape> {
-    let invalid = |name: &str, value: usize, allowed: &str| Error::InvalidOption {
-        name: name.to_owned(),
-        value: value.to_string(),
-        allowed: allowed.to_owned(),
-    };
-    let segment = options.segment.unwrap_or(if cpu { 256 } else { 512 });
-    if !(1..=4096).contains(&segment) {
-        return Err(invalid("segment", segment, "1 to 4096 tokens"));
-    }
-    let chunk = options.chunk.unwrap_or(64);
-    if !(1..=64).contains(&chunk) {
-        return Err(invalid("chunk", chunk, "1 to 64 tokens"));
-    }
-    let logit_rows = (LOGIT_TILE_BYTES / (4 * config.vocab_size)).clamp(1, segment);
-    Ok(Shape { segment, chunk, logit_rows })
 }
 
 /// Hash of the config and of every tensor's name, type and shape: what a saved session must agree with.
@@ -266,7 +247,7 @@ impl Model {
         options: LoadOptions,
         make: impl FnOnce(&Description) -> Result<DeviceWeights>,
     ) -> Result<Self> {
-        let description = Description::new(config, shape(config, &options, device.is_cpu())?);
+        let description = Description::new(config, shape(config, &options, Target::of(device))?);
         let programs = Programs::new(&description);
         if let Some(gpu) = device.as_gpu() {
             check_buffers(gpu, &[&description.state, &description.scratch_buffers])?;
@@ -329,7 +310,7 @@ impl Model {
     ) -> Result<Self> {
         weights.headers().check(config)?;
         let config = &resolve(weights, config).await?;
-        let description = Description::new(config, shape(config, options, device.is_cpu())?);
+        let description = Description::new(config, shape(config, options, Target::of(device))?);
         let (recipes, progress) = (&description.recipes, options.progress.as_ref());
         let programs = Programs::new(&description);
         let backend = match device.as_gpu() {

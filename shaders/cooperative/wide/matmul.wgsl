@@ -2,7 +2,7 @@ enable f16;
 enable wgpu_cooperative_matrix;
 
 // `matmul` with cooperative matrices for so many tokens that tiles of 128 of them fill the GPU: a subgroup owns 64 tokens by 64
-// rows, so that less is loaded for each product. shared/cooperative.wgsl has the rest.
+// rows, so that less is loaded for each product. What is staged is loaded two steps ahead. shared/cooperative.wgsl has the rest.
 const TILE = 128u;
 const EIGHTS = 2u; // more would leave room for one workgroup at a time where there are 48 KiB of workgroup memory for all
 
@@ -71,6 +71,18 @@ fn multiply(m: u32, n: u32) {
   c33 = coopMultiplyAdd(a3, b3, c33);
 }
 
+// Whether sums go straight to y, as they are: of a whole tile of tokens, and of rows in whole blocks.
+fn is_direct(m0: u32, count: u32) -> bool {
+  let plain = EPILOGUE == STORE && !BIAS && !GATHER && !SCATTER;
+  return plain && m0 + TILE <= count && params.rows % 16u == 0u && params.first_row % 4u == 0u;
+}
+
+fn store(sums: coop_mat16x16<f32, C>, m: u32, row: u32) {
+  let width = row_stride(params.y_cols);
+  let at = m * width + params.first_row + row;
+  if (row < params.rows) { coopStoreT(sums, &y[at], width); }
+}
+
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let count = token_count();
@@ -112,7 +124,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var next_x3 = x_four(x3, four);
   var next_w0 = w_eight(w0, eight);
   var next_w1 = w_eight(w1, eight);
-  for (var k = 0u; k < weight_stride(params.cols); k += EIGHTS) {
+  var later_x0 = x_four(x0, 2u * EIGHTS + four);
+  var later_x1 = x_four(x1, 2u * EIGHTS + four);
+  var later_x2 = x_four(x2, 2u * EIGHTS + four);
+  var later_x3 = x_four(x3, 2u * EIGHTS + four);
+  var later_w0 = w_eight(w0, EIGHTS + eight);
+  var later_w1 = w_eight(w1, EIGHTS + eight);
+  for (var k = 0u; k < weight_stride(params.cols); k += 2u * EIGHTS) {
     put_x(token, four, k, next_x0);
     put_x(token + 32u, four, k, next_x1);
     put_x(token + 64u, four, k, next_x2);
@@ -120,14 +138,48 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     put_w(row, eight, next_w0);
     put_w(row + 64u, eight, next_w1);
     workgroupBarrier();
-    next_x0 = x_four(x0, 2u * (k + EIGHTS) + four);
-    next_x1 = x_four(x1, 2u * (k + EIGHTS) + four);
-    next_x2 = x_four(x2, 2u * (k + EIGHTS) + four);
-    next_x3 = x_four(x3, 2u * (k + EIGHTS) + four);
-    next_w0 = w_eight(w0, k + EIGHTS + eight);
-    next_w1 = w_eight(w1, k + EIGHTS + eight);
+    next_x0 = x_four(x0, 2u * (k + 2u * EIGHTS) + four);
+    next_x1 = x_four(x1, 2u * (k + 2u * EIGHTS) + four);
+    next_x2 = x_four(x2, 2u * (k + 2u * EIGHTS) + four);
+    next_x3 = x_four(x3, 2u * (k + 2u * EIGHTS) + four);
+    next_w0 = w_eight(w0, k + 2u * EIGHTS + eight);
+    next_w1 = w_eight(w1, k + 2u * EIGHTS + eight);
     multiply(m * STRIDE, n * STRIDE);
     workgroupBarrier();
+    put_x(token, four, k + EIGHTS, later_x0);
+    put_x(token + 32u, four, k + EIGHTS, later_x1);
+    put_x(token + 64u, four, k + EIGHTS, later_x2);
+    put_x(token + 96u, four, k + EIGHTS, later_x3);
+    put_w(row, eight, later_w0);
+    put_w(row + 64u, eight, later_w1);
+    workgroupBarrier();
+    later_x0 = x_four(x0, 2u * (k + 3u * EIGHTS) + four);
+    later_x1 = x_four(x1, 2u * (k + 3u * EIGHTS) + four);
+    later_x2 = x_four(x2, 2u * (k + 3u * EIGHTS) + four);
+    later_x3 = x_four(x3, 2u * (k + 3u * EIGHTS) + four);
+    later_w0 = w_eight(w0, k + 3u * EIGHTS + eight);
+    later_w1 = w_eight(w1, k + 3u * EIGHTS + eight);
+    multiply(m * STRIDE, n * STRIDE);
+    workgroupBarrier();
+  }
+  if (is_direct(m0, count)) {
+    store(c00, m0 + m, row0 + n);
+    store(c01, m0 + m, row0 + n + 16u);
+    store(c02, m0 + m, row0 + n + 32u);
+    store(c03, m0 + m, row0 + n + 48u);
+    store(c10, m0 + m + 16u, row0 + n);
+    store(c11, m0 + m + 16u, row0 + n + 16u);
+    store(c12, m0 + m + 16u, row0 + n + 32u);
+    store(c13, m0 + m + 16u, row0 + n + 48u);
+    store(c20, m0 + m + 32u, row0 + n);
+    store(c21, m0 + m + 32u, row0 + n + 16u);
+    store(c22, m0 + m + 32u, row0 + n + 32u);
+    store(c23, m0 + m + 32u, row0 + n + 48u);
+    store(c30, m0 + m + 48u, row0 + n);
+    store(c31, m0 + m + 48u, row0 + n + 16u);
+    store(c32, m0 + m + 48u, row0 + n + 32u);
+    store(c33, m0 + m + 48u, row0 + n + 48u);
+    return;
   }
   let at = lane / 32u * 256u;
   coopStoreT(c00, &block[at], 16u);

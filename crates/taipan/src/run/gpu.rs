@@ -123,12 +123,12 @@ impl Program {
     /// As [`Program::new`], tuned otherwise than the device is.
     #[must_use]
     pub fn tuned(gpu: &Gpu, calls: &[Call], weights: &Weights, tuning: &Tuning) -> Self {
-        let best = |call: &Call, format: Option<WeightFormat>| {
-            let format = format.filter(|_| gpu.cooperative());
-            match format.and_then(|format| call.cooperative(format, tuning)) {
-                Some(c) => Shader { decl: c.few, many: (c.many_from < NEVER).then_some((c.many_from, c.many)) },
-                None => Shader { decl: call.decl(), many: None },
-            }
+        let best = |call: &Call, format: Option<WeightFormat>| match call
+            .cooperative(format, tuning)
+            .filter(|_| gpu.cooperative())
+        {
+            Some(c) => Shader { decl: c.decl, many: c.many.filter(|(from, _)| *from < NEVER) },
+            None => Shader { decl: call.decl(), many: None },
         };
         Self::prepare(gpu, calls, weights, tuning, best)
     }

@@ -1,0 +1,62 @@
+//! How long a segment is, and with it how large the buffers are.
+
+use crate::description::{Description, Shape};
+use crate::error::Result;
+use crate::{Config, Device, Error, LoadOptions};
+
+/// Logits of all positions are made for so many bytes at a time.
+const LOGIT_TILE_BYTES: usize = 16 << 20;
+
+/// Operations of a segment at most where it is longer than 512 tokens: it is one submission, and drivers end those that take
+/// a slow GPU seconds.
+const SEGMENT_OPERATIONS: u64 = 8_000_000_000_000;
+
+/// What of a device the sizes of buffers depend on.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    /// Bytes of a storage binding at most; `None` on the CPU.
+    pub(crate) limit: Option<u64>,
+    /// Whether it is known to be a GPU with memory of its own.
+    pub(crate) discrete: bool,
+}
+
+impl Target {
+    pub(crate) fn of(device: &Device) -> Self {
+        let gpu = device.as_gpu();
+        let discrete = gpu.is_some_and(|gpu| gpu.report().kind == "discrete" && !gpu.report().software);
+        Self { limit: gpu.map(|gpu| gpu.max_binding()), discrete }
+    }
+
+    /// Tokens of a segment where nobody says how many: the longer, the more of a large GPU is at work.
+    fn segment(self, config: &Config, shape: impl Fn(usize) -> Shape) -> usize {
+        let Some(limit) = self.limit else { return 256 };
+        let fits = |segment: usize| {
+            let d = Description::new(config, shape(segment));
+            d.scratch_buffers.list().iter().all(|b| b.gpu_bytes() <= limit)
+        };
+        let few = |segment: usize| 2 * config.parameters() * segment as u64 <= SEGMENT_OPERATIONS;
+        let long = [2048, 1024].into_iter().find(|n| self.discrete && few(*n) && fits(*n));
+        long.unwrap_or(512)
+    }
+}
+
+pub(crate) fn shape(config: &Config, options: &LoadOptions, target: Target) -> Result<Shape> {
+    let invalid = |name: &str, value: usize, allowed: &str| Error::InvalidOption {
+        name: name.to_owned(),
+        value: value.to_string(),
+        allowed: allowed.to_owned(),
+    };
+    let chunk = options.chunk.unwrap_or(64);
+    if !(1..=64).contains(&chunk) {
+        return Err(invalid("chunk", chunk, "1 to 64 tokens"));
+    }
+    let of = |segment| {
+        let logit_rows = (LOGIT_TILE_BYTES / (4 * config.vocab_size)).clamp(1, segment);
+        Shape { segment, chunk, logit_rows }
+    };
+    let segment = options.segment.unwrap_or_else(|| target.segment(config, of));
+    if !(1..=4096).contains(&segment) {
+        return Err(invalid("segment", segment, "1 to 4096 tokens"));
+    }
+    Ok(of(segment))
+}
