@@ -2,6 +2,7 @@
 
 use taipan_shaders::{CHUNK_SCAN, CHUNK_SCAN_COOPERATIVE, Shared, WeightFormat};
 
+use crate::launch::MAY_BE_COOPERATIVE;
 use crate::{BufferId, Cooperative, Decl, Grid, Kernel, Launch, Mixer, Piece, Rows, Tuning, read, weight, write};
 
 /// `y_i = exp(prefix_i)·(S_in·C_i) + Σ_{j ≤ i} exp(Σ_{j<k≤i} dA_k)·(C_i·B_j)·dt_j·x_j + D·x_i` (arXiv 2405.21060 §6).
@@ -46,7 +47,8 @@ impl Kernel for ChunkScan {
 
     fn cooperative(&self, _: Option<WeightFormat>, _: &Tuning) -> Option<Cooperative> {
         // Blocks of 16 by 16 that lie in one head.
-        let fits = self.mixer.head_dim.is_multiple_of(16) && self.mixer.d_state.is_multiple_of(16);
+        let fits =
+            MAY_BE_COOPERATIVE && self.mixer.head_dim.is_multiple_of(16) && self.mixer.d_state.is_multiple_of(16);
         fits.then_some(Cooperative { decl: &COOPERATIVE, many: None })
     }
 

@@ -2,6 +2,7 @@
 
 use taipan_shaders::{CHUNK_STATE, CHUNK_STATE_COOPERATIVE, Shared, WeightFormat};
 
+use crate::launch::MAY_BE_COOPERATIVE;
 use crate::{BufferId, Cooperative, Decl, Grid, Kernel, Launch, Mixer, Piece, Rows, Tuning, read, write};
 
 /// `states[chunk, h, p, n] = Σ_t exp(suffix_t) · dt_t · x_t[h, p] · B_t[g, n]` (arXiv 2405.21060 §6).
@@ -42,7 +43,8 @@ impl Kernel for ChunkState {
 
     fn cooperative(&self, _: Option<WeightFormat>, _: &Tuning) -> Option<Cooperative> {
         // Blocks of 16 by 16 that lie in one head.
-        let fits = self.mixer.head_dim.is_multiple_of(16) && self.mixer.d_state.is_multiple_of(16);
+        let fits =
+            MAY_BE_COOPERATIVE && self.mixer.head_dim.is_multiple_of(16) && self.mixer.d_state.is_multiple_of(16);
         fits.then_some(Cooperative { decl: &COOPERATIVE, many: None })
     }
 

@@ -203,6 +203,9 @@ pub struct Cooperative {
     pub many: Option<(u32, &'static Decl)>,
 }
 
+/// Browsers offer no such matrices, and so need no shaders for them.
+pub(crate) const MAY_BE_COOPERATIVE: bool = cfg!(not(target_arch = "wasm32"));
+
 /// A kernel with its arguments.
 pub trait Kernel {
     /// The constant part.

@@ -2,6 +2,7 @@
 
 use taipan_shaders::{MATMUL, MATMUL_COOPERATIVE, MATMUL_WIDE, Shared, WeightFormat};
 
+use crate::launch::MAY_BE_COOPERATIVE;
 use crate::matvec::Epilogue;
 use crate::tuning::Tuning;
 use crate::{BufferId, Cooperative, Decl, Grid, Kernel, Launch, Matrix, Piece, Rows, Vector, read, weight, write};
@@ -87,7 +88,7 @@ impl Kernel for Matmul {
         // How many tokens are selected only the GPU knows: few.
         let known = matches!(self.over, Over::Tokens { .. });
         // Other formats have more bits than the f16 of which such matrices are made.
-        let fits = matches!(format, Some(WeightFormat::F16 | WeightFormat::Bf16));
+        let fits = MAY_BE_COOPERATIVE && matches!(format, Some(WeightFormat::F16 | WeightFormat::Bf16));
         fits.then_some(Cooperative { decl: &COOPERATIVE, many: known.then_some((tuning.matmul_wide_from, &WIDE)) })
     }
 
