@@ -16,28 +16,18 @@ const WIDTH = 256u;
 const SUMS = 16u; // of as many
 var<workgroup> partial: array<f32, WIDTH>;
 
-// Numbers i, i + WIDTH …, four of them, and zeros from `size` on: loads that do not wait for one another.
-fn inside(i: u32, size: u32) -> vec4<bool> { return i + WIDTH * vec4(0u, 1u, 2u, 3u) < vec4(size); }
-fn y4(at: u32) -> vec4<f32> { return vec4(y[at], y[at + WIDTH], y[at + 2u * WIDTH], y[at + 3u * WIDTH]); }
-fn gate4(at: u32) -> vec4<f32> {
-  let v = params.z_scale * vec4(z[at], z[at + WIDTH], z[at + 2u * WIDTH], z[at + 3u * WIDTH]);
-  return vec4(silu(v.x), silu(v.y), silu(v.z), silu(v.w));
-}
-
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
   let size = params.cols / params.groups;
   let first = group.x * size;
   let y_base = group.y * row_stride(params.cols) + first;
   let z_base = group.y * row_stride(params.z_cols) + params.z_at + first;
-  var squares = vec4(0.0);
-  for (var i = local.x; i < size; i += 4u * WIDTH) {
-    var v = y4(y_base + i);
-    if (MODE == 0u) { v *= gate4(z_base + i); }
-    v = select(vec4(0.0), v, inside(i, size));
-    squares += v * v;
+  var sum = 0.0;
+  for (var i = local.x; i < size; i += WIDTH) {
+    var v = y[y_base + i];
+    if (MODE == 0u) { v *= silu(params.z_scale * z[z_base + i]); }
+    sum += v * v;
   }
-  var sum = squares.x + squares.y + squares.z + squares.w;
   partial[local.x] = sum;
   workgroupBarrier();
   sum = 0.0;
@@ -49,15 +39,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   sum = 0.0;
   for (var i = 0u; i < SUMS; i += 1u) { sum += partial[i]; }
   let scale = inverseSqrt(sum / f32(size) + params.eps);
-  for (var i = local.x; i < size; i += 4u * WIDTH) {
-    var v = y4(y_base + i) * gate4(z_base + i);
-    if (MODE != 2u) {
-      let n = first + i;
-      v *= scale * vec4(norm[n], norm[n + WIDTH], norm[n + 2u * WIDTH], norm[n + 3u * WIDTH]);
-    }
-    let there = inside(i, size);
-    for (var j = 0u; j < 4u; j += 1u) {
-      if (there[j]) { out[y_base + i + j * WIDTH] = v[j]; }
+  for (var i = local.x; i < size; i += WIDTH) {
+    let gated = y[y_base + i] * silu(params.z_scale * z[z_base + i]);
+    if (MODE == 2u) {
+      out[y_base + i] = gated;
+    } else {
+      out[y_base + i] = gated * scale * norm[first + i];
     }
   }
 }
