@@ -1,8 +1,8 @@
 // What the two forms of `matmul` with cooperative matrices share: a tile of TILE tokens by 128 rows of W, 128 invocations,
 // EIGHTS eights of columns staged at a time. Four subgroups of 32 own TILE / 2 tokens by 64 rows each, as products of 16 by 16
 // blocks of f16 summed in f32.
-// A number of x goes in as two f16, its leading 11 bits and the rest, so that no more is lost than in f32. W is f16 or bf16:
-// as one f16 it keeps all its bits, or is smaller than 2⁻¹⁴. Beyond the range of f16 numbers are cut off.
+// A number of x goes in as two f16 (shared/halves.wgsl). W is f16 or bf16: as one f16 it keeps all its bits, or is smaller than
+// 2⁻¹⁴; beyond the range of f16 it is cut off too.
 // What is loaded is kept as it is stored and only looked at a step later: whatever is done to it sooner waits for it.
 const STRIDE = 2u * EIGHTS + 2u; // fours from one staged row to the next, two of them against bank conflicts
 

@@ -118,32 +118,6 @@ fn dispatches(d: &Description, format: &dyn Fn(&MatrixRecipe) -> WeightFormat, l
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::description::Shape;
-
-    #[test]
-    fn segments_are_longer_on_a_discrete_gpu_as_far_as_buffers_and_work_allow() {
-        let segment = |config: &Config, limit: Option<u64>, discrete| {
-            shape(config, &LoadOptions::default(), Target { limit, discrete }).unwrap().segment
-        };
-        let small = Config::from_json(include_bytes!("../../cli/model/config.json")).unwrap();
-        assert_eq!(segment(&small, None, false), 256);
-        assert_eq!(segment(&small, Some(1 << 27), false), 512);
-        assert_eq!(segment(&small, Some(1 << 27), true), 2048);
-        // The widest buffer of 2048 tokens has one byte too many, then that of 1024. Logits are no longer the widest.
-        let narrow = Config { vocab_size: 100, ..small.clone() };
-        let d = |segment| Description::new(&narrow, Shape { segment, chunk: 64, logit_rows: 1024 });
-        let widest = |segment| d(segment).scratch_buffers.list().iter().map(BufferDesc::gpu_bytes).max();
-        assert_eq!(segment(&narrow, widest(2048).map(|b| b - 1), true), 1024);
-        assert_eq!(segment(&narrow, widest(1024).map(|b| b - 1), true), 512);
-        let mut large = small.clone();
-        large.vocab_size = 4_000_000;
-        while 2 * large.parameters() * 2048 <= 8_000_000_000_000 {
-            large.vocab_size *= 2;
-        }
-        assert_eq!(segment(&large, Some(u64::MAX), true), 1024);
-        large.vocab_size *= 4;
-        assert_eq!(segment(&large, Some(u64::MAX), true), 512);
-    }
 
     #[test]
     fn a_split_matrix_is_several_dispatches() {
