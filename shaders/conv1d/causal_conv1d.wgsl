@@ -20,6 +20,10 @@ fn tap(t: u32, back: u32, channel: u32, newest: u32) -> f32 {
   return conv_state[slot * row_stride(params.channels) + channel];
 }
 
+fn put(t: u32, channel: u32, sum: f32) {
+  if (t < control[TOKENS]) { out[t * row_stride(params.channels) + channel] = select(sum, silu(sum), SILU); }
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
   let channel = group.x * 64u + local.x;
@@ -42,9 +46,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     sum_lo += weight * lo;
     sum_hi += weight * hi;
   }
-  let end = min(RUN, control[TOKENS] - t0);
-  for (var i = 0u; i < end; i += 1u) {
-    let sum = select(sum_hi[i % 4u], sum_lo[i % 4u], i < 4u);
-    out[(t0 + i) * row_stride(params.channels) + channel] = select(sum, silu(sum), SILU);
-  }
+  put(t0, channel, sum_lo.x);
+  put(t0 + 1u, channel, sum_lo.y);
+  put(t0 + 2u, channel, sum_lo.z);
+  put(t0 + 3u, channel, sum_lo.w);
+  put(t0 + 4u, channel, sum_hi.x);
+  put(t0 + 5u, channel, sum_hi.y);
+  put(t0 + 6u, channel, sum_hi.z);
+  put(t0 + 7u, channel, sum_hi.w);
 }

@@ -1,10 +1,10 @@
 enable f16;
 enable wgpu_cooperative_matrix;
 
-// `chunk_state` with cooperative matrices, for head_dim and d_state that are multiples of 16: the grid of the plain one. 32
-// tokens are staged at a time; each of four subgroups owns 32 channels by 32 state columns. Weighted x and B go in as two f16
-// each (shared/halves.wgsl). Weights of a chunk are scaled by a power of two so that the largest is between 1 and 2: small step
-// sizes keep their bits.
+// `chunk_state` with cooperative matrices, for head_dim and d_state that are multiples of 16: the grid of the plain one. Each of
+// four subgroups owns 32 channels by 32 state columns. No more than 16 tokens are staged at a time: workgroup memory decides how
+// many workgroups run at once. Weighted x and B go in as two f16 each (shared/halves.wgsl). Weights of a chunk are scaled by a
+// power of two so that the largest is between 1 and 2: small step sizes keep their bits.
 struct Params { heads: u32, head_dim: u32, groups: u32, d_state: u32, chunk: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(1) @binding(0) var<storage, read> xbc: array<vec4<f32>>;      // (tokens, H·P + 2·G·N): x | B | C
@@ -13,14 +13,14 @@ struct Params { heads: u32, head_dim: u32, groups: u32, d_state: u32, chunk: u32
 @group(1) @binding(3) var<storage, read_write> states: array<f32>;   // (chunks·H·P, N)
 
 const TILE = 64u;
-const STEP = 32u;   // tokens staged at a time
+const STEP = 16u;   // tokens staged at a time
 const STRIDE = 18u; // fours from one staged token to the next, two of them against bank conflicts
 const EXPONENT = 0x7f800000u;
 var<workgroup> weights: array<vec4<f32>, 16>;    // exp(suffix)·dt of the chunk's tokens, and zeros
-var<workgroup> x_high: array<vec4<f16>, 576>; // [token][four of channels]
-var<workgroup> x_low: array<vec4<f16>, 576>;
-var<workgroup> b_high: array<vec4<f16>, 576>; // [token][four of state columns]
-var<workgroup> b_low: array<vec4<f16>, 576>;
+var<workgroup> x_high: array<vec4<f16>, 288>; // [token][four of channels]
+var<workgroup> x_low: array<vec4<f16>, 288>;
+var<workgroup> b_high: array<vec4<f16>, 288>; // [token][four of state columns]
+var<workgroup> b_low: array<vec4<f16>, 288>;
 var<private> c00: coop_mat16x16<f32, C>; // channels, state columns
 var<private> c01: coop_mat16x16<f32, C>;
 var<private> c10: coop_mat16x16<f32, C>;
@@ -83,12 +83,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var b_at = (begin + token) * row + (b_column + n0) / 4u + lane % 16u;
   var x0 = xbc[x_at];
   var x1 = xbc[x_at + 8u * row];
-  var x2 = xbc[x_at + 16u * row];
-  var x3 = xbc[x_at + 24u * row];
   var b0 = xbc[b_at];
   var b1 = xbc[b_at + 8u * row];
-  var b2 = xbc[b_at + 16u * row];
-  var b3 = xbc[b_at + 24u * row];
   if (lane < TILE) {
     let at = (begin + lane) * row_stride(4u * params.heads) + head;
     weights[lane / 4u][lane % 4u] = select(0.0, da[at] * exp(da[at + 3u * params.heads]), lane < length);
@@ -108,21 +104,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let w = t / 4u + token / 4u;
     put(lane, t + token, length, scale * weights[w][token % 4u], x0, b0);
     put(lane, t + token + 8u, length, scale * weights[w + 2u][token % 4u], x1, b1);
-    put(lane, t + token + 16u, length, scale * weights[w + 4u][token % 4u], x2, b2);
-    put(lane, t + token + 24u, length, scale * weights[w + 6u][token % 4u], x3, b3);
     workgroupBarrier();
     x_at += STEP * row;
     b_at += STEP * row;
     x0 = xbc[x_at];
     x1 = xbc[x_at + 8u * row];
-    x2 = xbc[x_at + 16u * row];
-    x3 = xbc[x_at + 24u * row];
     b0 = xbc[b_at];
     b1 = xbc[b_at + 8u * row];
-    b2 = xbc[b_at + 16u * row];
-    b3 = xbc[b_at + 24u * row];
     multiply(m, n);
-    multiply(m + 16u * STRIDE, n + 16u * STRIDE);
     workgroupBarrier();
   }
   let p = p0 + 4u * m;

@@ -97,14 +97,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var next_w6 = w_eight(w6, eight);
   var next_w7 = w_eight(w7, eight);
   for (var k = 0u; k < weight_stride(params.cols); k += EIGHTS) {
-    put_x(token, four, k, next_x0);
-    put_x(token + 8u, four, k, next_x1);
-    put_x(token + 16u, four, k, next_x2);
-    put_x(token + 24u, four, k, next_x3);
-    put_x(token + 32u, four, k, next_x4);
-    put_x(token + 40u, four, k, next_x5);
-    put_x(token + 48u, four, k, next_x6);
-    put_x(token + 56u, four, k, next_x7);
+    put_x(token, four, next_x0);
+    put_x(token + 8u, four, next_x1);
+    put_x(token + 16u, four, next_x2);
+    put_x(token + 24u, four, next_x3);
+    put_x(token + 32u, four, next_x4);
+    put_x(token + 40u, four, next_x5);
+    put_x(token + 48u, four, next_x6);
+    put_x(token + 56u, four, next_x7);
     put_w(row, eight, next_w0);
     put_w(row + 16u, eight, next_w1);
     put_w(row + 32u, eight, next_w2);

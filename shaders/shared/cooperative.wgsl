@@ -1,8 +1,9 @@
 // What the two forms of `matmul` with cooperative matrices share: a tile of TILE tokens by 128 rows of W, 128 invocations,
 // EIGHTS eights of columns staged at a time. Four subgroups of 32 own TILE / 2 tokens by 64 rows each, as products of 16 by 16
 // blocks of f16 summed in f32.
+// Columns come in whole sixty-fours, so that none of what is staged is beyond the last.
 // A number of x goes in as two f16 (shared/halves.wgsl). W is f16 or bf16: as one f16 it keeps all its bits, or is smaller than
-// 2⁻¹⁴; beyond the range of f16 it is cut off too.
+// 2⁻¹⁴, or infinite.
 // What is loaded is kept as it is stored and only looked at a step later: whatever is done to it sooner waits for it.
 const STRIDE = 2u * EIGHTS + 2u; // fours from one staged row to the next, two of them against bank conflicts
 
@@ -24,11 +25,9 @@ fn x_four(row: u32, four: u32) -> vec4<f32> { return x[row + min(four, row_strid
 
 fn w_eight(row: u32, eight: u32) -> Stored { return stored8(row + min(eight, weight_stride(params.cols) - 1u)); }
 
-// Beyond the last column x is zero, so that it does not matter what W is there.
-fn put_x(token: u32, four: u32, k: u32, v: vec4<f32>) {
+fn put_x(token: u32, four: u32, v: vec4<f32>) {
   let at = token * STRIDE + four;
-  let inside = select(vec4(0.0), v, 2u * k + four < row_stride(params.cols) / 4u);
-  let h = halves(inside);
+  let h = halves(v);
   x_high[at] = h.high;
   x_low[at] = h.low;
 }
@@ -36,8 +35,8 @@ fn put_x(token: u32, four: u32, k: u32, v: vec4<f32>) {
 fn put_w(row: u32, eight: u32, stored: Stored) {
   let at = row * STRIDE + 2u * eight;
   let v = unpack8(stored);
-  ws[at] = vec4<f16>(clamp(v.lo, vec4(-MOST), vec4(MOST)));
-  ws[at + 1u] = vec4<f16>(clamp(v.hi, vec4(-MOST), vec4(MOST)));
+  ws[at] = vec4<f16>(v.lo);
+  ws[at + 1u] = vec4<f16>(v.hi);
 }
 
 // Writes the blocks of all subgroups, sixteen tokens by sixteen rows, four numbers to an invocation and round.

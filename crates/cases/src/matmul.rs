@@ -8,7 +8,7 @@ use crate::builder::Builder;
 pub(crate) fn cases(seed: u64) -> Vec<Case> {
     let mut out = Vec::new();
     for format in WeightFormat::ALL {
-        for (tokens, rows, cols) in [(1, 1, 1), (7, 13, 5), (64, 64, 32), (63, 65, 33), (65, 63, 31), (130, 200, 264)] {
+        for (tokens, rows, cols) in [(1, 1, 1), (7, 13, 5), (64, 64, 64), (63, 65, 33), (65, 63, 31), (130, 200, 320)] {
             let b = Builder::new("matmul", format!("{tokens} x {rows} x {cols}"), seed, tokens, 9).format(format);
             out.push(dense(b, rows, cols, false, Epilogue::Store));
         }
@@ -21,24 +21,28 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
     out.push(dense(tokens("bias, relu2", 67), 70, 40, true, Epilogue::Relu2));
     out.push(dense(tokens("bias", 67).split(32), 70, 40, true, Epilogue::Store));
     out.push(dense(tokens("bias, scaled add", 5).split(32), 70, 40, true, Epilogue::Add(0.75)));
-    // Of those formats for which there is a shader with cooperative matrices, every switch, over more than one tile.
+    // Of those formats and columns for which there is a shader with cooperative matrices, every switch, over more than one tile.
     for (what, bias, epilogue) in [
         ("bias, add", true, Epilogue::Add(0.75)),
         ("scaled swiglu", false, Epilogue::Swiglu(0.6)),
         ("relu2", false, Epilogue::Relu2),
     ] {
-        let b = Builder::new("matmul", format!("67 x 150 x 72 {what}"), seed, 67, 9).format(WeightFormat::F16);
-        out.push(dense(b.split(140), 150, 72, bias, epilogue));
+        let b = Builder::new("matmul", format!("67 x 150 x 64 {what}"), seed, 67, 9).format(WeightFormat::F16);
+        out.push(dense(b.split(140), 150, 64, bias, epilogue));
     }
     // Whole tiles and whole blocks, whose sums go straight to y, and a part of a tile.
-    for (what, epilogue) in [("store", Epilogue::Store), ("scaled add", Epilogue::Add(0.75))] {
-        let shape = format!("130 x 144 x 150 {what}");
+    for (rows, what, epilogue) in [
+        (144, "store", Epilogue::Store),
+        (144, "scaled add", Epilogue::Add(0.75)),
+        (128, "scaled add", Epilogue::Add(0.75)),
+    ] {
+        let shape = format!("130 x {rows} x 192 {what}");
         let b = Builder::new("matmul", shape, seed, 130, 9).format(WeightFormat::F16);
-        out.push(dense(b, 144, 150, false, epilogue));
+        out.push(dense(b, rows, 192, false, epilogue));
     }
     for over in [Over::Gather, Over::Scatter] {
-        let b = Builder::new("matmul", format!("150 x 70 x 40 {over:?}"), seed, 150, 9).format(WeightFormat::Bf16);
-        out.push(selected(b, 2, over));
+        let b = Builder::new("matmul", format!("150 x 70 x 64 {over:?}"), seed, 150, 9).format(WeightFormat::Bf16);
+        out.push(selected(b, 64, 2, over));
     }
     for format in [WeightFormat::Q8, WeightFormat::Q4] {
         // Three groups to a row; the last piece is one of a single row.
@@ -49,7 +53,7 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
     out.push(tile(tokens("tokens 64 to 70", 70), 64, 16));
     for (n, every) in [(1, 1), (100, 7), (70, 1), (5, 9)] {
         for over in [Over::Gather, Over::Scatter] {
-            out.push(selected(tokens(&format!("{over:?} every {every}th"), n), every, over));
+            out.push(selected(tokens(&format!("{over:?} every {every}th"), n), 40, every, over));
         }
     }
     out
@@ -76,10 +80,10 @@ fn tile(mut b: Builder, first: u32, most: u32) -> Case {
     b.call(Matmul { weight, bias: None, x, y, epilogue: Epilogue::Store, over, control, selected: None })
 }
 
-fn selected(mut b: Builder, every: usize, over: Over) -> Case {
+fn selected(mut b: Builder, cols: usize, every: usize, over: Over) -> Case {
     let tokens = b.tokens();
-    let weight = b.matrix(70, 40);
-    let x = b.rows("x", tokens, 40, -2.0, 2.0);
+    let weight = b.matrix(70, cols);
+    let x = b.rows("x", tokens, cols, -2.0, 2.0);
     let y = b.rows("y", tokens, 70, -2.0, 2.0);
     b.check(y.buffer);
     let (control, selected) = (b.control(), Some(b.selection(every)));

@@ -87,8 +87,9 @@ impl Kernel for Matmul {
     fn cooperative(&self, format: Option<WeightFormat>, tuning: &Tuning) -> Option<Cooperative> {
         // How many tokens are selected only the GPU knows: few.
         let known = matches!(self.over, Over::Tokens { .. });
-        // Other formats have more bits than the f16 of which such matrices are made.
-        let fits = MAY_BE_COOPERATIVE && matches!(format, Some(WeightFormat::F16 | WeightFormat::Bf16));
+        // Other formats have more bits than the f16 of which such matrices are made; no column may be left over.
+        let half = matches!(format, Some(WeightFormat::F16 | WeightFormat::Bf16));
+        let fits = MAY_BE_COOPERATIVE && half && self.weight.cols.is_multiple_of(64);
         fits.then_some(Cooperative { decl: &COOPERATIVE, many: known.then_some((tuning.matmul_wide_from, &WIDE)) })
     }
 

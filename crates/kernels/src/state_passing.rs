@@ -49,7 +49,8 @@ impl Kernel for StatePassing {
             ],
             vectors: vec![],
             buffers: vec![Some(self.da.buffer), Some(self.control), Some(self.states.buffer), Some(self.ssm)],
-            grid: Grid::Fixed([m.d_state.div_ceil(64), m.inner(), 1]),
+            // Rows are padded to eights.
+            grid: Grid::Fixed([(m.inner() * m.d_state.div_ceil(8) * 2).div_ceil(64), 1, 1]),
         }
     }
 }

@@ -71,16 +71,23 @@ fn multiply(m: u32, n: u32) {
   c33 = coopMultiplyAdd(a3, b3, c33);
 }
 
-// Whether sums go straight to y, as they are: of a whole tile of tokens, and of rows in whole blocks.
+// Whether sums go straight to y, or are added to what is there: of a whole tile of tokens, and of rows in whole blocks, or in
+// whole tiles where y is read.
 fn is_direct(m0: u32, count: u32) -> bool {
-  let plain = EPILOGUE == STORE && !BIAS && !GATHER && !SCATTER;
-  return plain && m0 + TILE <= count && params.rows % 16u == 0u && params.first_row % 4u == 0u;
+  let plain = (EPILOGUE == STORE || EPILOGUE == ADD) && !BIAS && !GATHER && !SCATTER;
+  let whole = select(16u, 128u, EPILOGUE == ADD);
+  return plain && m0 + TILE <= count && params.rows % whole == 0u && params.first_row % 4u == 0u;
 }
 
 fn store(sums: coop_mat16x16<f32, C>, m: u32, row: u32) {
   let width = row_stride(params.y_cols);
   let at = m * width + params.first_row + row;
-  if (row < params.rows) { coopStoreT(sums, &y[at], width); }
+  if (EPILOGUE == ADD) {
+    let before = coopLoadT<coop_mat16x16<f32, C>>(&y[at], width);
+    coopStoreT(before + sums * params.scale, &y[at], width);
+  } else if (row < params.rows) {
+    coopStoreT(sums, &y[at], width);
+  }
 }
 
 @compute @workgroup_size(128)
@@ -131,10 +138,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var later_w0 = w_eight(w0, EIGHTS + eight);
   var later_w1 = w_eight(w1, EIGHTS + eight);
   for (var k = 0u; k < weight_stride(params.cols); k += 2u * EIGHTS) {
-    put_x(token, four, k, next_x0);
-    put_x(token + 32u, four, k, next_x1);
-    put_x(token + 64u, four, k, next_x2);
-    put_x(token + 96u, four, k, next_x3);
+    put_x(token, four, next_x0);
+    put_x(token + 32u, four, next_x1);
+    put_x(token + 64u, four, next_x2);
+    put_x(token + 96u, four, next_x3);
     put_w(row, eight, next_w0);
     put_w(row + 64u, eight, next_w1);
     workgroupBarrier();
@@ -146,10 +153,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     next_w1 = w_eight(w1, k + 2u * EIGHTS + eight);
     multiply(m * STRIDE, n * STRIDE);
     workgroupBarrier();
-    put_x(token, four, k + EIGHTS, later_x0);
-    put_x(token + 32u, four, k + EIGHTS, later_x1);
-    put_x(token + 64u, four, k + EIGHTS, later_x2);
-    put_x(token + 96u, four, k + EIGHTS, later_x3);
+    put_x(token, four, later_x0);
+    put_x(token + 32u, four, later_x1);
+    put_x(token + 64u, four, later_x2);
+    put_x(token + 96u, four, later_x3);
     put_w(row, eight, later_w0);
     put_w(row + 64u, eight, later_w1);
     workgroupBarrier();
