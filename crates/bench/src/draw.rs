@@ -9,7 +9,7 @@ use taipan_kernels::{WeightFormat, spread};
 use crate::random::{Drawn, matrix_scale, matrix_seed};
 use crate::shader::{FILL, prepare};
 
-/// Share of tokens that gates are calibrated to select.
+/// Share of tokens that gates are calibrated to select if nobody says otherwise.
 pub const SELECTED: f64 = 0.15;
 
 /// How a drawn model is stored and cut.
@@ -21,11 +21,14 @@ pub struct Storage {
     pub segment: Option<usize>,
     /// As in [`LoadOptions`].
     pub chunk: Option<usize>,
+    /// As in [`LoadOptions`].
+    pub recurrent: Option<usize>,
 }
 
 impl Storage {
-    fn options(self) -> LoadOptions {
-        LoadOptions { dtype: self.dtype, segment: self.segment, chunk: self.chunk, ..LoadOptions::default() }
+    pub(crate) fn options(self) -> LoadOptions {
+        let Self { dtype, segment, chunk, recurrent } = self;
+        LoadOptions { dtype, segment, chunk, recurrent, ..LoadOptions::default() }
     }
 
     /// The format of matrices on a GPU.
@@ -114,12 +117,12 @@ fn hash(i: u32) -> u32 {
     (taipan_reference::uniform(0x7a19, i) * 4_294_967_296.0) as u32
 }
 
-/// Sets the gates' biases so that about [`SELECTED`] of `tokens` tokens are selected: a layer's margins with bias 0 give
-/// the bias. Layers depend on those before them, so it is done twice. Biases are rounded to 1/16, so that devices agree.
+/// Sets the gates' biases so that about `share` of `tokens` tokens are selected: a layer's margins with bias 0 give the bias.
+/// Layers depend on those before them, so it is done twice. Biases are rounded to 1/16, so that devices agree.
 ///
 /// # Errors
 /// As [`model`], and device errors.
-pub async fn calibrate(drawn: &mut Drawn, device: &Device, storage: Storage, tokens: usize) -> Result<()> {
+pub async fn calibrate(drawn: &mut Drawn, device: &Device, storage: Storage, tokens: usize, share: f64) -> Result<()> {
     if drawn.config.selective_attention.is_none() {
         return Ok(());
     }
@@ -131,7 +134,7 @@ pub async fn calibrate(drawn: &mut Drawn, device: &Device, storage: Storage, tok
             let before = drawn.gate_bias.get(layer).copied().unwrap_or(0.0);
             let mut margins: Vec<f32> = alphas.iter().map(|a| (a / (1.0 - a)).ln()).collect();
             margins.sort_by(f32::total_cmp);
-            let at = ((1.0 - SELECTED) * (margins.len() - 1) as f64).round() as usize;
+            let at = ((1.0 - share) * (margins.len() - 1) as f64).round() as usize;
             let bias = before - margins.get(at).copied().unwrap_or(0.0);
             (bias * 16.0).round() / 16.0
         });

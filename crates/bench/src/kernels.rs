@@ -32,6 +32,8 @@ pub struct Setup {
     pub model: String,
     /// Of weights and inputs.
     pub seed: u64,
+    /// Share of tokens that the gates select.
+    pub selected: f64,
     /// Storage of matrices.
     pub format: WeightFormat,
     /// Tokens of a segment of prefill.
@@ -169,7 +171,7 @@ impl<'a> Bench<'a> {
         let d = Description::new(&short(&setup.config), shape);
         let mut drawn = Drawn::new(&setup.model, short(&setup.config), setup.seed);
         let storage = draw::Storage { segment: Some(setup.tokens), ..draw::Storage::default() };
-        draw::calibrate(&mut drawn, &taipan::Device::cpu(), storage, 64).await?;
+        draw::calibrate(&mut drawn, &taipan::Device::cpu(), storage, 64, setup.selected).await?;
         Ok(Self {
             gpu,
             setup,

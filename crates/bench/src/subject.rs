@@ -8,14 +8,14 @@ use crate::quality::{self, Logits};
 use crate::random::Drawn;
 use crate::record::Quality;
 
-/// A preset's model, its gates set on a device: of fewer tokens where the device is slow.
+/// A preset's model, its gates set on a device to select a share of tokens: by fewer tokens where the device is slow.
 ///
 /// # Errors
 /// Device errors.
-pub async fn drawn(preset: &Preset, seed: u64, device: &Device, storage: Storage) -> Result<Drawn> {
+pub async fn drawn(preset: &Preset, seed: u64, share: f64, device: &Device, storage: Storage) -> Result<Drawn> {
     let mut drawn = Drawn::new(preset.name, preset.config(), seed);
     let slow = device.is_cpu() || device.adapter().is_some_and(|a| a.software);
-    draw::calibrate(&mut drawn, device, storage, if slow { 64 } else { 256 }).await?;
+    draw::calibrate(&mut drawn, device, storage, if slow { 64 } else { 256 }, share).await?;
     Ok(drawn)
 }
 

@@ -66,7 +66,7 @@ fn weights_drawn_on_the_device_are_those_drawn_on_the_cpu_to_the_bit() {
 #[test]
 fn calibrated_gates_select_some_tokens_and_both_devices_agree() {
     let (device, mut drawn) = (gpu(), tiny());
-    block_on(draw::calibrate(&mut drawn, &Device::cpu(), Storage::default(), 128)).expect("a CPU");
+    block_on(draw::calibrate(&mut drawn, &Device::cpu(), Storage::default(), 128, draw::SELECTED)).expect("a CPU");
     assert_eq!(drawn.gate_bias.len(), 2);
     let on_gpu = block_on(draw::model(&drawn, &device, Storage::default())).expect("it fits");
     let on_cpu = block_on(draw::model(&drawn, &Device::cpu(), Storage::default())).expect("it fits");
@@ -78,6 +78,11 @@ fn calibrated_gates_select_some_tokens_and_both_devices_agree() {
     let expected = block_on(quality::decoded(&on_cpu, 24)).expect("logits");
     let q = quality::compare(&found, &expected, "the CPU");
     assert!(q.max_abs_logit_err < 2e-2 && q.agreement_rate > 0.9, "{q:?}");
+
+    block_on(draw::calibrate(&mut drawn, &Device::cpu(), Storage::default(), 128, 1.0)).expect("a CPU");
+    let open = block_on(draw::model(&drawn, &Device::cpu(), Storage::default())).expect("it fits");
+    let (_, share) = block_on(quality::mixed(&open, 64)).expect("logits");
+    assert!(share.is_some_and(|share| share > 0.9), "{share:?} of the tokens are selected, not about all");
     let other = Drawn { seed: 6, ..drawn };
     let other = block_on(draw::model(&other, &Device::cpu(), Storage::default())).expect("it fits");
     let wrong = quality::compare(&found, &block_on(quality::decoded(&other, 24)).expect("logits"), "another model");
@@ -133,6 +138,7 @@ fn setup() -> Setup {
         config: tiny().config,
         model: "tiny".to_owned(),
         seed: 5,
+        selected: draw::SELECTED,
         format: WeightFormat::F16,
         tokens: 70,
         repetitions: 1,

@@ -61,6 +61,13 @@ pub(crate) fn shape(config: &Config, options: &LoadOptions, target: Target) -> R
     Ok(of(segment))
 }
 
+/// Tokens of a prompt that are faster one by one than as a chunk. Measured: on an NVIDIA H200 a token of `mamba2-130m` takes
+/// 0.63 ms and a prompt of 8 takes 4.9, of `mamba2-1.3b` 1.7 and 13.8; on llvmpipe with `mamba2-4.8m` 15.8 and 128; on a CPU 2.0,
+/// and a prompt of 4 takes 7.7.
+pub(crate) fn recurrent(options: &LoadOptions, device: &Device) -> usize {
+    options.recurrent.unwrap_or(if device.is_cpu() { 3 } else { 7 })
+}
+
 #[cfg(test)]
 mod tests {
     use taipan_kernels::BufferDesc;

@@ -210,7 +210,7 @@ impl Bench {
         let preset = Preset::find(name).ok_or_else(|| invalid(&format!("there is no preset `{name}`")))?;
         let (device, storage) = (device.inner(), Storage::default());
         tell(&say, "drawing the model");
-        let drawn = subject::drawn(preset, settings.seed, device, storage).await.map_err(fail)?;
+        let drawn = subject::drawn(preset, settings.seed, draw::SELECTED, device, storage).await.map_err(fail)?;
         let about = About { id: drawn.id.clone(), sha256: drawn.sha256(), seed: Some(settings.seed) };
         let load = async |device: &taipan::Device| draw::model(&drawn, device, storage).await.map_err(Failure::of);
         Self::ready(device, settings, about, load, &say).await
@@ -290,6 +290,7 @@ impl Bench {
             config: self.subject.model.config().clone(),
             model: self.subject.info.id.clone(),
             seed: self.seed,
+            selected: draw::SELECTED,
             format: self.subject.model.format(),
             tokens: tokens.clamp(1, 512),
             repetitions: repetitions.max(1),

@@ -5,6 +5,7 @@ mod dropped;
 mod lies;
 mod pending;
 mod restore;
+mod short;
 mod stops;
 mod text;
 mod together;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use taipan::{Backends, TuningTable, WeightDtype};
 
 use super::{Error, Result};
-use crate::draw::Storage;
+use crate::draw::{SELECTED, Storage};
 use crate::measure::Plan;
 use crate::workload::Test;
 
@@ -63,6 +63,9 @@ pub struct BenchArgs {
     /// Seed of a drawn model
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
+    /// Share of tokens that the gates of a drawn model select, 0 to 1
+    #[arg(long, default_value_t = SELECTED, value_name = "SHARE", value_parser = share)]
+    pub selected: f64,
     /// Prompt tokens; a list, with ranges like 128-512+128 or 128-2048*2; 0 is none
     #[arg(short = 'p', long, default_value = "512", value_name = "LIST")]
     pub n_prompt: String,
@@ -105,6 +108,9 @@ pub struct BenchArgs {
     /// Tokens of a chunk [default: the library's]
     #[arg(long, value_name = "N")]
     pub chunk: Option<usize>,
+    /// Most tokens of a prompt that run one by one instead of as chunks [default: the library's]
+    #[arg(long, value_name = "N")]
+    pub recurrent: Option<usize>,
     /// A second option set, such as "--dtype f32" or "--device cpu": repetitions of both in turn, and their ratio
     #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
     pub vs: Option<String>,
@@ -193,6 +199,12 @@ pub struct Line {
     pub(super) args: BenchArgs,
 }
 
+/// A share from nothing to all.
+fn share(text: &str) -> std::result::Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "a number from 0 to 1".to_owned())
+}
+
 impl Line {
     /// The options of a second set.
     fn of(text: &str) -> Result<Self> {
@@ -212,6 +224,7 @@ pub(super) struct Options {
     pub(super) model: Option<PathBuf>,
     pub(super) random: String,
     pub(super) seed: u64,
+    pub(super) selected: f64,
     pub(super) storage: Storage,
 }
 
@@ -231,7 +244,8 @@ impl BenchArgs {
             model: self.model.clone(),
             random: self.random.clone().unwrap_or_else(|| "mamba2-4.8m".to_owned()),
             seed: self.seed,
-            storage: Storage { dtype, segment: self.segment, chunk: self.chunk },
+            selected: self.selected,
+            storage: Storage { dtype, segment: self.segment, chunk: self.chunk, recurrent: self.recurrent },
         }
     }
 
@@ -256,7 +270,8 @@ impl BenchArgs {
         if has(&row) || line.args.vs.is_some() || line.args.command.is_some() {
             return Err(Error::usage(
                 "--vs changes rows",
-                "allowed in --vs: --device, --tuning, --no-cooperative, -m, --random, --seed, --dtype, --segment, --chunk",
+                "allowed in --vs: --device, --tuning, --no-cooperative, -m, --random, --seed, --selected, --dtype, --segment, --chunk, \
+                 --recurrent",
             ));
         }
         let second = line.args.options(&line.target.device, &line.target.on(first.on.backends)?);
@@ -276,6 +291,9 @@ impl BenchArgs {
         if has(&["--seed"]) {
             options.seed = second.seed;
         }
+        if has(&["--selected"]) {
+            options.selected = second.selected;
+        }
         if has(&["--dtype"]) {
             options.storage.dtype = second.storage.dtype;
         }
@@ -284,6 +302,9 @@ impl BenchArgs {
         }
         if has(&["--chunk"]) {
             options.storage.chunk = second.storage.chunk;
+        }
+        if has(&["--recurrent"]) {
+            options.storage.recurrent = second.storage.recurrent;
         }
         Ok(options)
     }
@@ -371,10 +392,13 @@ mod tests {
     fn a_second_option_set_changes_what_it_names_and_nothing_else() {
         let line = line("--random mamba2-130m --seed 7 --device gpu --chunk 32");
         let first = line.args.options(&line.target.device, &line.target.on(Backends::all()).unwrap());
-        let second = line.args.versus(&first, "--device cpu --dtype f32").expect("options");
+        let second = line.args.versus(&first, "--device cpu --dtype f32 --recurrent 0").expect("options");
+        assert_eq!((first.storage.recurrent, second.storage.recurrent), (None, Some(0)));
         assert_eq!((second.device.as_str(), second.storage.dtype), ("cpu", WeightDtype::F32));
         assert_eq!((second.random.as_str(), second.seed, second.storage.chunk), ("mamba2-130m", 7, Some(32)));
-        for bad in ["-p 3", "--n-gen=4", "--nothing", "compare a b"] {
+        let third = line.args.versus(&first, "--selected 1").expect("options");
+        assert_eq!((first.selected, third.selected, third.seed), (SELECTED, 1.0, 7));
+        for bad in ["-p 3", "--n-gen=4", "--nothing", "compare a b", "--selected 1.1", "--selected nan"] {
             assert!(line.args.versus(&first, bad).is_err(), "{bad}");
         }
     }

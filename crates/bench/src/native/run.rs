@@ -6,7 +6,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 use taipan::fsutil::AtomicFile;
-use taipan::{Backends, Config, Device, Gguf, GpuRequest, LoadOptions, Model, Select, SessionOptions, TuningTable};
+use taipan::{Backends, Config, Device, Gguf, GpuRequest, Model, Select, SessionOptions, TuningTable};
 use taipan_gpu::Gpu;
 use taipan_kernels::TuningEntry;
 
@@ -181,11 +181,7 @@ impl Source {
     async fn load(&self, device: &Device, storage: Storage) -> Result<Model> {
         match self {
             Self::Drawn(drawn) => Ok(draw::model(drawn, device, storage).await?),
-            Self::Folder(dir) => {
-                let Storage { dtype, segment, chunk } = storage;
-                let options = LoadOptions { dtype, segment, chunk, ..LoadOptions::default() };
-                Ok(Model::open(dir, device, options).await?)
-            }
+            Self::Folder(dir) => Ok(Model::open(dir, device, storage.options()).await?),
         }
     }
 
@@ -237,7 +233,9 @@ async fn subject(options: &Options, notes: &Notes) -> Result<Subject> {
         None => {
             let preset = preset(options)?;
             notes.say(format!("setting the gates of {}", preset.name));
-            Source::Drawn(Box::new(subject::drawn(preset, options.seed, &device, options.storage).await?))
+            Source::Drawn(Box::new(
+                subject::drawn(preset, options.seed, options.selected, &device, options.storage).await?,
+            ))
         }
     };
     notes.say(format!("loading {} on {}", source.id(), device.description()));
@@ -253,7 +251,7 @@ async fn subject(options: &Options, notes: &Notes) -> Result<Subject> {
     notes.say(format!("comparing {} with the CPU", device.description()));
     let on_cpu = async |config: &Config| -> Result<Model> {
         check_memory(config)?;
-        let storage = Storage { segment: None, chunk: None, ..options.storage };
+        let storage = Storage { segment: None, chunk: None, recurrent: None, ..options.storage };
         source.load(&Device::cpu(), storage).await
     };
     let (quality, share) = subject::agreement(&model, on_cpu).await?;
@@ -369,6 +367,7 @@ fn setup(
         config,
         model,
         seed: options.seed,
+        selected: options.selected,
         format: options.storage.format()?,
         tokens: args.tests()?.iter().map(|t| t.prompt).max().filter(|n| *n > 0).unwrap_or(512).min(4096),
         repetitions: args.plan()?.repetitions,

@@ -3,6 +3,8 @@
 
 mod matrix;
 
+use std::ops::Range;
+
 use taipan_gpu::{Bound, Buffer, CommandEncoder, ComputePass, ComputePassDescriptor, Gpu, Prepared};
 use taipan_kernels::{BufferId, Call, Decl, Grid, Kernel, Launch, NEVER, Piece, Tuning, WeightFormat, row_stride};
 
@@ -91,6 +93,9 @@ pub fn buffer<'a>(id: BufferId, state: &'a Memory, scratch: &'a Memory) -> &'a B
         BufferId::Scratch(i) => &scratch.0[i as usize],
     }
 }
+
+/// Dispatches that are submitted before the rest of a program is encoded; then twice as many, and so on.
+const FIRST_PART: usize = 16;
 
 /// The shader of a call, and another for segments from so many tokens on.
 struct Shader {
@@ -201,13 +206,42 @@ impl Program {
 
     /// Encodes the program for a segment of `tokens` tokens, in one pass.
     pub fn encode(&self, bound: &BoundProgram, encoder: &mut CommandEncoder, tokens: usize) {
-        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes: None });
-        self.encode_in(bound, &mut pass, tokens);
+        self.encode_part(bound, encoder, tokens, 0..self.len());
     }
 
     /// As [`Program::encode`], in a pass that is open.
     pub fn encode_in(&self, bound: &BoundProgram, pass: &mut ComputePass<'_>, tokens: usize) {
-        for (dispatch, bound) in self.dispatches.iter().zip(&bound.bound) {
+        self.encode_range(bound, pass, tokens, 0..self.len());
+    }
+
+    /// As [`Program::encode`], but hands the device what is encoded so far now and then, so that it has work while the rest
+    /// is encoded. What is left is in the encoder that comes back.
+    #[must_use]
+    pub fn encode_ahead(
+        &self,
+        bound: &BoundProgram,
+        mut encoder: CommandEncoder,
+        tokens: usize,
+        gpu: &Gpu,
+    ) -> CommandEncoder {
+        let (mut begin, mut most) = (0, FIRST_PART);
+        while self.len() - begin > 2 * most {
+            self.encode_part(bound, &mut encoder, tokens, begin..begin + most);
+            gpu.submit(std::mem::replace(&mut encoder, gpu.encoder()));
+            begin += most;
+            most *= 2;
+        }
+        self.encode_part(bound, &mut encoder, tokens, begin..self.len());
+        encoder
+    }
+
+    fn encode_part(&self, bound: &BoundProgram, encoder: &mut CommandEncoder, tokens: usize, part: Range<usize>) {
+        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes: None });
+        self.encode_range(bound, &mut pass, tokens, part);
+    }
+
+    fn encode_range(&self, bound: &BoundProgram, pass: &mut ComputePass<'_>, tokens: usize, part: Range<usize>) {
+        for (dispatch, bound) in self.dispatches[part.clone()].iter().zip(&bound.bound[part]) {
             dispatch.prepared.encode(bound, pass, tokens as u32);
         }
     }

@@ -134,11 +134,13 @@ impl Memory {
     pub(super) fn run(&mut self, model: &Inner, runs: &[Run]) -> Result<()> {
         match (self, &model.backend) {
             (Self::Gpu(g), Backend::Gpu(m)) => {
+                let turn = m.turn();
                 let mut encoder = m.gpu.encoder();
                 for run in runs {
                     m.programs.get(*run).encode(g.bound.get(*run), &mut encoder, 1);
                 }
                 m.gpu.submit(encoder);
+                drop(turn);
                 Ok(m.gpu.check()?)
             }
             (Self::Cpu(c), Backend::Cpu { weights, programs }) => {
@@ -152,8 +154,8 @@ impl Memory {
     }
 
     /// Runs programs one after another on a segment of `tokens` tokens and returns the dense form of buffers as they are
-    /// after each. One submission: after it, another session may use the same scratch space. The CPU gives way after
-    /// every call.
+    /// after each. No other session comes between, with which it shares the scratch space. The CPU gives way after every
+    /// call.
     pub(super) async fn run_and_read(
         &mut self,
         model: &Inner,
@@ -163,16 +165,7 @@ impl Memory {
         let mut read = Vec::new();
         match (self, &model.backend) {
             (Self::Gpu(g), Backend::Gpu(m)) => {
-                let mut encoder = m.gpu.encoder();
-                let mut copies = Vec::new();
-                for (run, ids) in steps {
-                    m.programs.get(*run).encode(g.bound.get(*run), &mut encoder, tokens);
-                    for id in ids {
-                        let desc = described(&model.description, *id);
-                        copies.push((m.gpu.copy_whole(&mut encoder, g.buffer(m, *id), desc), desc));
-                    }
-                }
-                m.gpu.submit(encoder);
+                let copies = g.submit_steps(m, &model.description, steps, tokens);
                 for (copy, desc) in &copies {
                     read.push(m.gpu.read_whole(copy, desc).await?);
                 }
@@ -199,6 +192,7 @@ impl Memory {
         keep: Option<&gpu::Memory>,
     ) -> Result<Reading> {
         let Self::Gpu(g) = self else { unreachable!("{MISMATCH}") };
+        let turn = m.turn();
         let mut encoder = m.gpu.encoder();
         if let Some(keep) = keep {
             g.state.copy_to(keep, &m.gpu, &mut encoder);
@@ -208,6 +202,7 @@ impl Memory {
         }
         m.gpu.copy_to_readback(&mut encoder, g.buffer(m, id), &readback, 4);
         let submission = m.gpu.submit(encoder);
+        drop(turn);
         m.gpu.check()?;
         Ok(m.gpu.read_later(readback, 1, submission))
     }
@@ -307,6 +302,32 @@ impl GpuMemory {
         }
         self.bound = m.programs.map(|p| p.bind(&m.gpu, &self.state, &m.scratch));
         Ok(m.gpu.check()?)
+    }
+
+    /// Submits programs, and copies of buffers as they are after each.
+    fn submit_steps<'a>(
+        &self,
+        m: &GpuModel,
+        d: &'a Description,
+        steps: &[(Run, Vec<BufferId>)],
+        tokens: usize,
+    ) -> Vec<(Readback, &'a BufferDesc)> {
+        let _turn = m.turn();
+        let mut encoder = m.gpu.encoder();
+        let mut copies = Vec::new();
+        for (run, ids) in steps {
+            let (program, bound) = (m.programs.get(*run), self.bound.get(*run));
+            match run {
+                Run::Prefill => encoder = program.encode_ahead(bound, encoder, tokens, &m.gpu),
+                _ => program.encode(bound, &mut encoder, tokens),
+            }
+            for id in ids {
+                let desc = described(d, *id);
+                copies.push((m.gpu.copy_whole(&mut encoder, self.buffer(m, *id), desc), desc));
+            }
+        }
+        m.gpu.submit(encoder);
+        copies
     }
 
     /// Bytes of the state on the device.

@@ -176,8 +176,8 @@ impl Session {
 
     /// Feeds a prompt, or more of the text. Runs in segments: memory does not grow with the prompt.
     ///
-    /// The future may be dropped while it runs. Whole segments are then consumed, and [`Session::position`] tells how many
-    /// tokens that is.
+    /// The future may be dropped while it runs. Whole segments are then consumed, or some of the tokens that run one by one
+    /// (see [`crate::LoadOptions::recurrent`]); [`Session::position`] tells how many tokens that is.
     ///
     /// # Errors
     /// `EmptyPrompt`, `TokenOutOfRange` (nothing is consumed then), or a device error.

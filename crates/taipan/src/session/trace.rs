@@ -1,5 +1,6 @@
 //! Watching the gates: what each selective attention layer decides about every token, as a text goes on.
 
+use taipan_gpu::give_way;
 use taipan_kernels::BufferId;
 
 use super::{GateTrace, Run, Session};
@@ -61,11 +62,15 @@ impl Session {
     pub async fn catch_up(&mut self) -> Result<()> {
         self.come_back()?;
         match self.pending {
-            Some(id) if self.consumed < u32::MAX => match self.tracing {
-                true => self.consume_traced(id).await,
-                false => self.consume(id),
-            },
+            Some(id) if self.consumed < u32::MAX => self.consume_in_view(id).await,
             _ => Ok(()),
+        }
+    }
+
+    async fn consume_in_view(&mut self, id: u32) -> Result<()> {
+        match self.tracing {
+            true => self.consume_traced(id).await,
+            false => self.consume(id),
         }
     }
 
@@ -88,9 +93,18 @@ impl Session {
         GateTrace { mask: vec![Vec::new(); layers], alpha: vec![Vec::new(); layers] }
     }
 
-    /// A prompt's segment, recorded if that is wanted.
+    /// A prompt's segment, recorded if that is wanted; one token after another where that is faster.
     pub(super) async fn feed(&mut self, ids: &[u32]) -> Result<()> {
         let model = self.model.0.clone();
+        if ids.len() <= model.recurrent {
+            for id in ids {
+                self.consume_in_view(*id).await?;
+                if model.device.is_cpu() {
+                    give_way().await;
+                }
+            }
+            return Ok(());
+        }
         let watched = if self.tracing { selections(&model) } else { Vec::new() };
         let read = self.run_segment(ids, &[(Run::Prefill, watched)]).await?;
         if self.tracing {
