@@ -232,7 +232,8 @@ bodies! {
     TOKEN_GATE_KV = "sal/token_gate_kv.wgsl";
     COMPACT = "sal/compact.wgsl";
     ROTARY = "sal/rotary.wgsl";
-    WINDOW_ATTENTION = "sal/window_attention.wgsl";
+    WINDOW_ATTENTION = "sal/window_attention.wgsl" + "shared/attention.wgsl";
+    TOKEN_ATTENTION = "sal/token_attention.wgsl" + "shared/attention.wgsl";
     MERGE_ATTENTION = "sal/merge_attention.wgsl";
     KV_APPEND = "sal/kv_append.wgsl";
     ROUTE = "moe/route.wgsl";

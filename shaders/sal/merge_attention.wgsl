@@ -1,4 +1,4 @@
-// The parts of one token's `window_attention` put together:
+// The parts of one token's `token_attention` put together:
 //   out = Σ_s w_s·acc_s / Σ_s w_s·total_s,  w_s = exp(highest_s − max_s highest_s)
 // A workgroup per head, a lane per channel.
 struct Params { heads: u32, head_dim: u32 }

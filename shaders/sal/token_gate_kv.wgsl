@@ -41,7 +41,7 @@ fn norm_scale(squares: f32) -> f32 {
 fn decide(s: vec2<f32>) {
   let wants = select(0u, 1u, s.y > s.x);
   var bucket = Bucket(sal[CREDIT], sal[SELECTED], sal[REFUSED], sal[RATE], sal[BURST]);
-  let granted = admit(&bucket, wants);
+  let granted = admit(&bucket, wants, 1u);
   sal[CREDIT] = bucket.credit;
   sal[SELECTED] = bucket.selected;
   sal[REFUSED] = bucket.refused;

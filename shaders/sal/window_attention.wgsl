@@ -1,187 +1,263 @@
-// Attention of the selected tokens (arXiv 2410.18572 eq. 4), or of all with ALL, causal in a window: token i sees the
+// Attention of a segment's selected tokens (arXiv 2410.18572 eq. 4), or of all with ALL, causal in a window: token i sees the
 // positions (i − window, i].
 //   out[r] = softmax(scale · q_r · k_j) v_j, by an online softmax over tiles of 64 positions
-// Keys and values of a position come from the segment (SEGMENT, position ≥ the segment's first) or from the window's ring
-// (slot = position % window). With ROTARY the first `rotary` channels of the query's heads are rotated here. A workgroup per
-// (selected row r, head), or with ALL per (head, token r): a lane per key, then per four channels of every GROUPS-th four
-// of values. With PARTS > 1, for one token, a workgroup has a part of the positions only, and row `part` of out is
-//   [Σ p_j v_j (heads·head_dim) | highest score (heads) | Σ p_j (heads)], p_j = exp(score_j − highest)
-// which `merge_attention` puts together.
+// A workgroup per (head, tile of QUERIES rows r), the last tiles first, since they see most. The queries of a tile share what
+// they load: it goes over the positions that any of them sees, and each weighs with zero what it does not see. Scores: four
+// queries by four keys to an invocation, keys staged 16 channels at a time. Values: every query by four channels of every
+// GROUPS-th four of positions, straight from memory. Keys and values of a position come from the segment (position ≥ the
+// segment's first) or from the window's ring (slot = position % window); a tile of positions lies in one of the two. With
+// ROTARY the first `rotary` channels of the query's heads are rotated here.
 struct Params { heads: u32, kv_heads: u32, head_dim: u32, window: u32, capacity: u32, rotary: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> table: array<u32>;         // (rotary / 2) pairs hi, lo, if ROTARY
 @group(1) @binding(0) var<storage, read> q: array<f32>;             // (selected, heads·head_dim)
-@group(1) @binding(1) var<storage, read> kv: array<vec4<f32>>;      // (tokens, 2·kv_heads·head_dim), if SEGMENT
+@group(1) @binding(1) var<storage, read> kv: array<vec4<f32>>;      // (tokens, 2·kv_heads·head_dim)
 @group(1) @binding(2) var<storage, read> window: array<vec4<f32>>;  // (up to window, 2·kv_heads·head_dim)
 @group(1) @binding(3) var<storage, read> control: array<u32>;
 @group(1) @binding(4) var<storage, read> selection: array<u32>;     // unless ALL
-@group(1) @binding(5) var<storage, read_write> out: array<f32>;     // (selected, heads·head_dim), or the parts
+@group(1) @binding(5) var<storage, read_write> out: array<f32>;     // (selected, heads·head_dim)
 
-override ROTARY: bool = false;
-override SEGMENT: bool = true;
 override ALL: bool = false;
-override PARTS: u32 = 1u;
+override QUERIES: u32 = 16u;    // 16, or 8 where more have no room
 override HEAD_DIM: u32 = 64u;
-override FOURS: bool = true;    // head_dim is a multiple of four
 override COLUMNS: u32 = 16u;    // a power of two, at least head_dim / 4
 override GROUPS: u32 = WIDTH / COLUMNS;
-override QUERY: u32 = (HEAD_DIM + 15u) / 16u * 4u; // fours of a query, padded to sixteens with zeros
-const WIDTH = 64u;
+override SLICES: u32 = (HEAD_DIM + 15u) / 16u;
+override FOURS_OF_QUERY: u32 = 4u * SLICES; // padded to sixteens of channels with zeros
+override QUERY: u32 = QUERIES * FOURS_OF_QUERY;
+const WIDTH = 64u; // invocations, and positions of a tile
 const LOWEST = -1e30;
 var<workgroup> query: array<vec4<f32>, QUERY>;
-var<workgroup> scores: array<f32, WIDTH>;
-var<workgroup> highs: array<f32, 8>;
-var<workgroup> sums: array<vec4<f32>, WIDTH>;
+var<workgroup> staged: array<vec4<f32>, 256>; // keys, then weights, [query][four of positions], in the end sums
+var<workgroup> highs: array<vec4<f32>, WIDTH>; // of an invocation's four queries
+var<workgroup> fades: array<vec4<f32>, 4>; // [four of queries]
+var<private> scores: array<vec4<f32>, 4>; // [query][key]
+var<private> sums: array<vec4<f32>, 16>; // [query][channel]
 
-fn kv_cols() -> u32 { return 2u * params.kv_heads * params.head_dim; }
+// Consecutive positions of one buffer.
+struct Tile { ring: bool, row: u32, wrap: u32, length: u32 }
 
-// Where the row of a position starts, and in which buffer.
-fn in_segment(position: u32) -> bool { return SEGMENT && position >= first_position(); }
-fn segment_row(position: u32) -> u32 { return (position - first_position()) * row_stride(kv_cols()); }
-fn ring_row(position: u32) -> u32 { return (position % params.window) * row_stride(kv_cols()); }
-
-// Four channels from `at` on.
-fn segment_four(at: u32) -> vec4<f32> {
-  if (FOURS) { return kv[at / 4u]; }
-  let a = vec4(at) + vec4(0u, 1u, 2u, 3u);
-  return vec4(kv[a.x / 4u][a.x % 4u], kv[a.y / 4u][a.y % 4u], kv[a.z / 4u][a.z % 4u], kv[a.w / 4u][a.w % 4u]);
+// Those from `position` on.
+fn tile_from(position: u32, end: u32) -> Tile {
+  let first = first_position();
+  if (position < first) {
+    return Tile(true, position % params.window, params.window, min(WIDTH, first - position));
+  }
+  return Tile(false, position - first, ~0u, min(WIDTH, end - position));
 }
 
-fn ring_four(at: u32) -> vec4<f32> {
-  if (FOURS) { return window[at / 4u]; }
-  let a = vec4(at) + vec4(0u, 1u, 2u, 3u);
-  return vec4(
-    window[a.x / 4u][a.x % 4u], window[a.y / 4u][a.y % 4u], window[a.z / 4u][a.z % 4u], window[a.w / 4u][a.w % 4u],
-  );
+// A column of four of a tile's rows from the `offset`-th on, four channels of each. Behind the last row it stands again.
+fn four_rows(tile: Tile, offset: u32, column: u32) -> mat4x4<f32> {
+  var row = tile.row + min(vec4(offset) + vec4(0u, 1u, 2u, 3u), vec4(tile.length - 1u));
+  row -= select(vec4(0u), vec4(tile.wrap), row >= vec4(tile.wrap));
+  let at = row * row_stride(kv_cols()) + column;
+  if (tile.ring) { return mat4x4(ring_four(at.x), ring_four(at.y), ring_four(at.z), ring_four(at.w)); }
+  return mat4x4(segment_four(at.x), segment_four(at.y), segment_four(at.z), segment_four(at.w));
 }
 
-fn load_query(r: u32, head: u32, position: u32, lane: u32) {
-  let base = r * row_stride(params.heads * params.head_dim) + head * params.head_dim;
-  let half = params.rotary / 2u;
-  for (var d = lane; d < 4u * QUERY; d += WIDTH) {
-    var v = 0.0;
-    if (d < params.head_dim) {
-      v = q[base + d];
-      if (ROTARY && d < params.rotary) {
-        let rot = rotation(position, d % half);
-        if (d < half) { v = v * rot.x - q[base + d + half] * rot.y; } else { v = v * rot.x + q[base + d - half] * rot.y; }
-      }
-    }
-    query[d / 4u][d % 4u] = v * params.scale;
+fn position_of(r: u32) -> u32 {
+  if (ALL) { return first_position() + r; }
+  return first_position() + selection[index_at(r, params.capacity)];
+}
+
+fn load_queries(first: u32, last: u32, head: u32, lane: u32) {
+  for (var i = lane; i < QUERY; i += WIDTH) {
+    let r = min(first + i / FOURS_OF_QUERY, last);
+    let base = r * row_stride(params.heads * params.head_dim) + head * params.head_dim;
+    let d = 4u * (i % FOURS_OF_QUERY);
+    let position = position_of(r);
+    query[i] = vec4(
+      query_channel(base, d, position), query_channel(base, d + 1u, position), query_channel(base, d + 2u, position),
+      query_channel(base, d + 3u, position),
+    );
   }
 }
 
-// Sixteen channels at a time: all are asked for before any is used. What stands behind a head's channels is multiplied by
-// the zeros behind the query.
-fn score(position: u32, column: u32) -> f32 {
-  var sum = 0.0;
-  if (in_segment(position)) {
-    let base = segment_row(position) + column;
-    for (var d = 0u; d < QUERY; d += 4u) {
-      let at = base + 4u * d;
-      let k = mat4x4(segment_four(at), segment_four(at + 4u), segment_four(at + 8u), segment_four(at + 12u));
-      sum += dot(k[0], query[d]) + dot(k[1], query[d + 1u]) + dot(k[2], query[d + 2u]) + dot(k[3], query[d + 3u]);
-    }
-  } else {
-    let base = ring_row(position) + column;
-    for (var d = 0u; d < QUERY; d += 4u) {
-      let at = base + 4u * d;
-      let k = mat4x4(ring_four(at), ring_four(at + 4u), ring_four(at + 8u), ring_four(at + 12u));
-      sum += dot(k[0], query[d]) + dot(k[1], query[d + 1u]) + dot(k[2], query[d + 2u]) + dot(k[3], query[d + 3u]);
-    }
-  }
-  return sum;
+// Puts four channels of four keys, one of each in every sixteen rows, the channels in an order in which neither this nor
+// `multiply` has two invocations at one bank.
+fn put_keys(lane: u32, keys: mat4x4<f32>) {
+  let at = lane / 4u * 4u + ((lane % 4u) ^ (lane / 8u % 4u));
+  staged[at] = keys[0];
+  staged[at + 64u] = keys[1];
+  staged[at + 128u] = keys[2];
+  staged[at + 192u] = keys[3];
 }
 
-fn value(position: u32, column: u32) -> vec4<f32> {
-  if (in_segment(position)) { return segment_four(segment_row(position) + column); }
-  return ring_four(ring_row(position) + column);
+fn added(sum: vec4<f32>, a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
+  return sum + a.x * b[0] + a.y * b[1] + a.z * b[2] + a.w * b[3];
 }
 
-// The highest of the tile's scores.
-fn highest_score(lane: u32) -> f32 {
-  if (lane < 8u) {
-    var high = scores[lane];
-    for (var i = lane + 8u; i < WIDTH; i += 8u) { high = max(high, scores[i]); }
-    highs[lane] = high;
-  }
+// Four channels: eight loads from workgroup memory feed 64 multiply-adds. `at` is where the first query has them.
+fn multiply(lane: u32, four: u32, at: u32) {
+  let key = lane % 16u * 4u + (four ^ (lane / 2u % 4u));
+  let keys = transpose(mat4x4(staged[key], staged[key + 64u], staged[key + 128u], staged[key + 192u]));
+  scores[0] = added(scores[0], query[at + four], keys);
+  scores[1] = added(scores[1], query[at + four + FOURS_OF_QUERY], keys);
+  scores[2] = added(scores[2], query[at + four + 2u * FOURS_OF_QUERY], keys);
+  scores[3] = added(scores[3], query[at + four + 3u * FOURS_OF_QUERY], keys);
+}
+
+// Four positions from four `at` of the tile on: sixteen loads from workgroup memory feed 256 multiply-adds.
+fn weigh(at: u32, values: mat4x4<f32>) {
+  sums[0] = added(sums[0], staged[at], values);
+  sums[1] = added(sums[1], staged[at + 16u], values);
+  sums[2] = added(sums[2], staged[at + 32u], values);
+  sums[3] = added(sums[3], staged[at + 48u], values);
+  sums[4] = added(sums[4], staged[at + 64u], values);
+  sums[5] = added(sums[5], staged[at + 80u], values);
+  sums[6] = added(sums[6], staged[at + 96u], values);
+  sums[7] = added(sums[7], staged[at + 112u], values);
+  sums[8] = added(sums[8], staged[at + 128u], values);
+  sums[9] = added(sums[9], staged[at + 144u], values);
+  sums[10] = added(sums[10], staged[at + 160u], values);
+  sums[11] = added(sums[11], staged[at + 176u], values);
+  sums[12] = added(sums[12], staged[at + 192u], values);
+  sums[13] = added(sums[13], staged[at + 208u], values);
+  sums[14] = added(sums[14], staged[at + 224u], values);
+  sums[15] = added(sums[15], staged[at + 240u], values);
+}
+
+fn fade_sums() {
+  let a = fades[0];
+  let b = fades[1];
+  let c = fades[2];
+  let d = fades[3];
+  sums[0] *= a.x;
+  sums[1] *= a.y;
+  sums[2] *= a.z;
+  sums[3] *= a.w;
+  sums[4] *= b.x;
+  sums[5] *= b.y;
+  sums[6] *= b.z;
+  sums[7] *= b.w;
+  sums[8] *= c.x;
+  sums[9] *= c.y;
+  sums[10] *= c.z;
+  sums[11] *= c.w;
+  sums[12] *= d.x;
+  sums[13] *= d.y;
+  sums[14] *= d.z;
+  sums[15] *= d.w;
+}
+
+fn highest_of(v: vec4<f32>) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
+fn sum_of(v: vec4<f32>) -> f32 { return v.x + v.y + v.z + v.w; }
+
+// Weights of a query's four keys, zero where it does not see them.
+fn weights_of(score: vec4<f32>, highest: f32, seen: vec4<bool>) -> vec4<f32> {
+  return select(vec4(0.0), exp(max(score - highest, vec4(-80.0))), seen);
+}
+
+// Four rows from r on, whose sums every group has a part of; `quad` says where their totals are.
+fn finish(lane: u32, r: u32, quad: u32, last: u32, head: u32, v0: vec4<f32>, v1: vec4<f32>, v2: vec4<f32>, v3: vec4<f32>) {
   workgroupBarrier();
-  let a = max(vec4(highs[0], highs[1], highs[2], highs[3]), vec4(highs[4], highs[5], highs[6], highs[7]));
-  return max(max(a.x, a.y), max(a.z, a.w));
-}
-
-fn finish(lane: u32, base: u32, total: f32, acc: vec4<f32>) {
-  for (var c = 0u; c < 4u; c += 1u) {
-    let d = 4u * lane + c;
-    if (d < params.head_dim) { out[base + d] = acc[c] / total; }
+  staged[lane] = v0;
+  staged[lane + 64u] = v1;
+  staged[lane + 128u] = v2;
+  staged[lane + 192u] = v3;
+  workgroupBarrier();
+  for (var i = lane; i < 4u * COLUMNS; i += WIDTH) {
+    let row = i / COLUMNS;
+    var sum = vec4(0.0);
+    for (var j = i % COLUMNS; j < WIDTH; j += COLUMNS) { sum += staged[WIDTH * row + j]; }
+    if (r + row > last) { continue; }
+    let base = (r + row) * row_stride(params.heads * params.head_dim) + head * params.head_dim;
+    for (var c = 0u; c < 4u; c += 1u) {
+      let column = 4u * (i % COLUMNS) + c;
+      if (column < params.head_dim) { out[base + column] = sum[c] / fades[quad][row]; }
+    }
   }
 }
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  let r = select(group.x, group.y, ALL);
-  let head = select(group.y, group.x, ALL);
-  if (!ALL && r >= selection[COUNT]) { return; }
-  var position = first_position() + r;
-  if (!ALL) { position = first_position() + selection[index_at(r, params.capacity)]; }
+  let head = group.x;
+  var count = control[TOKENS];
+  if (!ALL) { count = selection[COUNT]; }
+  let r0 = ((count + QUERIES - 1u) / QUERIES - 1u - group.y) * QUERIES;
+  let last = min(r0 + QUERIES, count) - 1u;
   let kv_head = head / (params.heads / params.kv_heads);
-  let k_column = kv_head * params.head_dim;
+  let k_column = kv_head * params.head_dim + 4u * (lane % 4u);
   let v_column = (params.kv_heads + kv_head) * params.head_dim + 4u * (lane % COLUMNS);
-  let seen = min(position + 1u, params.window);
-  // The part of this workgroup: whole tiles, the last parts may have fewer or none.
-  let share = (seen + WIDTH * PARTS - 1u) / (WIDTH * PARTS) * WIDTH;
-  let skipped = min(group.z * share, seen);
-  let begin = position + 1u - seen + skipped;
-  let keys = min(share, seen - skipped);
-  load_query(r, head, position, lane);
-  workgroupBarrier();
-
-  var acc = vec4(0.0); // channels 4·(lane % COLUMNS) … + 3
-  var total = 0.0;
-  var highest = LOWEST;
-  for (var at = 0u; at < keys; at += WIDTH) {
-    let tile = begin + at;
-    let length = min(WIDTH, keys - at);
-    let last = tile + length - 1u;
-    var s = LOWEST;
-    if (lane < length) { s = score(tile + lane, k_column); }
-    scores[lane] = s;
-    workgroupBarrier();
-    let next = max(highest, highest_score(lane));
-    let fade = exp(max(highest - next, -80.0));
-    acc *= fade;
-    total *= fade;
-    highest = next;
-    scores[lane] = select(0.0, exp(max(s - highest, -80.0)), lane < length);
-    workgroupBarrier();
-    for (var j = 4u * (lane / COLUMNS); j < length; j += 4u * GROUPS) {
-      let p = vec4(scores[j], scores[j + 1u], scores[j + 2u], scores[j + 3u]);
-      let v = mat4x4(
-        value(tile + j, v_column), value(min(tile + j + 1u, last), v_column), value(min(tile + j + 2u, last), v_column),
-        value(min(tile + j + 3u, last), v_column),
-      );
-      total += p.x + p.y + p.z + p.w;
-      acc += v * p;
+  let own = 4u * (lane / 16u) % QUERIES; // the first of this invocation's four queries
+  let r = min(vec4(r0 + own) + vec4(0u, 1u, 2u, 3u), vec4(last));
+  let own_positions = vec4(position_of(r.x), position_of(r.y), position_of(r.z), position_of(r.w));
+  let seen_first = min(position_of(r0) + 1u, params.window);
+  let begin = position_of(r0) + 1u - seen_first;
+  let end = position_of(last) + 1u;
+  load_queries(r0, last, head, lane);
+  sums = array<vec4<f32>, 16>();
+  var total = vec4(0.0); // of four queries, over this invocation's keys
+  var highest = vec4(LOWEST);
+  var tile = tile_from(begin, end);
+  var keys = four_rows(tile, lane / 4u * 4u, k_column);
+  for (var at = begin; at < end;) {
+    scores = array<vec4<f32>, 4>();
+    for (var slice = 0u; slice < SLICES; slice += 1u) {
+      workgroupBarrier();
+      put_keys(lane, keys);
+      workgroupBarrier();
+      if (slice + 1u < SLICES) { keys = four_rows(tile, lane / 4u * 4u, k_column + 16u * (slice + 1u)); }
+      let queries = own * FOURS_OF_QUERY + 4u * slice;
+      multiply(lane, 0u, queries);
+      multiply(lane, 1u, queries);
+      multiply(lane, 2u, queries);
+      multiply(lane, 3u, queries);
     }
+    // What is needed next is on its way while the weights are made.
+    var four = lane / COLUMNS;
+    var values = four_rows(tile, 4u * four, v_column);
+    let offsets = vec4(4u * (lane % 16u)) + vec4(0u, 1u, 2u, 3u);
+    let inside = offsets < vec4(tile.length);
+    // A position after the query is, as a distance, larger than every window.
+    let window4 = vec4(params.window);
+    let seen0 = (vec4(own_positions.x - at) - offsets < window4) & inside;
+    let seen1 = (vec4(own_positions.y - at) - offsets < window4) & inside;
+    let seen2 = (vec4(own_positions.z - at) - offsets < window4) & inside;
+    let seen3 = (vec4(own_positions.w - at) - offsets < window4) & inside;
+    highs[lane] = vec4(
+      highest_of(select(vec4(LOWEST), scores[0], seen0)), highest_of(select(vec4(LOWEST), scores[1], seen1)),
+      highest_of(select(vec4(LOWEST), scores[2], seen2)), highest_of(select(vec4(LOWEST), scores[3], seen3)),
+    );
     workgroupBarrier();
+    var next = highest;
+    for (var i = 0u; i < 16u; i += 1u) { next = max(next, highs[lane / 16u * 16u + i]); }
+    let fade = exp(max(highest - next, vec4(-80.0)));
+    highest = next;
+    if (lane % 16u == 0u) { fades[lane / 16u] = fade; }
+    let p = mat4x4(
+      weights_of(scores[0], highest.x, seen0), weights_of(scores[1], highest.y, seen1),
+      weights_of(scores[2], highest.z, seen2), weights_of(scores[3], highest.w, seen3),
+    );
+    total = total * fade + vec4(sum_of(p[0]), sum_of(p[1]), sum_of(p[2]), sum_of(p[3]));
+    let weights = lane / 16u * 64u + lane % 16u;
+    staged[weights] = p[0];
+    staged[weights + 16u] = p[1];
+    staged[weights + 32u] = p[2];
+    staged[weights + 48u] = p[3];
+    workgroupBarrier();
+    fade_sums();
+    at += tile.length;
+    let following = tile_from(at, end);
+    if (at < end) { keys = four_rows(following, lane / 4u * 4u, k_column); }
+    while (4u * four < tile.length) {
+      let now = values;
+      let later = four + GROUPS;
+      if (4u * later < tile.length) { values = four_rows(tile, 4u * later, v_column); }
+      weigh(four, now);
+      four = later;
+    }
+    tile = following;
   }
-  sums[lane] = acc;
-  scores[lane] = total;
+  highs[lane] = total;
   workgroupBarrier();
-  if (lane >= COLUMNS) { return; }
-  for (var i = lane + COLUMNS; i < WIDTH; i += COLUMNS) {
-    acc += sums[i];
-    total += scores[i];
+  if (lane < 4u) {
+    total = vec4(0.0);
+    for (var i = 0u; i < 16u; i += 1u) { total += highs[16u * lane + i]; }
+    fades[lane] = total;
   }
-  let cols = params.heads * params.head_dim;
-  if (PARTS == 1u) {
-    finish(lane, r * row_stride(cols) + head * params.head_dim, total, acc);
-    return;
-  }
-  let row = group.z * row_stride(cols + 2u * params.heads);
-  finish(lane, row + head * params.head_dim, 1.0, acc);
-  if (lane == 0u) {
-    out[row + cols + head] = highest;
-    out[row + cols + params.heads + head] = total;
-  }
+  finish(lane, r0, 0u, last, head, sums[0], sums[1], sums[2], sums[3]);
+  finish(lane, r0 + 4u, 1u, last, head, sums[4], sums[5], sums[6], sums[7]);
+  finish(lane, r0 + 8u, 2u, last, head, sums[8], sums[9], sums[10], sums[11]);
+  finish(lane, r0 + 12u, 3u, last, head, sums[12], sums[13], sums[14], sums[15]);
 }

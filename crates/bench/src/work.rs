@@ -177,7 +177,8 @@ pub fn work(call: &Call, c: &Conditions) -> Work {
             let cols = f64::from(k.heads * k.head_dim);
             Work { flops: 3.0 * n * cols, weights: 0.0, state: 0.0, activations: 8.0 * n * cols }
         }
-        Call::WindowAttention(k) => attention(&k.attention, c.selected * n, k.kv.is_some(), c),
+        Call::WindowAttention(k) => attention(&k.attention, c.selected * n, true, c),
+        Call::TokenAttention(k) => attention(&k.attention, c.selected * n, k.kv.is_some(), c),
         Call::MergeAttention(k) => {
             let cells = f64::from(k.count) * f64::from(k.attention.q_cols());
             Work { flops: 2.0 * c.selected * cells, activations: 4.0 * c.selected * cells, ..Work::default() }

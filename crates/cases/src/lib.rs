@@ -33,6 +33,7 @@ mod rotary;
 mod route;
 mod sample;
 mod state_passing;
+mod token_attention;
 mod token_gate;
 mod token_gate_kv;
 mod window_attention;
@@ -63,6 +64,7 @@ pub fn all(seed: u64) -> Vec<Case> {
         compact::cases,
         rotary::cases,
         window_attention::cases,
+        token_attention::cases,
         merge_attention::cases,
         kv_append::cases,
         route::cases,

@@ -24,7 +24,7 @@ pub fn tolerance(kernel: &str) -> f64 {
         // A few exps and a division.
         "merge_attention" => 1e-5,
         // A softmax of f32 scores.
-        "window_attention" | "token_gate_kv" => 5e-4,
+        "window_attention" | "token_attention" | "token_gate_kv" => 5e-4,
         other => panic!("no tolerance for kernel {other}"),
     }
 }

@@ -1,5 +1,7 @@
 //! Shapes that the kernels of an attention layer share.
 
+use crate::Vector;
+
 /// Dimensions of windowed attention.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention {
@@ -29,6 +31,16 @@ impl Attention {
     #[must_use]
     pub const fn q_cols(&self) -> u32 {
         self.heads * self.head_dim
+    }
+
+    /// Overrides of the shaders in which a query meets keys and values.
+    pub(crate) fn overrides(&self, table: Option<Vector>) -> [(&'static str, f64); 4] {
+        [
+            ("ROTARY", u8::from(table.is_some()).into()),
+            ("HEAD_DIM", self.head_dim.into()),
+            ("FOURS", u8::from(self.head_dim.is_multiple_of(4)).into()),
+            ("COLUMNS", self.head_dim.div_ceil(4).next_power_of_two().into()),
+        ]
     }
 
     /// The same as the CPU twin takes it.

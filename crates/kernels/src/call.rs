@@ -34,8 +34,8 @@ macro_rules! calls {
 
 calls! {
     Embed, RmsNorm, RmsNormGated, Matvec, Matmul, CausalConv1d, ConvAppend, MixerUpdate, ChunkCumsum, BmmChunk,
-    ChunkState, StatePassing, ChunkScan, TokenGate, TokenGateKv, Compact, Rotary, WindowAttention, MergeAttention, KvAppend, Route, Experts,
-    Sample, Concat, Geglu,
+    ChunkState, StatePassing, ChunkScan, TokenGate, TokenGateKv, Compact, Rotary, WindowAttention, TokenAttention, MergeAttention, KvAppend,
+    Route, Experts, Sample, Concat, Geglu,
 }
 
 impl Kernel for Call {

@@ -17,6 +17,8 @@ pub struct Compact {
     pub o_tiles: u32,
     /// Attention heads.
     pub heads: u32,
+    /// Selected tokens of a workgroup of the attention, see [`crate::WindowAttention::queries`].
+    pub queries: u32,
     /// The session's counters.
     pub control: BufferId,
     /// The bucket.
@@ -25,6 +27,11 @@ pub struct Compact {
     pub selection: BufferId,
     /// Output: indirect arguments.
     pub args: BufferId,
+}
+
+impl Compact {
+    /// Most tokens of a segment: the shader has 32 of them to an invocation.
+    pub const MOST: u32 = 8192;
 }
 
 static DECL: Decl = Decl {
@@ -42,6 +49,7 @@ impl Kernel for Compact {
     }
 
     fn launch(&self, _: Piece) -> Launch {
+        debug_assert!(self.capacity <= Self::MOST, "compact: a segment of {} tokens", self.capacity);
         Launch {
             overrides: vec![],
             params: vec![
@@ -49,6 +57,7 @@ impl Kernel for Compact {
                 ("q_tiles", self.q_tiles.into()),
                 ("o_tiles", self.o_tiles.into()),
                 ("heads", self.heads.into()),
+                ("queries", self.queries.into()),
             ],
             vectors: vec![],
             buffers: vec![Some(self.control), Some(self.sal), Some(self.selection), Some(self.args)],

@@ -37,7 +37,7 @@ impl Kernel for KvAppend {
             params: vec![("cols", self.kv.cols.into()), ("window", self.window.into())],
             vectors: vec![],
             buffers: vec![Some(self.kv.buffer), Some(self.control), Some(self.ring)],
-            grid: Grid::Tokens { x: self.kv.cols.div_ceil(64), per_group: 1, z: 1 },
+            grid: Grid::Tokens { x: self.kv.cols.div_ceil(256), per_group: 4, z: 1 },
         }
     }
 }

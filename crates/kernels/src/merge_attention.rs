@@ -5,7 +5,7 @@ use taipan_shaders::{MERGE_ATTENTION, Shared};
 use crate::{Attention, BufferId, Decl, Grid, Kernel, Launch, Piece, Rows, read, write};
 
 /// `out = Σ_s w_s·acc_s / Σ_s w_s·total_s` with `w_s = exp(highest_s − max highest)`, over the parts s of the positions that
-/// [`crate::WindowAttention`] divided (the same softmax as arXiv 2410.18572 eq. 4, in pieces).
+/// [`crate::TokenAttention`] divided (the same softmax as arXiv 2410.18572 eq. 4, in pieces).
 ///
 /// Shapes: parts `[count, heads·head_dim + 2·heads]`: acc, highest, total; out `[1, heads·head_dim]`.
 #[derive(Clone, Copy, Debug)]

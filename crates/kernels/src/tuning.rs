@@ -55,9 +55,9 @@ tunables! {
     /// Rows of a matrix from which on a slot of `matvec` takes eight of them instead of two: x is loaded for fewer slots,
     /// but there are fewer workgroups.
     matvec_eight_from = 1, ["matvec"], [1, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, NEVER];
-    /// Positions of a window that one workgroup of `window_attention` takes, where a token is alone: fewer are more
+    /// Positions of a window that one workgroup of `token_attention` takes: fewer are more
     /// workgroups, and then there is `merge_attention` to run.
-    attention_part = 256, ["window_attention"], [64, 128, 256, 512, NEVER];
+    attention_part = 256, ["token_attention"], [64, 128, 256, 512, NEVER];
     /// Tokens of a segment from which on `matmul` with cooperative matrices has tiles of 128 tokens instead of 64: less is
     /// loaded for a product, but there are fewer workgroups.
     matmul_wide_from = 2048, ["matmul"], [1, 256, 512, 1024, 2048, 4096, NEVER];

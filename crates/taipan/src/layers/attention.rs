@@ -1,8 +1,8 @@
 //! `h ← h + W_o softmax(scale · q kᵀ) v` over all positions so far, grouped queries, rotary or no positions.
 
 use taipan_kernels::{
-    Attention, BufferId, Call, CausalConv1d, ConvAppend, Epilogue, KvAppend, Matrix, RmsNorm, Rotary, Rows, Vector,
-    WindowAttention,
+    Attention, BufferId, Call, CausalConv1d, ConvAppend, Epilogue, KvAppend, Matrix, RmsNorm, Rotary, Rows, TokenAttention,
+    Vector, WindowAttention,
 };
 
 use super::{Context, matmul, matvec};
@@ -72,17 +72,12 @@ pub(super) fn attend(
         let (heads, head_dim) = (attention.kv_heads, attention.head_dim);
         calls.push(Rotary { table, heads, head_dim, control, kv: s.kv }.into());
     }
-    let attend = WindowAttention {
-        attention,
-        table,
-        q: s.q,
-        kv: Some(s.kv),
-        ring: cache,
-        control,
-        selected: None,
-        out: s.attended,
-        parts,
-    };
-    calls.push(attend.into());
+    let (q, kv, ring, out) = (s.q, s.kv, cache, s.attended);
+    calls.push(match parts {
+        None => WindowAttention { attention, table, q, kv, ring, control, selected: None, out }.into(),
+        Some(parts) => {
+            TokenAttention { attention, table, q, kv: Some(kv), ring, control, selection: None, out, parts }.into()
+        }
+    });
     calls.push(KvAppend { kv: s.kv, control, window: attention.window, ring: cache }.into());
 }

@@ -1,8 +1,8 @@
 //! The gate picks the tokens that attend; a selected one becomes `(1 − α)·h + α·o` (spec §1.2).
 
 use taipan_kernels::{
-    Call, Compact, Epilogue, KvAppend, Matmul, Matvec, Norm, Over, RmsNorm, Rotary, Rows, Selected, TokenGate,
-    TokenGateKv, WindowAttention,
+    Call, Compact, Epilogue, KvAppend, Matmul, Matvec, Norm, Over, RmsNorm, Rotary, Selected, TokenAttention,
+    TokenGate, TokenGateKv, WindowAttention,
 };
 
 use super::{Context, matmul};
@@ -18,22 +18,6 @@ impl SalLayer {
         Selected { selection: self.selection, capacity: cx.segment(), args: cx.scratch.args, row }
     }
 
-    fn attention(&self, cx: &Context<'_>, kv: Option<Rows>) -> Call {
-        WindowAttention {
-            attention: self.attention,
-            table: self.table,
-            q: cx.scratch.q,
-            kv,
-            ring: self.ring,
-            control: cx.common.control,
-            selected: Some(self.selected(cx, ATTENTION)),
-            out: cx.scratch.attended,
-            // A token on its own has its row in the ring.
-            parts: kv.is_none().then_some(cx.scratch.parts),
-        }
-        .into()
-    }
-
     /// A segment of tokens: projections and attention run over the selected rows only.
     pub(super) fn prefill(&self, cx: &Context<'_>, calls: &mut Vec<Call>) {
         let (s, control) = (cx.scratch, cx.common.control);
@@ -46,6 +30,7 @@ impl SalLayer {
                 q_tiles: Matmul::row_tiles(self.q_proj.rows),
                 o_tiles: Matmul::row_tiles(self.o_proj.rows),
                 heads: self.attention.heads,
+                queries: WindowAttention::queries(self.attention.head_dim),
                 control,
                 sal: self.sal,
                 selection: self.selection,
@@ -69,7 +54,17 @@ impl SalLayer {
             selected: Some(self.selected(cx, Q_PROJ)),
         };
         calls.push(q.into());
-        calls.push(self.attention(cx, Some(s.kv)));
+        let attend = WindowAttention {
+            attention: self.attention,
+            table: self.table,
+            q: s.q,
+            kv: s.kv,
+            ring: self.ring,
+            control,
+            selected: Some(self.selected(cx, ATTENTION)),
+            out: s.attended,
+        };
+        calls.push(attend.into());
         calls.push(KvAppend { kv: s.kv, control, window: self.attention.window, ring: self.ring }.into());
         let o = Matmul {
             weight: self.o_proj,
@@ -114,7 +109,18 @@ impl SalLayer {
             only_selected: true,
         };
         calls.push(q.into());
-        calls.push(self.attention(cx, None));
+        let attend = TokenAttention {
+            attention: self.attention,
+            table: self.table,
+            q: s.q,
+            kv: None, // in the ring
+            ring: self.ring,
+            control,
+            selection: Some(self.selection),
+            out: s.attended,
+            parts: s.parts,
+        };
+        calls.push(attend.into());
         let o = Matvec { weight: self.o_proj, norm: None, x: s.attended, y: s.hidden, epilogue: Epilogue::Mix, ..q };
         calls.push(o.into());
     }

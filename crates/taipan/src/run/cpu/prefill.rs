@@ -1,6 +1,6 @@
 //! The CPU device, continued: calls that only a prefill makes, one twin each.
 
-use taipan_kernels::{Call, Compact, MergeAttention, TokenGate, WindowAttention, selection};
+use taipan_kernels::{Call, Compact, MergeAttention, TokenAttention, TokenGate, WindowAttention, selection};
 use taipan_reference as reference;
 
 use super::{Memory, Weights, per_head, span, wide};
@@ -39,6 +39,7 @@ pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
             });
         }
         Call::WindowAttention(c) => window_attention(c, w, m),
+        Call::TokenAttention(c) => token_attention(c, w, m),
         Call::MergeAttention(c) => merge_attention(c, m),
         Call::Route(c) => {
             let (used, routes) = (n * c.logits.cols as usize, n * 2 * c.routing.top);
@@ -132,7 +133,7 @@ fn compact(c: &Compact, m: &mut Memory) {
         s[selection::indices(capacity)..][..count].copy_from_slice(&indices[..count]);
     });
     let tiles = (count as u32).div_ceil(64);
-    let rows = [[tiles, c.q_tiles, 1], [count as u32, c.heads, 1], [tiles, c.o_tiles, 1]];
+    let rows = [[tiles, c.q_tiles, 1], [c.heads, (count as u32).div_ceil(c.queries), 1], [tiles, c.o_tiles, 1]];
     m.write_words(c.args, |_, args| {
         for (args, row) in args.chunks_exact_mut(4).zip(rows) {
             args[..3].copy_from_slice(&row);
@@ -152,9 +153,22 @@ fn window_attention(c: &WindowAttention, w: &Weights, m: &mut Memory) {
     let used = indices.len() * c.attention.q_cols() as usize;
     let table = w.words(c.table);
     m.write(c.out.buffer, |m, out| {
+        let (q, kv, ring) = (&m.f32(c.q.buffer)[..used], m.f32(c.kv.buffer), m.f32(c.ring));
+        let a = c.attention.reference();
+        reference::window_attention(&a, q, kv, ring, table, &indices, first, true, &mut out[..used]);
+    });
+}
+
+fn token_attention(c: &TokenAttention, w: &Weights, m: &mut Memory) {
+    if c.selection.is_some_and(|id| m.u32(id)[selection::COUNT] == 0) {
+        return;
+    }
+    let (first, _) = span(m, c.control);
+    let (used, table) = (c.attention.q_cols() as usize, w.words(c.table));
+    m.write(c.out.buffer, |m, out| {
         let kv = c.kv.map_or(&[][..], |kv| m.f32(kv.buffer));
         let (q, ring, a) = (&m.f32(c.q.buffer)[..used], m.f32(c.ring), c.attention.reference());
-        reference::window_attention(&a, q, kv, ring, table, &indices, first, c.kv.is_some(), &mut out[..used]);
+        reference::window_attention(&a, q, kv, ring, table, &[0], first, c.kv.is_some(), &mut out[..used]);
     });
 }
 
