@@ -46,12 +46,15 @@ fn tile_from(position: u32, end: u32) -> Tile {
   return Tile(false, position - first, ~0u, min(WIDTH, end - position));
 }
 
-// A column of four of a tile's rows from the `offset`-th on, four channels of each. Behind the last row it stands again.
-fn four_rows(tile: Tile, offset: u32, column: u32) -> mat4x4<f32> {
-  var row = tile.row + min(vec4(offset) + vec4(0u, 1u, 2u, 3u), vec4(tile.length - 1u));
-  row -= select(vec4(0u), vec4(tile.wrap), row >= vec4(tile.wrap));
-  let at = row * row_stride(kv_cols()) + column;
-  if (tile.ring) { return mat4x4(ring_four(at.x), ring_four(at.y), ring_four(at.z), ring_four(at.w)); }
+// Where four of its rows start, from the `offset`-th on. Behind the last one it stands again.
+fn rows_of(tile: Tile, offset: u32) -> vec4<u32> {
+  let row = tile.row + min(vec4(offset) + vec4(0u, 1u, 2u, 3u), vec4(tile.length - 1u));
+  return (row - select(vec4(0u), vec4(tile.wrap), row >= vec4(tile.wrap))) * row_stride(kv_cols());
+}
+
+// Four channels of four rows.
+fn sixteen(ring: bool, at: vec4<u32>) -> mat4x4<f32> {
+  if (ring) { return mat4x4(ring_four(at.x), ring_four(at.y), ring_four(at.z), ring_four(at.w)); }
   return mat4x4(segment_four(at.x), segment_four(at.y), segment_four(at.z), segment_four(at.w));
 }
 
@@ -140,6 +143,10 @@ fn fade_sums() {
   sums[15] *= d.w;
 }
 
+fn highest_four(at: u32) -> vec4<f32> {
+  return max(max(highs[at], highs[at + 1u]), max(highs[at + 2u], highs[at + 3u]));
+}
+
 fn highest_of(v: vec4<f32>) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
 fn sum_of(v: vec4<f32>) -> f32 { return v.x + v.y + v.z + v.w; }
 
@@ -190,14 +197,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var total = vec4(0.0); // of four queries, over this invocation's keys
   var highest = vec4(LOWEST);
   var tile = tile_from(begin, end);
-  var keys = four_rows(tile, lane / 4u * 4u, k_column);
+  var key_rows = rows_of(tile, lane / 4u * 4u) + k_column;
+  var keys = sixteen(tile.ring, key_rows);
   for (var at = begin; at < end;) {
     scores = array<vec4<f32>, 4>();
     for (var slice = 0u; slice < SLICES; slice += 1u) {
       workgroupBarrier();
       put_keys(lane, keys);
       workgroupBarrier();
-      if (slice + 1u < SLICES) { keys = four_rows(tile, lane / 4u * 4u, k_column + 16u * (slice + 1u)); }
+      if (slice + 1u < SLICES) { keys = sixteen(tile.ring, key_rows + 16u * (slice + 1u)); }
       let queries = own * FOURS_OF_QUERY + 4u * slice;
       multiply(lane, 0u, queries);
       multiply(lane, 1u, queries);
@@ -206,7 +214,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     // What is needed next is on its way while the weights are made.
     var four = lane / COLUMNS;
-    var values = four_rows(tile, 4u * four, v_column);
+    var values = sixteen(tile.ring, rows_of(tile, 4u * four) + v_column);
     let offsets = vec4(4u * (lane % 16u)) + vec4(0u, 1u, 2u, 3u);
     let inside = offsets < vec4(tile.length);
     // A position after the query is, as a distance, larger than every window.
@@ -220,8 +228,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       highest_of(select(vec4(LOWEST), scores[2], seen2)), highest_of(select(vec4(LOWEST), scores[3], seen3)),
     );
     workgroupBarrier();
-    var next = highest;
-    for (var i = 0u; i < 16u; i += 1u) { next = max(next, highs[lane / 16u * 16u + i]); }
+    let first_high = lane / 16u * 16u;
+    let low_half = max(highest_four(first_high), highest_four(first_high + 4u));
+    let high_half = max(highest_four(first_high + 8u), highest_four(first_high + 12u));
+    let next = max(highest, max(low_half, high_half));
     let fade = exp(max(highest - next, vec4(-80.0)));
     highest = next;
     if (lane % 16u == 0u) { fades[lane / 16u] = fade; }
@@ -239,11 +249,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     fade_sums();
     at += tile.length;
     let following = tile_from(at, end);
-    if (at < end) { keys = four_rows(following, lane / 4u * 4u, k_column); }
+    if (at < end) {
+      key_rows = rows_of(following, lane / 4u * 4u) + k_column;
+      keys = sixteen(following.ring, key_rows);
+    }
     while (4u * four < tile.length) {
       let now = values;
       let later = four + GROUPS;
-      if (4u * later < tile.length) { values = four_rows(tile, 4u * later, v_column); }
+      if (4u * later < tile.length) { values = sixteen(tile.ring, rows_of(tile, 4u * later) + v_column); }
       weigh(four, now);
       four = later;
     }

@@ -27,16 +27,9 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
         let channels = if rope { head_dim as usize } else { 0 };
         out.push(case(Builder::new("token_attention", shape, seed, 1, 80), a, channels, false, Some(1)));
     }
-    for (first, window, every) in [
-        (0, 1, 1),
-        (1, 5, 1),
-        (3, 5, 2),
-        (63, 64, 1),
-        (200, 64, 1),
-        (700, 257, 1),
-        (300, 700, 1),
-        (2500, 2048, 1),
-    ] {
+    for (first, window, every) in
+        [(0, 1, 1), (1, 5, 1), (3, 5, 2), (63, 64, 1), (200, 64, 1), (700, 257, 1), (300, 700, 1), (2500, 2048, 1)]
+    {
         let shape = format!("at {first} in the ring, every {every}th, window {window}");
         let channels = if first % 2 == 1 { 16 } else { 0 };
         let b = Builder::new("token_attention", shape, seed, 1, first);

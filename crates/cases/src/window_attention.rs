@@ -19,9 +19,14 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
         (150, 90, 100, 1),
         (300, 9, 130, 11),
     ] {
-        for (heads, kv_heads, head_dim, rope) in
-            [(1, 1, 1, false), (4, 2, 5, false), (2, 2, 64, true), (3, 1, 130, false), (2, 1, 170, true)]
-        {
+        for (heads, kv_heads, head_dim, rope) in [
+            (1, 1, 1, false),
+            (4, 2, 5, false),
+            (2, 2, 64, true),
+            (3, 1, 130, false),
+            (1, 1, 160, false),
+            (2, 1, 256, true),
+        ] {
             let shape = format!(
                 "{tokens} tokens at {first}, every {every}th, window {window}, {heads}/{kv_heads} heads of {head_dim}, rotary {rope}"
             );

@@ -1,8 +1,8 @@
 //! `h ← h + W_o softmax(scale · q kᵀ) v` over all positions so far, grouped queries, rotary or no positions.
 
 use taipan_kernels::{
-    Attention, BufferId, Call, CausalConv1d, ConvAppend, Epilogue, KvAppend, Matrix, RmsNorm, Rotary, Rows, TokenAttention,
-    Vector, WindowAttention,
+    Attention, BufferId, Call, CausalConv1d, ConvAppend, Epilogue, KvAppend, Matrix, RmsNorm, Rotary, Rows,
+    TokenAttention, Vector, WindowAttention,
 };
 
 use super::{Context, matmul, matvec};
