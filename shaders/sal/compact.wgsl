@@ -1,8 +1,8 @@
 // From wishes to a list: the token bucket where there is a bound (spec §1.3), then the indices of the selected tokens in order,
 // and the sizes of the indirect dispatches that run over them only.
-//   args: [tiles of 64 selected rows, row_tiles, 1, –] for the projections, [heads, tiles of `queries` rows, 1, –] for the attention
-// One workgroup of 256, 32 tokens to an invocation, as bits of a word. The bucket is serial by nature: one invocation takes the
-// words through it, which are in workgroup memory by then.
+//   args: [tiles of 64 selected rows, row_tiles, 1, –] for the projections, [heads, tiles of `queries`, 1, –] for the attention
+// One workgroup of 256, 32 tokens to an invocation, as the bits of a word. The bucket is serial by nature: one invocation takes
+// the words through it, which are in workgroup memory by then.
 struct Params { capacity: u32, q_tiles: u32, o_tiles: u32, heads: u32, queries: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(1) @binding(0) var<storage, read> control: array<u32>;
@@ -15,7 +15,9 @@ var<workgroup> words: array<u32, WIDTH>;
 var<workgroup> counts: array<u32, WIDTH>;
 var<workgroup> totals: array<u32, 16>; // of sixteen invocations
 
-fn wish(t: u32, tokens: u32) -> u32 { return select(0u, selection[mask_at(min(t, tokens - 1u), params.capacity)], t < tokens); }
+fn wish(t: u32, tokens: u32) -> u32 {
+  return select(0u, selection[mask_at(min(t, tokens - 1u), params.capacity)], t < tokens);
+}
 
 // Of eight tokens, the first in the lowest bit.
 fn eight_wishes(t: u32, tokens: u32) -> u32 {

@@ -30,9 +30,11 @@ const LOWEST = -1e30;
 var<workgroup> query: array<vec4<f32>, QUERY>;
 var<workgroup> staged: array<vec4<f32>, 256>; // keys, then weights, [query][four of positions], in the end sums
 var<workgroup> highs: array<vec4<f32>, WIDTH>; // of an invocation's four queries
-var<workgroup> fades: array<vec4<f32>, 4>; // [four of queries]
+var<workgroup> fades: array<vec4<f32>, 4>; // [four of queries], in the end totals
 var<private> scores: array<vec4<f32>, 4>; // [query][key]
 var<private> sums: array<vec4<f32>, 16>; // [query][channel]
+var<private> highest: vec4<f32>; // of four queries
+var<private> total: vec4<f32>;   // of their weights of this invocation's keys
 
 // Consecutive positions of one buffer.
 struct Tile { ring: bool, row: u32, wrap: u32, length: u32 }
@@ -100,6 +102,23 @@ fn multiply(lane: u32, four: u32, at: u32) {
   scores[3] = added(scores[3], query[at + four + 3u * FOURS_OF_QUERY], keys);
 }
 
+// The scores of a tile, of which the first channels are there.
+fn score(lane: u32, tile: Tile, rows: vec4<u32>, first: mat4x4<f32>, own: u32) {
+  scores = array<vec4<f32>, 4>();
+  var keys = first;
+  for (var slice = 0u; slice < SLICES; slice += 1u) {
+    workgroupBarrier();
+    put_keys(lane, keys);
+    workgroupBarrier();
+    if (slice + 1u < SLICES) { keys = sixteen(tile.ring, rows + 16u * (slice + 1u)); }
+    let queries = own * FOURS_OF_QUERY + 4u * slice;
+    multiply(lane, 0u, queries);
+    multiply(lane, 1u, queries);
+    multiply(lane, 2u, queries);
+    multiply(lane, 3u, queries);
+  }
+}
+
 // Four positions from four `at` of the tile on: sixteen loads from workgroup memory feed 256 multiply-adds.
 fn weigh(at: u32, values: mat4x4<f32>) {
   sums[0] = added(sums[0], staged[at], values);
@@ -147,16 +166,52 @@ fn highest_four(at: u32) -> vec4<f32> {
   return max(max(highs[at], highs[at + 1u]), max(highs[at + 2u], highs[at + 3u]));
 }
 
-fn highest_of(v: vec4<f32>) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
+fn highest_of(score: vec4<f32>, seen: vec4<bool>) -> f32 {
+  let v = select(vec4(LOWEST), score, seen);
+  return max(max(v.x, v.y), max(v.z, v.w));
+}
+
+fn weights_of(score: vec4<f32>, high: f32, seen: vec4<bool>) -> vec4<f32> {
+  return select(vec4(0.0), exp(max(score - high, vec4(-80.0))), seen);
+}
+
 fn sum_of(v: vec4<f32>) -> f32 { return v.x + v.y + v.z + v.w; }
 
-// Weights of a query's four keys, zero where it does not see them.
-fn weights_of(score: vec4<f32>, highest: f32, seen: vec4<bool>) -> vec4<f32> {
-  return select(vec4(0.0), exp(max(score - highest, vec4(-80.0))), seen);
+// From scores to weights, zero where a query does not see a position. `ages` are the queries' positions less the tile's first:
+// what is behind a query has, as the difference wraps, an age beyond every window.
+fn put_weights(lane: u32, length: u32, ages: vec4<u32>) {
+  let offsets = vec4(lane % 16u * 4u) + vec4(0u, 1u, 2u, 3u);
+  let inside = offsets < vec4(length);
+  let seen0 = (vec4(ages.x) - offsets < vec4(params.window)) & inside;
+  let seen1 = (vec4(ages.y) - offsets < vec4(params.window)) & inside;
+  let seen2 = (vec4(ages.z) - offsets < vec4(params.window)) & inside;
+  let seen3 = (vec4(ages.w) - offsets < vec4(params.window)) & inside;
+  highs[lane] = vec4(
+    highest_of(scores[0], seen0), highest_of(scores[1], seen1), highest_of(scores[2], seen2), highest_of(scores[3], seen3),
+  );
+  workgroupBarrier();
+  let first = lane / 16u * 16u;
+  let low_half = max(highest_four(first), highest_four(first + 4u));
+  let high_half = max(highest_four(first + 8u), highest_four(first + 12u));
+  let next = max(highest, max(low_half, high_half));
+  let fade = exp(max(highest - next, vec4(-80.0)));
+  if (lane % 16u == 0u) { fades[lane / 16u] = fade; }
+  highest = next;
+  let p0 = weights_of(scores[0], next.x, seen0);
+  let p1 = weights_of(scores[1], next.y, seen1);
+  let p2 = weights_of(scores[2], next.z, seen2);
+  let p3 = weights_of(scores[3], next.w, seen3);
+  total = total * fade + vec4(sum_of(p0), sum_of(p1), sum_of(p2), sum_of(p3));
+  let at = lane / 16u * 64u + lane % 16u;
+  staged[at] = p0;
+  staged[at + 16u] = p1;
+  staged[at + 32u] = p2;
+  staged[at + 48u] = p3;
 }
 
 // Four rows from r on, whose sums every group has a part of; `quad` says where their totals are.
-fn finish(lane: u32, r: u32, quad: u32, last: u32, head: u32, v0: vec4<f32>, v1: vec4<f32>, v2: vec4<f32>, v3: vec4<f32>) {
+fn finish(lane: u32, r: u32, quad: u32, last: u32, head: u32,
+          v0: vec4<f32>, v1: vec4<f32>, v2: vec4<f32>, v3: vec4<f32>) {
   workgroupBarrier();
   staged[lane] = v0;
   staged[lane + 64u] = v1;
@@ -187,64 +242,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let k_column = kv_head * params.head_dim + 4u * (lane % 4u);
   let v_column = (params.kv_heads + kv_head) * params.head_dim + 4u * (lane % COLUMNS);
   let own = 4u * (lane / 16u) % QUERIES; // the first of this invocation's four queries
-  let r = min(vec4(r0 + own) + vec4(0u, 1u, 2u, 3u), vec4(last));
+  let r = min(vec4(r0 + own) + vec4(0u, 1u, 2u, 3u), vec4(last)); // behind the last row it stands again
   let own_positions = vec4(position_of(r.x), position_of(r.y), position_of(r.z), position_of(r.w));
   let seen_first = min(position_of(r0) + 1u, params.window);
   let begin = position_of(r0) + 1u - seen_first;
   let end = position_of(last) + 1u;
   load_queries(r0, last, head, lane);
   sums = array<vec4<f32>, 16>();
-  var total = vec4(0.0); // of four queries, over this invocation's keys
-  var highest = vec4(LOWEST);
+  highest = vec4(LOWEST);
+  total = vec4(0.0);
   var tile = tile_from(begin, end);
   var key_rows = rows_of(tile, lane / 4u * 4u) + k_column;
   var keys = sixteen(tile.ring, key_rows);
   for (var at = begin; at < end;) {
-    scores = array<vec4<f32>, 4>();
-    for (var slice = 0u; slice < SLICES; slice += 1u) {
-      workgroupBarrier();
-      put_keys(lane, keys);
-      workgroupBarrier();
-      if (slice + 1u < SLICES) { keys = sixteen(tile.ring, key_rows + 16u * (slice + 1u)); }
-      let queries = own * FOURS_OF_QUERY + 4u * slice;
-      multiply(lane, 0u, queries);
-      multiply(lane, 1u, queries);
-      multiply(lane, 2u, queries);
-      multiply(lane, 3u, queries);
-    }
-    // What is needed next is on its way while the weights are made.
+    score(lane, tile, key_rows, keys, own);
+    // What is needed next is on its way before it is: values while weights are made, keys while values are weighed.
     var four = lane / COLUMNS;
     var values = sixteen(tile.ring, rows_of(tile, 4u * four) + v_column);
-    let offsets = vec4(4u * (lane % 16u)) + vec4(0u, 1u, 2u, 3u);
-    let inside = offsets < vec4(tile.length);
-    // A position after the query is, as a distance, larger than every window.
-    let window4 = vec4(params.window);
-    let seen0 = (vec4(own_positions.x - at) - offsets < window4) & inside;
-    let seen1 = (vec4(own_positions.y - at) - offsets < window4) & inside;
-    let seen2 = (vec4(own_positions.z - at) - offsets < window4) & inside;
-    let seen3 = (vec4(own_positions.w - at) - offsets < window4) & inside;
-    highs[lane] = vec4(
-      highest_of(select(vec4(LOWEST), scores[0], seen0)), highest_of(select(vec4(LOWEST), scores[1], seen1)),
-      highest_of(select(vec4(LOWEST), scores[2], seen2)), highest_of(select(vec4(LOWEST), scores[3], seen3)),
-    );
-    workgroupBarrier();
-    let first_high = lane / 16u * 16u;
-    let low_half = max(highest_four(first_high), highest_four(first_high + 4u));
-    let high_half = max(highest_four(first_high + 8u), highest_four(first_high + 12u));
-    let next = max(highest, max(low_half, high_half));
-    let fade = exp(max(highest - next, vec4(-80.0)));
-    highest = next;
-    if (lane % 16u == 0u) { fades[lane / 16u] = fade; }
-    let p = mat4x4(
-      weights_of(scores[0], highest.x, seen0), weights_of(scores[1], highest.y, seen1),
-      weights_of(scores[2], highest.z, seen2), weights_of(scores[3], highest.w, seen3),
-    );
-    total = total * fade + vec4(sum_of(p[0]), sum_of(p[1]), sum_of(p[2]), sum_of(p[3]));
-    let weights = lane / 16u * 64u + lane % 16u;
-    staged[weights] = p[0];
-    staged[weights + 16u] = p[1];
-    staged[weights + 32u] = p[2];
-    staged[weights + 48u] = p[3];
+    put_weights(lane, tile.length, own_positions - at);
     workgroupBarrier();
     fade_sums();
     at += tile.length;
@@ -265,9 +280,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   highs[lane] = total;
   workgroupBarrier();
   if (lane < 4u) {
-    total = vec4(0.0);
-    for (var i = 0u; i < 16u; i += 1u) { total += highs[16u * lane + i]; }
-    fades[lane] = total;
+    var sum = vec4(0.0);
+    for (var i = 0u; i < 16u; i += 1u) { sum += highs[16u * lane + i]; }
+    fades[lane] = sum;
   }
   finish(lane, r0, 0u, last, head, sums[0], sums[1], sums[2], sums[3]);
   finish(lane, r0 + 4u, 1u, last, head, sums[4], sums[5], sums[6], sums[7]);
