@@ -5,7 +5,7 @@
 //   epilogue: STORE y = v · ADD y += scale·v · MIX y = (1 − α)·y + α·v · RELU2 y = max(v, 0)²
 //             SWIGLU y[j] = silu(scale·v[2j]) · v[2j + 1] (rows interleaved)
 // A workgroup has SLOTS = WIDTH / LANES slots; a slot owns two consecutive rows, its LANES lanes split the columns and take
-// two eights of each row at a time. With EIGHT a slot has eight rows and takes an eight of each, so that what is read of x
+// four eights of each row at a time. With EIGHT a slot has eight rows and takes an eight of each, so that what is read of x
 // and norm feeds four times as many products.
 // With ONLY_SELECTED an unselected token returns before it reads any weight.
 struct Params { cols: u32, rows: u32, first_row: u32, eps: f32, scale: f32 }
@@ -139,21 +139,26 @@ fn two_rows(row: u32, base: u32, eights: u32, first: u32) {
   // The last rows of a matrix that is not a multiple of ROWS are computed again rather than read past the end.
   let r0 = min(row, last) * stride;
   let r1 = min(row + 1u, last) * stride;
-  for (var i = first; i < eights; i += 2u * LANES) {
-    let j = min(i + LANES, eights - 1u);
+  for (var i = first; i < eights; i += 4u * LANES) {
+    let j = min(vec3(i) + vec3(1u, 2u, 3u) * LANES, vec3(eights - 1u));
     let a0 = stored8(r0 + i);
-    let a1 = stored8(r1 + i);
-    let b0 = stored8(r0 + j);
-    let b1 = stored8(r1 + j);
-    let x = input(base, i, eights);
-    sum.x += dot8(a0, r0 + i, x.lo, x.hi);
-    sum.y += dot8(a1, r1 + i, x.lo, x.hi);
-    if (i + LANES < eights) {
-      let x = input(base, j, eights);
-      sum.x += dot8(b0, r0 + j, x.lo, x.hi);
-      sum.y += dot8(b1, r1 + j, x.lo, x.hi);
-    }
+    let b0 = stored8(r1 + i);
+    let a1 = stored8(r0 + j.x);
+    let b1 = stored8(r1 + j.x);
+    let a2 = stored8(r0 + j.y);
+    let b2 = stored8(r1 + j.y);
+    let a3 = stored8(r0 + j.z);
+    let b3 = stored8(r1 + j.z);
+    add_two(a0, b0, r0 + i, r1 + i, input(base, i, eights));
+    if (i + LANES < eights) { add_two(a1, b1, r0 + j.x, r1 + j.x, input(base, j.x, eights)); }
+    if (i + 2u * LANES < eights) { add_two(a2, b2, r0 + j.y, r1 + j.y, input(base, j.y, eights)); }
+    if (i + 3u * LANES < eights) { add_two(a3, b3, r0 + j.z, r1 + j.z, input(base, j.z, eights)); }
   }
+}
+
+fn add_two(a: Stored, b: Stored, a_at: u32, b_at: u32, x: Eight) {
+  sum.x += dot8(a, a_at, x.lo, x.hi);
+  sum.y += dot8(b, b_at, x.lo, x.hi);
 }
 
 fn eight_rows(row: u32, base: u32, eights: u32, first: u32) {

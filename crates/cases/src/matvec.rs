@@ -19,7 +19,8 @@ const PLAIN: Switches = Switches { groups: 0, bias: false, epilogue: Epilogue::S
 pub(crate) fn cases(seed: u64) -> Vec<Case> {
     let mut out = Vec::new();
     for format in WeightFormat::ALL {
-        for (rows, cols) in [(1, 1), (5, 7), (64, 64), (63, 65), (257, 129), (16, 600)] {
+        // The widest go round the loop of a lane more than once, and not all lanes do.
+        for (rows, cols) in [(1, 1), (5, 7), (64, 64), (63, 65), (257, 129), (16, 600), (3, 4200)] {
             let b = Builder::new("matvec", format!("{rows} x {cols}"), seed, 1, 3).format(format);
             out.push(case(b, rows, cols, &PLAIN));
         }
