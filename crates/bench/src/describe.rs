@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 use taipan::layers::Programs;
+use taipan::run::gpu::parts;
 use taipan::{Device, LayerType, Model, Result, SessionOptions};
 use taipan_kernels::Kernel;
 
@@ -136,12 +137,21 @@ pub fn per_token(model: &Model, test: &Test, element: f64, selected: f64) -> (Wo
         let work = total(&calls, &Conditions { tokens: 1, first, selected, element });
         return (work, gpu * calls.len() as f64, gpu);
     }
-    let mut sum = Work::default();
-    let segments: Vec<usize> = (0..test.prompt).step_by(d.shape.segment).collect();
-    for first in &segments {
+    let (mut sum, mut dispatches, mut submits) = (Work::default(), 0, 0);
+    for first in (0..test.prompt).step_by(d.shape.segment) {
         let tokens = d.shape.segment.min(test.prompt - first);
-        let c = Conditions { tokens, first: test.depth + first, selected, element };
-        sum = [sum, total(&programs.prefill, &c)].into_iter().sum();
+        let first = test.depth + first;
+        if tokens <= model.recurrent() {
+            let one = |first| total(&programs.decode, &Conditions { tokens: 1, first, selected, element });
+            sum = std::iter::once(sum).chain((first..first + tokens).map(one)).sum();
+            dispatches += tokens * programs.decode.len();
+            submits += tokens;
+        } else {
+            let c = Conditions { tokens, first, selected, element };
+            sum = [sum, total(&programs.prefill, &c)].into_iter().sum();
+            dispatches += programs.prefill.len();
+            submits += parts(programs.prefill.len()).count();
+        }
     }
     let n = test.prompt as f64;
     let per = |x: f64| x / n;
@@ -151,8 +161,7 @@ pub fn per_token(model: &Model, test: &Test, element: f64, selected: f64) -> (Wo
         state: per(sum.state),
         activations: per(sum.activations),
     };
-    let runs = gpu * segments.len() as f64;
-    (work, per(runs * programs.prefill.len() as f64), per(runs))
+    (work, gpu * per(dispatches as f64), gpu * per(submits as f64))
 }
 
 /// Makes the record of a row.

@@ -116,6 +116,25 @@ fn drawn_models_of_integers_agree_and_say_what_they_are() {
 }
 
 #[test]
+fn what_a_prompt_is_said_to_take_is_what_the_device_was_asked_for() {
+    let (device, drawn) = (gpu(), tiny());
+    let storage = Storage { segment: Some(20), recurrent: Some(3), ..Storage::default() };
+    let model = block_on(draw::model(&drawn, &device, storage)).expect("it fits");
+    let counts = || device.as_gpu().expect("a GPU").counts();
+    for prompt in [2, 20, 43, 50] {
+        let mut session = model.session(SessionOptions::default()).expect("a session");
+        let before = counts();
+        block_on(session.prefill(&draw::ids(&drawn.config, prompt, 0))).expect("a prefill");
+        let asked = counts().since(before);
+        let (_, dispatches, submits) = per_token(&model, &Test { prompt, generate: 0, depth: 0 }, 2.0, 0.15);
+        let said = [dispatches, submits].map(|per| (per * prompt as f64).round() as u64);
+        // Behind every segment the session waits for a copy of its own.
+        let waits = prompt.div_ceil(20) as u64;
+        assert_eq!(said, [asked.dispatches, asked.submits - waits], "a prompt of {prompt}");
+    }
+}
+
+#[test]
 fn repetitions_of_two_models_come_in_pairs() {
     let (device, drawn) = (gpu(), tiny());
     let models: Vec<_> = [device, Device::cpu()]

@@ -291,6 +291,12 @@ impl Model {
         Self(Arc::new(inner)).ready().await
     }
 
+    /// Tokens of a prompt that are at most run one by one, see [`LoadOptions::recurrent`].
+    #[must_use]
+    pub fn recurrent(&self) -> usize {
+        self.0.recurrent
+    }
+
     /// What the model is, as data: layers, weights, buffers.
     #[must_use]
     pub fn description(&self) -> &Description {

@@ -97,6 +97,18 @@ pub fn buffer<'a>(id: BufferId, state: &'a Memory, scratch: &'a Memory) -> &'a B
 /// Dispatches that are submitted before the rest of a program is encoded; then twice as many, and so on.
 const FIRST_PART: usize = 16;
 
+/// The parts in which [`Program::encode_ahead`] submits a program of so many dispatches. The last is as long as the one
+/// before it at least.
+pub fn parts(dispatches: usize) -> impl Iterator<Item = Range<usize>> {
+    let (mut begin, mut most) = (0, FIRST_PART);
+    std::iter::from_fn(move || {
+        let left = dispatches - begin;
+        let part = begin..begin + if left > 2 * most { most } else { left };
+        (begin, most) = (part.end, 2 * most);
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 /// The shader of a call, and another for segments from so many tokens on.
 struct Shader {
     decl: &'static Decl,
@@ -224,14 +236,13 @@ impl Program {
         tokens: usize,
         gpu: &Gpu,
     ) -> CommandEncoder {
-        let (mut begin, mut most) = (0, FIRST_PART);
-        while self.len() - begin > 2 * most {
-            self.encode_part(bound, &mut encoder, tokens, begin..begin + most);
-            gpu.submit(std::mem::replace(&mut encoder, gpu.encoder()));
-            begin += most;
-            most *= 2;
+        for part in parts(self.len()) {
+            let more = part.end < self.len();
+            self.encode_part(bound, &mut encoder, tokens, part);
+            if more {
+                gpu.submit(std::mem::replace(&mut encoder, gpu.encoder()));
+            }
         }
-        self.encode_part(bound, &mut encoder, tokens, begin..self.len());
         encoder
     }
 
@@ -258,5 +269,20 @@ impl Dispatch {
         let vectors: Vec<_> = launch.vectors.iter().map(|v| v.map(|v| &weights.vectors[v.id as usize])).collect();
         let prepared = gpu.prepare(shader.decl, shader.many, &launch, matrix, &vectors);
         Self { prepared, buffers: launch.buffers }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts;
+
+    #[test]
+    fn parts_grow_and_leave_nothing_out() {
+        for (n, ends) in
+            [(0, vec![]), (1, vec![1]), (32, vec![32]), (33, vec![16, 33]), (531, vec![16, 48, 112, 240, 531])]
+        {
+            assert_eq!(parts(n).map(|part| part.end).collect::<Vec<_>>(), ends, "{n} dispatches");
+            assert!(parts(n).flatten().eq(0..n), "{n} dispatches");
+        }
     }
 }
