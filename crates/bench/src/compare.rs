@@ -6,10 +6,11 @@ use crate::output::{device_name, number, split, table as markdown, test_name};
 use crate::record::{Entry, KernelRecord, Record};
 
 /// Options of a row that a comparison should hold still.
-fn options(r: &Record) -> [(&'static str, String); 5] {
+fn options(r: &Record) -> [(&'static str, String); 6] {
     [
         ("dtype", r.model.quant.clone().unwrap_or_else(|| r.model.dtype.clone())),
         ("weights", r.model.sha256.chars().take(12).collect()),
+        ("prefill", r.model.prefill.map_or_else(String::new, |how| format!("{how:?}"))),
         ("version", r.runtime.version.clone()),
         ("kernels", r.runtime.kernel_set_hash.chars().take(12).collect()),
         ("driver", format!("{} {}", r.adapter.driver, r.adapter.driver_info)),
@@ -32,7 +33,9 @@ fn rows(entries: &[Entry]) -> (Vec<Vec<String>>, BTreeSet<String>) {
         let first = group[0];
         for r in group {
             let same = options(r).into_iter().zip(options(first));
-            let others: Vec<&str> = same.filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0).collect();
+            // What an older file does not say is no difference.
+            let known = same.filter(|(a, b)| !a.1.is_empty() && !b.1.is_empty());
+            let others: Vec<&str> = known.filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0).collect();
             differ.extend(others.iter().map(|name| (*name).to_owned()));
             rows.push(vec![
                 r.model.id.clone(),
@@ -104,18 +107,24 @@ fn kernel_rows(kernels: &[&KernelRecord]) -> Vec<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Prefill;
     use crate::record::tests::record;
 
     #[test]
     fn ratios_are_to_the_first_of_the_same_test_and_differences_are_named() {
         let mut second = record("fast gpu", 0, 32, 0, 40.0);
         second.model.dtype = "q8".to_owned();
+        second.model.prefill = Some(Prefill::default());
         let records = [record("gpu", 0, 32, 0, 10.0), record("gpu", 128, 0, 0, 99.0), second];
         let entries: Vec<Entry> = records.into_iter().map(|r| Entry::Workload(Box::new(r))).collect();
         let (list, differ) = rows(&entries);
         let ratios: Vec<&str> = list.iter().map(|r| r[5].as_str()).collect();
         assert_eq!(ratios, ["1.000", "4.000", "1.000"]);
         assert_eq!(differ.into_iter().collect::<Vec<_>>(), ["dtype"]);
+        let mut third = record("gpu", 0, 32, 0, 10.0);
+        third.model.prefill = Some(Prefill { segment: 512, ..Prefill::default() });
+        let pair = [entries[2].clone(), Entry::Workload(Box::new(third))];
+        assert!(rows(&pair).1.contains("prefill"), "both say how prompts run");
         let text = table(&entries);
         assert!(text.contains("fast gpu") && text.contains("differs: dtype"), "{text}");
     }

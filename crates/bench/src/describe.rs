@@ -10,7 +10,7 @@ use taipan_kernels::Kernel;
 
 use crate::measure::Samples;
 use crate::record::{
-    self, Adapter, Derived, Host, Load, ModelInfo, Percentiles, Probes, Quality, Record, Runtime, Stats,
+    self, Adapter, Derived, Host, Load, ModelInfo, Percentiles, Prefill, Probes, Quality, Record, Runtime, Stats,
 };
 use crate::stats::{Summary, percentile, sorted};
 use crate::work::{Conditions, Work, total};
@@ -122,6 +122,12 @@ pub fn model_info(model: &Model, id: &str, sha256: String, seed: Option<u64>) ->
         attention_budget: sal.and_then(|s| s.attention_budget),
         selected_share: None,
         seed,
+        prefill: Some(Prefill {
+            segment: model.description().shape.segment,
+            chunk: model.description().shape.chunk,
+            recurrent: model.recurrent(),
+            cooperative: model.device().as_gpu().is_some_and(|gpu| gpu.cooperative()),
+        }),
     }
 }
 

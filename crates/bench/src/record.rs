@@ -170,6 +170,22 @@ pub struct ModelInfo {
     pub selected_share: Option<f64>,
     /// Seed of a drawn model.
     pub seed: Option<u64>,
+    /// How prompts run; absent in older files.
+    #[serde(default)]
+    pub prefill: Option<Prefill>,
+}
+
+/// How prompts run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Prefill {
+    /// Most tokens of a segment.
+    pub segment: usize,
+    /// Tokens of a chunk.
+    pub chunk: usize,
+    /// Most tokens that run one by one instead.
+    pub recurrent: usize,
+    /// Whether the adapter's matrix units may be used.
+    pub cooperative: bool,
 }
 
 /// Statistics of tokens per second.
