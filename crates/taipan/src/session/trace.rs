@@ -97,6 +97,8 @@ impl Session {
     pub(super) async fn feed(&mut self, ids: &[u32]) -> Result<()> {
         let model = self.model.0.clone();
         if ids.len() <= model.recurrent {
+            // All of them or none, as in a segment.
+            self.make_room(ids.len())?;
             for id in ids {
                 self.consume_in_view(*id).await?;
                 if model.device.is_cpu() {
