@@ -8,8 +8,9 @@ DIR holds the source archives (mamba_ssm-*.tar.gz, causal_conv1d-*.tar.gz); SITE
 einops, transformers, ninja and nvcc must be there; nothing is fetched. The kernels are compiled for the compute capability of the
 card alone, with the packages' own flags.
 
-Mamba-2 runs on Triton kernels and on causal-conv1d's CUDA kernels. `selective_scan_cuda`, which Mamba-1 alone calls, takes minutes to
-compile and is left out, a module that says so in its place; --full compiles it too. SITE/BUILT.json says what was built.
+Mamba-2 runs on Triton kernels and on causal-conv1d's CUDA kernels. What inference with it never calls takes most of the time to
+compile and is left out, with something in its place that says so: `selective_scan_cuda`, which is Mamba-1's, and the backward pass of
+causal-conv1d. --full compiles them too. SITE/BUILT.json says what was built.
 """
 
 import argparse
@@ -45,12 +46,32 @@ def __getattr__(name):
     raise AttributeError(f"selective_scan_cuda.{name}: left out of this build; Mamba-2 does not need it (build.py --full compiles it)")
 '''
 
+# The functions of causal_conv1d_bwd.cu that causal_conv1d.cpp calls, for every pair of types it asks for.
+NO_BACKWARD = """#include <c10/util/BFloat16.h>
+#include <c10/util/Exception.h>
+#include <c10/util/Half.h>
+#include <cuda_runtime_api.h>
+#include "causal_conv1d.h"
+
+#define ABSENT(name)                                                                     \\
+    template <typename input_t, typename weight_t> void name(ConvParamsBwd &, cudaStream_t) { \\
+        TORCH_CHECK(false, #name ": left out of this build (build.py --full compiles it)");   \\
+    }                                                                                    \\
+    FOR_WEIGHTS(name, float) FOR_WEIGHTS(name, at::Half) FOR_WEIGHTS(name, at::BFloat16)
+#define FOR_WEIGHTS(name, weight_t) \\
+    PAIR(name, float, weight_t) PAIR(name, at::Half, weight_t) PAIR(name, at::BFloat16, weight_t)
+#define PAIR(name, input_t, weight_t) template void name<input_t, weight_t>(ConvParamsBwd &, cudaStream_t);
+
+ABSENT(causal_conv1d_bwd_cuda)
+ABSENT(causal_conv1d_channellast_bwd_cuda)
+"""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sources", type=Path, required=True, help="folder of the two source archives")
     parser.add_argument("--into", type=Path, required=True, help="folder to fill; put it on PYTHONPATH")
-    parser.add_argument("--full", action="store_true", help="compile the kernels of Mamba-1 too (minutes)")
+    parser.add_argument("--full", action="store_true", help="compile the kernels of Mamba-1 and of training too (minutes)")
     parser.add_argument("--arch", help="compute capability, for example 9.0; default: the card's")
     options = parser.parse_args()
     options.into.mkdir(parents=True, exist_ok=True)
@@ -71,6 +92,9 @@ def main() -> int:
         built["mamba_ssm"], built["causal_conv1d"] = (tree.name.split("-", 1)[1] for tree in (mamba, conv))
         for tree, package in ((mamba, "mamba_ssm"), (conv, "causal_conv1d")):
             shutil.copytree(tree / package, into / package, dirs_exist_ok=True)
+        if not options.full:
+            (conv / "csrc" / "causal_conv1d_bwd.cu").unlink()
+            (conv / "csrc" / "no_backward.cpp").write_text(NO_BACKWARD)
         attempt(built, into, "causal_conv1d_cuda", conv / "csrc")
         if options.full:
             attempt(built, into, "selective_scan_cuda", mamba / "csrc" / "selective_scan")
