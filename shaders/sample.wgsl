@@ -276,9 +276,14 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     storageBarrier();
   }
   var best = vec2(0u, lane);
-  for (var i = lane; i < params.vocab; i += WIDTH) {
-    let x = key(logit(i));
-    if (x > best.x) { best = vec2(x, i); }
+  // Four at a time, so that they come together; what is behind the last is the last again, and no larger.
+  for (var i = lane; i < params.vocab; i += 4u * WIDTH) {
+    let j = min(vec4(i) + vec4(0u, 1u, 2u, 3u) * WIDTH, vec4(params.vocab - 1u));
+    let x = vec4(key(logit(j.x)), key(logit(j.y)), key(logit(j.z)), key(logit(j.w)));
+    if (x.x > best.x) { best = vec2(x.x, j.x); }
+    if (x.y > best.x) { best = vec2(x.y, j.y); }
+    if (x.z > best.x) { best = vec2(x.z, j.z); }
+    if (x.w > best.x) { best = vec2(x.w, j.w); }
   }
   let top = workgroup_max(lane, best.x);
   let id = NONE - workgroup_max(lane, select(0u, NONE - best.y, best.x == top));

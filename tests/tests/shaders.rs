@@ -7,7 +7,7 @@ use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, Scalar, ScalarKind, StorageAccess, TypeInner};
 use taipan_cases::Permutation;
-use taipan_kernels::{Access, Subgroups, WeightFormat};
+use taipan_kernels::{Access, MixerStep, Subgroups, WeightFormat};
 
 /// The module of a permutation with its overrides resolved.
 fn resolve(p: &Permutation) -> (Module, ModuleInfo) {
@@ -29,7 +29,11 @@ fn resolve_with(p: &Permutation, subgroups: Option<Subgroups>) -> (Module, Modul
 fn validate(p: &Permutation, module: &Module, subgroups: bool) -> ModuleInfo {
     // No optional capability: every kernel runs on the base tier. `unpack2x16float` is part of it, but naga gives it a flag.
     let cooperative = Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
-    let more = if p.decl.body.starts_with("enable f16") { cooperative } else { Capabilities::empty() };
+    let more = match p.decl {
+        decl if decl.body.starts_with("enable f16") => cooperative,
+        decl if decl.waits() => Capabilities::MEMORY_DECORATION_COHERENT,
+        _ => Capabilities::empty(),
+    };
     let packed = if matches!(p.format, Some(WeightFormat::F16 | WeightFormat::Q8 | WeightFormat::Q4)) {
         Capabilities::SHADER_FLOAT16_IN_FLOAT32
     } else {
@@ -90,6 +94,23 @@ fn every_permutation_translates_to_every_backend() {
     }
 }
 
+/// What a device needs for them is asked for where the device is opened.
+#[test]
+fn shaders_whose_workgroups_wait_are_as_they_are_declared() {
+    let permutations = taipan_cases::block_permutations();
+    assert!(permutations.len() > 3, "{} permutations", permutations.len());
+    for (p, fewest) in permutations.iter().flat_map(|p| [4, 32].map(|fewest| (p, fewest))) {
+        let (module, info) = resolve_with(p, Some(Subgroups { fewest, enable: false }));
+        let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
+        translate(&format!("{} with subgroups of {fewest}", p.module_name()), &module, &info, options);
+        assert_eq!(bindings(&module), declared(p), "{}", p.module_name());
+        assert_eq!(params(&module), params_of(p), "{}", p.module_name());
+        let number = |name| p.overrides.iter().find(|(n, _)| *n == name).unwrap().1 as u32;
+        let said = MixerStep::memory_of(number("WIDTH"), number("HEADS"), number("WORKGROUPS"), fewest);
+        assert_eq!(workgroup_memory(&module), said, "{} {:?}", p.module_name(), p.overrides);
+    }
+}
+
 fn bindings(module: &Module) -> Vec<(u32, u32, String, AddressSpace)> {
     let variables = module.global_variables.iter();
     let mut found: Vec<_> = variables
@@ -141,37 +162,46 @@ fn every_shader_binds_what_its_declaration_says() {
     for p in &taipan_cases::permutations() {
         let (module, _) = resolve(p);
         let found = bindings(&module);
-        let mut declared = vec![(0, 0, "params".to_owned(), AddressSpace::Uniform)];
-        declared.extend(p.decl.numbered().map(|(group, binding, name, access)| {
-            let write = if access == Access::Write { StorageAccess::STORE } else { StorageAccess::empty() };
-            (group, binding, name.to_owned(), AddressSpace::Storage { access: StorageAccess::LOAD | write })
-        }));
-        declared.sort_by_key(|(group, binding, ..)| (*group, *binding));
         let has_params = found.first().is_some_and(|f| f.2 == "params");
         assert!(has_params, "{}: params comes first", p.module_name());
-        assert_eq!(found, declared, "{}", p.module_name());
+        assert_eq!(found, declared(p), "{}", p.module_name());
         let storage = p.decl.numbered().count();
         assert!(storage <= 8, "{}: {storage} storage buffers", p.module_name());
     }
 }
 
+/// The bindings that a declaration says.
+fn declared(p: &Permutation) -> Vec<(u32, u32, String, AddressSpace)> {
+    let mut declared = vec![(0, 0, "params".to_owned(), AddressSpace::Uniform)];
+    declared.extend(p.decl.numbered().map(|(group, binding, name, access)| {
+        let write = if access == Access::Write { StorageAccess::STORE } else { StorageAccess::empty() };
+        (group, binding, name.to_owned(), AddressSpace::Storage { access: StorageAccess::LOAD | write })
+    }));
+    declared.sort_by_key(|(group, binding, ..)| (*group, *binding));
+    declared
+}
+
+/// Name, whether it is a float, and offset of each member of `Params`.
+fn params(module: &Module) -> Vec<(String, bool, u32)> {
+    let params = module.global_variables.iter().find(|(_, v)| v.name.as_deref() == Some("params")).unwrap().1;
+    let TypeInner::Struct { members, .. } = &module.types[params.ty].inner else { panic!("not a struct") };
+    let member = |m: &naga::StructMember| {
+        let TypeInner::Scalar(Scalar { kind, width: 4 }) = module.types[m.ty].inner else {
+            panic!("{:?} is not a 32-bit scalar", m.name)
+        };
+        (m.name.clone().unwrap(), kind == ScalarKind::Float, m.offset)
+    };
+    members.iter().map(member).collect()
+}
+
+fn params_of(p: &Permutation) -> Vec<(String, bool, u32)> {
+    p.params.iter().zip(0u32..).map(|((name, float), i)| ((*name).to_owned(), *float, 4 * i)).collect()
+}
+
 #[test]
 fn every_params_struct_has_the_members_of_its_launch() {
     for p in &taipan_cases::permutations() {
-        let (module, _) = resolve(p);
-        let params = module.global_variables.iter().find(|(_, v)| v.name.as_deref() == Some("params")).unwrap().1;
-        let TypeInner::Struct { members, .. } = &module.types[params.ty].inner else { panic!("{}", p.module_name()) };
-        let found: Vec<_> = members
-            .iter()
-            .map(|m| {
-                let TypeInner::Scalar(Scalar { kind, width: 4 }) = module.types[m.ty].inner else {
-                    panic!("{}: {:?} is not a 32-bit scalar", p.module_name(), m.name)
-                };
-                (m.name.clone().unwrap(), kind == ScalarKind::Float, m.offset)
-            })
-            .collect();
-        let words = p.params.iter().zip(0u32..).map(|((name, float), i)| ((*name).to_owned(), *float, 4 * i));
-        assert_eq!(found, words.collect::<Vec<_>>(), "{}", p.module_name());
+        assert_eq!(params(&resolve(p).0), params_of(p), "{}", p.module_name());
     }
 }
 

@@ -141,7 +141,7 @@ pub fn per_token(model: &Model, test: &Test, element: f64, selected: f64) -> (Wo
         let first = test.depth + test.generate / 2;
         let calls: Vec<_> = programs.decode.iter().chain(&programs.sample).copied().collect();
         let work = total(&calls, &Conditions { tokens: 1, first, selected, element });
-        return (work, gpu * calls.len() as f64, gpu);
+        return (work, model.decode_dispatches() as f64, gpu);
     }
     let (mut sum, mut dispatches, mut submits) = (Work::default(), 0, 0);
     for first in (0..test.prompt).step_by(d.shape.segment) {

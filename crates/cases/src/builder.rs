@@ -4,8 +4,8 @@ use half::{bf16, f16};
 use taipan::description::Buffers;
 use taipan::run::cpu::VectorData;
 use taipan_kernels::{
-    Attention, BufferId, Call, Cooperative, Decl, Element, Kernel, Matrix, Mixer, Piece, Rows, Selected, Tuning,
-    Vector, WeightFormat, Word, control, selection,
+    Attention, BufferId, Call, Cooperative, Decl, Element, Kernel, Matrix, Mixer, MixerStep, Piece, Rows, Selected,
+    Tuning, Vector, WeightFormat, control, selection,
 };
 
 use crate::Permutation;
@@ -48,15 +48,15 @@ impl Case {
         others.flat_map(|(call, c)| decls(c).map(|decl| self.permutation(call, decl))).collect()
     }
 
+    /// Those that stand for several calls of it.
+    pub(crate) fn blocks(&self) -> Vec<Permutation> {
+        let step = MixerStep::of(&self.calls).map(|step| (step.decl(), step.launch(1)));
+        step.map(|(decl, launch)| Permutation::new(decl, Some(self.format), launch)).into_iter().collect()
+    }
+
     fn permutation(&self, call: &Call, decl: &'static Decl) -> Permutation {
         let rows = call.matrix().map_or(0, |m| m.rows);
-        let launch = call.launch(Piece { first_row: 0, rows });
-        Permutation {
-            decl,
-            format: call.matrix().map(|_| self.format),
-            overrides: launch.overrides,
-            params: launch.params.iter().map(|(n, w)| (*n, matches!(w, Word::F(_)))).collect(),
-        }
+        Permutation::new(decl, call.matrix().map(|_| self.format), call.launch(Piece { first_row: 0, rows }))
     }
 }
 
@@ -257,6 +257,11 @@ impl Builder {
         let mut data = self.numbers(self.first().min(taps) * channels, -2.0, 2.0);
         data.resize(taps * channels, 0.0);
         self.rows_of("conv_state", &data, channels).buffer
+    }
+
+    /// A call that is not the last.
+    pub(crate) fn then(&mut self, call: impl Into<Call>) {
+        self.case.calls.push(call.into());
     }
 
     pub(crate) fn call(mut self, call: impl Into<Call>) -> Case {

@@ -26,6 +26,7 @@ mod kv_append;
 mod matmul;
 mod matvec;
 mod merge_attention;
+mod mixer_step;
 mod mixer_update;
 mod rms_norm;
 mod rms_norm_gated;
@@ -37,6 +38,8 @@ mod token_attention;
 mod token_gate;
 mod token_gate_kv;
 mod window_attention;
+
+use taipan_kernels::Word;
 
 pub use builder::Case;
 pub use run::{Outputs, Report, compare, complaints, elements, expected, on_device, on_gpu, run};
@@ -76,6 +79,12 @@ pub fn all(seed: u64) -> Vec<Case> {
     groups.iter().flat_map(|cases| cases(seed)).collect()
 }
 
+/// Cases of kernels that stand for several calls where a device can run them: elsewhere the calls run one by one.
+#[must_use]
+pub fn blocks(seed: u64) -> Vec<Case> {
+    mixer_step::cases(seed)
+}
+
 /// Names of the kernels, each once.
 #[must_use]
 pub fn kernels() -> Vec<&'static str> {
@@ -87,17 +96,23 @@ pub fn kernels() -> Vec<&'static str> {
 /// One entry per shader module and set of override values that the cases use: what a compiler has to accept.
 #[must_use]
 pub fn permutations() -> Vec<Permutation> {
-    distinct(Case::permutations)
+    distinct(all(0), Case::permutations)
 }
 
 /// As [`permutations`], of the shaders with cooperative matrices.
 #[must_use]
 pub fn cooperative() -> Vec<Permutation> {
-    distinct(Case::cooperative)
+    distinct(all(0), Case::cooperative)
 }
 
-fn distinct(of: impl Fn(&Case) -> Vec<Permutation>) -> Vec<Permutation> {
-    let mut list: Vec<Permutation> = all(0).iter().flat_map(of).collect();
+/// As [`permutations`], of the shaders that stand for several calls.
+#[must_use]
+pub fn block_permutations() -> Vec<Permutation> {
+    distinct(blocks(0), Case::blocks)
+}
+
+fn distinct(cases: Vec<Case>, of: impl Fn(&Case) -> Vec<Permutation>) -> Vec<Permutation> {
+    let mut list: Vec<Permutation> = cases.iter().flat_map(of).collect();
     list.sort_by(|a, b| a.key().cmp(&b.key()));
     list.dedup_by(|a, b| a.key() == b.key());
     list
@@ -117,6 +132,15 @@ pub struct Permutation {
 }
 
 impl Permutation {
+    fn new(
+        decl: &'static taipan_kernels::Decl,
+        format: Option<taipan_kernels::WeightFormat>,
+        launch: taipan_kernels::Launch,
+    ) -> Self {
+        let params = launch.params.iter().map(|(name, word)| (*name, matches!(word, Word::F(_)))).collect();
+        Self { decl, format, overrides: launch.overrides, params }
+    }
+
     fn key(&self) -> (&'static str, Option<taipan_kernels::WeightFormat>, Vec<(&'static str, u64)>) {
         let overrides = self.overrides.iter().map(|(n, v)| (*n, v.to_bits())).collect();
         (self.decl.name, self.format, overrides)

@@ -87,6 +87,9 @@ pub(crate) struct TargetArgs {
     /// Do without an adapter's matrix units, which make prompts faster where it has them
     #[arg(long, global = true, help_heading = "Device")]
     pub(crate) no_cooperative: bool,
+    /// Do without kernels whose workgroups wait for each other, which make decoding faster on NVIDIA's cards
+    #[arg(long, global = true, help_heading = "Device")]
+    pub(crate) no_persistent: bool,
 }
 
 /// A graphics interface.

@@ -58,6 +58,7 @@ pub(crate) struct Target {
     pub(crate) backends: Backends,
     pub(crate) tuning: Option<TuningTable>,
     pub(crate) cooperative: bool,
+    pub(crate) persistent: bool,
 }
 
 /// A device, as asked for.
@@ -246,7 +247,7 @@ fn target(args: TargetArgs) -> Result<Target> {
         }),
     };
     let tuning = args.tuning.map(|path| taipan::read_tuning(&path)).transpose()?;
-    Ok(Target { choice, backends, tuning, cooperative: !args.no_cooperative })
+    Ok(Target { choice, backends, tuning, cooperative: !args.no_cooperative, persistent: !args.no_persistent })
 }
 
 fn id(name: &str) -> Result<ModelId> {

@@ -1,7 +1,7 @@
 //! Adapter and device request; capabilities are decided here, once.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::channel::oneshot;
@@ -9,6 +9,7 @@ use taipan_kernels::{Subgroups, Tuning, TuningTable};
 use wgpu::{Adapter, Backends, Features, Instance, InstanceDescriptor, InstanceFlags, Limits};
 
 use crate::report::Shortfall;
+use crate::together::{self, WAITING};
 use crate::{AdapterReport, GpuError, Pipeline, counts::Counters, pipeline::PipelineKey};
 
 /// Which adapter to take.
@@ -53,15 +54,19 @@ pub struct Gpu {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     report: AdapterReport,
-    limits: Limits,
-    features: Features,
+    pub(crate) limits: Limits,
+    pub(crate) features: Features,
     cooperative: AtomicBool,
     tuning: Mutex<Tuning>,
     trouble: Arc<Mutex<Trouble>>,
     pub(crate) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pub(crate) dummy: wgpu::Buffer,
     pub(crate) counters: Arc<Counters>,
+    /// Subgroups, where all kernels use them.
     pub(crate) subgroups: Option<Subgroups>,
+    /// Subgroups as they were found.
+    pub(crate) lanes: Option<Subgroups>,
+    pub(crate) together: AtomicU32,
 }
 
 #[derive(Default)]
@@ -237,7 +242,7 @@ impl Gpu {
         let (pipelines, counters) = (Mutex::default(), Arc::default());
         let cooperative = features.contains(COOPERATIVE).into();
         let tuning = TuningTable::builtin().over(Tuning::default(), &report.key()).unwrap_or_default().into();
-        let subgroups = None;
+        let (subgroups, lanes, together) = (None, None, AtomicU32::default());
         let mut gpu = Self {
             device,
             queue,
@@ -251,8 +256,11 @@ impl Gpu {
             dummy,
             counters,
             subgroups,
+            lanes,
+            together,
         };
-        gpu.find_subgroups().await;
+        gpu.find_subgroups(request.subgroups).await;
+        gpu.run_together(together::usual(&gpu.report));
         Ok(gpu)
     }
 
@@ -393,7 +401,7 @@ const COOPERATIVE: Features = Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(Fe
 /// Bytes of workgroup memory that such a kernel may use.
 pub const COOPERATIVE_MEMORY: u32 = 40_960;
 
-/// Timestamps; cooperative matrices of the kind that kernels are written for.
+/// Timestamps; cooperative matrices of the kind that kernels are written for; what those that wait need.
 fn wanted_features(adapter: &Adapter, report: &AdapterReport) -> Features {
     let half_to_float = |p: wgpu::CooperativeMatrixProperties| {
         (p.m_size, p.n_size, p.k_size) == (16, 16, 16)
@@ -405,7 +413,8 @@ fn wanted_features(adapter: &Adapter, report: &AdapterReport) -> Features {
         && adapter.features().contains(COOPERATIVE)
         && adapter.cooperative_matrix_properties().into_iter().any(half_to_float);
     let cooperative = if able { COOPERATIVE } else { Features::empty() };
-    (adapter.features() & Features::TIMESTAMP_QUERY) | cooperative
+    let waiting = if adapter.features().contains(WAITING) { WAITING } else { Features::empty() };
+    (adapter.features() & Features::TIMESTAMP_QUERY) | cooperative | waiting
 }
 
 #[expect(unsafe_code, reason = "wgpu hands out no other permission for what it calls experimental")]
@@ -434,6 +443,8 @@ fn wanted_limits(report: &AdapterReport, available: &Limits, base_tier: bool) ->
         max_storage_buffer_binding_size: a.max_storage_buffer_binding_size,
         max_buffer_size: a.max_buffer_size,
         max_compute_workgroup_storage_size: a.max_compute_workgroup_storage_size,
+        max_compute_workgroup_size_x: a.max_compute_workgroup_size_x,
+        max_compute_invocations_per_workgroup: a.max_compute_invocations_per_workgroup,
         ..base
     })
 }

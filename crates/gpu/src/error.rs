@@ -38,6 +38,9 @@ pub enum GpuError {
         /// The driver's words.
         message: String,
     },
+    /// Workgroups that wait for each other waited in vain; what was computed since is no number.
+    #[error("workgroups that wait for each other did not run at the same time; --no-persistent does without them")]
+    NotTogether,
     /// The driver refused something that should have been valid.
     #[error("GPU error: {message}")]
     Driver {

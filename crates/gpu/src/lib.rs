@@ -38,6 +38,7 @@ mod pipeline;
 mod report;
 mod subgroups;
 mod timer;
+mod together;
 
 pub use context::{Auto, COOPERATIVE_MEMORY, Gpu, GpuRequest, Select, list_adapters};
 pub use counts::Counts;

@@ -129,6 +129,11 @@ impl Gpu {
         encoder.copy_buffer_to_buffer(&source.raw, 0, &readback.raw, 0, bytes);
     }
 
+    /// Encodes a copy of one word of `source` to a word of a readback buffer.
+    pub fn copy_word(&self, encoder: &mut CommandEncoder, source: &Buffer, word: usize, to: &Readback, at: usize) {
+        encoder.copy_buffer_to_buffer(&source.raw, 4 * word as u64, &to.raw, 4 * at as u64, 4);
+    }
+
     /// Encodes a copy of a whole buffer.
     pub fn copy(&self, encoder: &mut CommandEncoder, source: &Buffer, target: &Buffer) {
         encoder.copy_buffer_to_buffer(&source.raw, 0, &target.raw, 0, source.bytes().min(target.bytes()));

@@ -36,7 +36,8 @@ impl Gpu {
     }
 
     fn compile(&self, decl: &'static Decl, launch: &Launch, format: Option<WeightFormat>) -> Pipeline {
-        let module = self.module(decl.name, decl.source_with(format, self.subgroups));
+        let subgroups = if decl.waits() { self.lanes } else { self.subgroups };
+        let module = self.module(decl.name, decl.source_with(format, subgroups));
         let groups = [0, 1].map(|group| self.layout(decl, group));
         let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(decl.name),
@@ -67,8 +68,8 @@ impl Gpu {
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(source.into()) };
         // SAFETY: the only sources are our own kernels. Each of their loops counts up or down, by constants or the size of
-        // a workgroup, to a bound that does not change meanwhile; none is left by a condition on data alone. Accesses are
-        // checked as ever.
+        // a workgroup, to a bound that does not change meanwhile; none is left by a condition on data alone, and who waits
+        // for other workgroups counts the rounds. Accesses are checked as ever.
         unsafe { self.device.create_shader_module_trusted(descriptor, checks) }
     }
 

@@ -20,8 +20,9 @@ fn main(@builtin(local_invocation_index) lane: u32) {
 ";
 
 impl Gpu {
-    /// Lets kernels use subgroups where the device has them and they are as expected.
-    pub(crate) async fn find_subgroups(&mut self) {
+    /// Lets kernels use subgroups where the device has them and they are as expected: all kernels, or only those that
+    /// cannot do without.
+    pub(crate) async fn find_subgroups(&mut self, all: bool) {
         let fewest = self.report().limits.subgroup_size[0];
         if !self.has_subgroups() || fewest < 4 || !fewest.is_power_of_two() {
             return;
@@ -38,7 +39,8 @@ impl Gpu {
         for error in errors {
             fine &= error.await.is_none();
         }
-        self.subgroups = fine.then_some(found);
+        self.lanes = fine.then_some(found);
+        self.subgroups = self.lanes.filter(|_| all);
     }
 
     /// Submits the probe.

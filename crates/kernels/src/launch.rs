@@ -67,6 +67,12 @@ impl Decl {
         self.shared.contains(&Shared::Lanes)
     }
 
+    /// Whether its workgroups wait for each other: it then has a module for devices with subgroups only.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.shared.contains(&Shared::Waiting)
+    }
+
     /// The whole WGSL module, for devices of the base tier.
     #[must_use]
     pub fn source(&self, format: Option<WeightFormat>) -> String {

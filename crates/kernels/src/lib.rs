@@ -39,6 +39,7 @@ mod launch;
 mod matmul;
 mod matvec;
 mod merge_attention;
+mod mixer_step;
 mod mixer_update;
 mod rms_norm;
 mod rms_norm_gated;
@@ -72,6 +73,7 @@ pub use launch::{Access, Binding, Cooperative, Decl, Grid, Kernel, Launch, Piece
 pub use matmul::{Matmul, Over, Selected};
 pub use matvec::{Epilogue, Matvec, Norm};
 pub use merge_attention::MergeAttention;
+pub use mixer_step::MixerStep;
 pub use mixer_update::MixerUpdate;
 pub use rms_norm::RmsNorm;
 pub use rms_norm_gated::RmsNormGated;

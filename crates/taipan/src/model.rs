@@ -297,6 +297,15 @@ impl Model {
         self.0.recurrent
     }
 
+    /// Dispatches of a decoded token, sampling included; none on the CPU device.
+    #[must_use]
+    pub fn decode_dispatches(&self) -> usize {
+        match &self.0.backend {
+            Backend::Gpu(m) => m.programs.decode.len() + m.programs.sample.len(),
+            Backend::Cpu { .. } => 0,
+        }
+    }
+
     /// What the model is, as data: layers, weights, buffers.
     #[must_use]
     pub fn description(&self) -> &Description {

@@ -23,13 +23,17 @@ pub struct TargetArgs {
     /// Do without an adapter's matrix units, which make prompts faster where it has them
     #[arg(long)]
     pub no_cooperative: bool,
+    /// Do without kernels whose workgroups wait for each other, which make decoding faster on NVIDIA's cards
+    #[arg(long)]
+    pub no_persistent: bool,
 }
 
 impl TargetArgs {
     /// What the flags say.
     pub(super) fn on(&self, backends: Backends) -> Result<On> {
         let tuning = self.tuning.as_deref().map(taipan::read_tuning).transpose()?;
-        Ok(On { devices: self.device.clone(), backends, tuning, cooperative: !self.no_cooperative })
+        let (cooperative, persistent) = (!self.no_cooperative, !self.no_persistent);
+        Ok(On { devices: self.device.clone(), backends, tuning, cooperative, persistent })
     }
 }
 
@@ -44,6 +48,8 @@ pub struct On {
     pub tuning: Option<TuningTable>,
     /// Whether an adapter's matrix units are used.
     pub cooperative: bool,
+    /// Whether workgroups may wait for each other.
+    pub persistent: bool,
 }
 
 /// Measure speed: rows of prefill and decoding, or kernels one by one

@@ -141,6 +141,9 @@ async fn open(options: &Options) -> Result<Device> {
     if let Some(gpu) = device.as_gpu().filter(|_| !options.on.cooperative) {
         gpu.without_cooperative();
     }
+    if let Some(gpu) = device.as_gpu().filter(|_| !options.on.persistent) {
+        gpu.run_together(0);
+    }
     if let Some(table) = &options.on.tuning
         && !(device.is_cpu() || device.tune(table))
     {

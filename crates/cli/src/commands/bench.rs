@@ -15,8 +15,9 @@ pub(super) async fn run(target: &Target, mut args: BenchArgs, devices: &str, yes
     let folder = |model: PathBuf| fetch::folder(&model, &Use::anyhow(&cpu, yes));
     args.model = args.model.map(folder).transpose()?;
     args.vs_model = args.model_of_vs().map_err(failure)?.map(folder).transpose()?;
-    let (backends, tuning, cooperative) = (target.backends, target.tuning.clone(), target.cooperative);
-    let on = native::On { devices: devices.to_owned(), backends, tuning, cooperative };
+    let Target { backends, cooperative, persistent, .. } = *target;
+    let on =
+        native::On { devices: devices.to_owned(), backends, tuning: target.tuning.clone(), cooperative, persistent };
     native::run(&args, &on).await.map_err(failure)
 }
 

@@ -2,16 +2,20 @@
 //! session (state, scratch), so that running it encodes dispatches and nothing else.
 
 mod matrix;
+mod together;
 
 use std::ops::Range;
 
 use taipan_gpu::{Bound, Buffer, CommandEncoder, ComputePass, ComputePassDescriptor, Gpu, Prepared};
-use taipan_kernels::{BufferId, Call, Decl, Grid, Kernel, Launch, NEVER, Piece, Tuning, WeightFormat, row_stride};
+use taipan_kernels::{
+    BufferId, Call, Decl, Grid, Kernel, Launch, MixerStep, NEVER, Piece, Tuning, WeightFormat, row_stride,
+};
 
 use super::cpu::VectorData;
 use crate::description::Buffers;
 pub use matrix::MatrixBuffers;
 pub(crate) use matrix::{write_quantised, write_rows};
+use together::Together;
 
 /// Uploads a vector, padded so that reading it by eights stays inside.
 #[must_use]
@@ -118,11 +122,15 @@ struct Shader {
 struct Dispatch {
     prepared: Prepared,
     buffers: Vec<Option<BufferId>>,
+    /// A buffer of the program, bound behind the others.
+    sync: Option<Buffer>,
 }
 
 /// A program with its weights.
 pub struct Program {
     dispatches: Vec<Dispatch>,
+    /// What workgroups that wait for each other count in.
+    sync: Option<Box<Buffer>>,
 }
 
 /// A program with a session's memory.
@@ -147,14 +155,14 @@ impl Program {
             Some(c) => Shader { decl: c.decl, many: c.many.filter(|(from, _)| *from < NEVER) },
             None => Shader { decl: call.decl(), many: None },
         };
-        Self::prepare(gpu, calls, weights, tuning, best)
+        Self::prepare(gpu, calls, weights, tuning, best, true)
     }
 
     /// As [`Program::new`], with other shaders: `decl` says which one stands for the kernel of a call. Checks use it to
     /// see a wrong kernel being noticed. A shader must have a name of its own: compiled ones are kept by name.
     #[must_use]
     pub fn replaced(gpu: &Gpu, calls: &[Call], weights: &Weights, decl: impl Fn(&Call) -> &'static Decl) -> Self {
-        Self::prepare(gpu, calls, weights, &gpu.tuning(), |call, _| Shader { decl: decl(call), many: None })
+        Self::prepare(gpu, calls, weights, &gpu.tuning(), |call, _| Shader { decl: decl(call), many: None }, false)
     }
 
     fn prepare(
@@ -163,9 +171,17 @@ impl Program {
         weights: &Weights,
         tuning: &Tuning,
         shader: impl Fn(&Call, Option<WeightFormat>) -> Shader,
+        blocks: bool,
     ) -> Self {
         let mut dispatches = Vec::with_capacity(calls.len());
-        for call in calls {
+        let (mut together, mut rest) = (Together::new(gpu, weights), calls);
+        while let [call, others @ ..] = rest {
+            if let Some((dispatch, calls)) = blocks.then(|| together.dispatch(rest)).flatten() {
+                dispatches.push(dispatch);
+                rest = &rest[calls..];
+                continue;
+            }
+            rest = others;
             match call.matrix() {
                 None => {
                     for call in [Some(*call), call.rest(tuning)].into_iter().flatten() {
@@ -182,7 +198,14 @@ impl Program {
                 }
             }
         }
-        Self { dispatches }
+        Self { dispatches, sync: together.into_sync().map(Box::new) }
+    }
+
+    /// What tells whether workgroups that wait for each other ever waited in vain, if there are any, and the word that is
+    /// then not zero.
+    #[must_use]
+    pub fn gave_up(&self) -> Option<(&Buffer, usize)> {
+        self.sync.as_ref().map(|sync| (&**sync, MixerStep::GAVE_UP))
     }
 
     /// Dispatches of one run.
@@ -206,7 +229,8 @@ impl Program {
     #[must_use]
     pub fn bind(&self, gpu: &Gpu, state: &Memory, scratch: &Memory) -> BoundProgram {
         let bound = self.dispatches.iter().map(|d| {
-            let buffers: Vec<_> = d.buffers.iter().map(|b| b.map(|id| buffer(id, state, scratch))).collect();
+            let own = d.sync.iter().map(Some);
+            let buffers: Vec<_> = d.buffers.iter().map(|b| b.map(|id| buffer(id, state, scratch))).chain(own).collect();
             let args = match d.prepared.grid {
                 Grid::Indirect { args, .. } => Some(buffer(args, state, scratch)),
                 _ => None,
@@ -268,7 +292,7 @@ impl Dispatch {
     ) -> Self {
         let vectors: Vec<_> = launch.vectors.iter().map(|v| v.map(|v| &weights.vectors[v.id as usize])).collect();
         let prepared = gpu.prepare(shader.decl, shader.many, &launch, matrix, &vectors);
-        Self { prepared, buffers: launch.buffers }
+        Self { prepared, buffers: launch.buffers, sync: None }
     }
 }
 

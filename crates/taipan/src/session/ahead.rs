@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use taipan_gpu::{Readback, Reading};
+use taipan_gpu::{GpuError, Readback, Reading};
 
 use super::{Run, Session};
 use crate::error::Result;
@@ -54,7 +54,7 @@ impl Ahead {
     }
 
     fn readback(&mut self, m: &GpuModel) -> Readback {
-        self.readbacks.pop().unwrap_or_else(|| m.gpu.readback(4))
+        self.readbacks.pop().unwrap_or_else(|| m.gpu.readback(8))
     }
 }
 
@@ -80,6 +80,9 @@ impl Session {
         let flight = self.ahead.flights.pop_front().expect("one was submitted");
         self.ahead.awaited = Some(flight.consumes);
         let (words, readback) = m.gpu.finish(flight.reading).await?;
+        if words[1] > 0 && m.programs.decode.gave_up().is_some() {
+            return Err(GpuError::NotTogether.into());
+        }
         self.ahead.awaited = None;
         self.ahead.readbacks.push(readback);
         if flight.consumes {

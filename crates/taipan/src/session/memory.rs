@@ -1,6 +1,6 @@
 //! A session's memory and the two ways to run a program on it.
 
-use taipan_gpu::{Buffer, Readback, Reading};
+use taipan_gpu::{Buffer, ComputePassDescriptor, Readback, Reading};
 use taipan_kernels::{BufferDesc, BufferId};
 
 use crate::description::{Description, PAGE};
@@ -197,14 +197,21 @@ impl Memory {
         if let Some(keep) = keep {
             g.state.copy_to(keep, &m.gpu, &mut encoder);
         }
-        for run in runs {
-            m.programs.get(*run).encode(g.bound.get(*run), &mut encoder, 1);
+        {
+            // One pass for all: between two a GPU is idle for some microseconds.
+            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+            for run in runs {
+                m.programs.get(*run).encode_in(g.bound.get(*run), &mut pass, 1);
+            }
         }
-        m.gpu.copy_to_readback(&mut encoder, g.buffer(m, id), &readback, 4);
+        m.gpu.copy_word(&mut encoder, g.buffer(m, id), 0, &readback, 0);
+        if let Some((sync, word)) = m.programs.decode.gave_up() {
+            m.gpu.copy_word(&mut encoder, sync, word, &readback, 1);
+        }
         let submission = m.gpu.submit(encoder);
         drop(turn);
         m.gpu.check()?;
-        Ok(m.gpu.read_later(readback, 1, submission))
+        Ok(m.gpu.read_later(readback, 2, submission))
     }
 
     /// Puts a GPU's state back from a copy that [`Memory::step`] kept.

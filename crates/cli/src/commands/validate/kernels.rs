@@ -12,7 +12,7 @@ const SEED: u64 = 1;
 
 /// Runs all cases on an adapter.
 pub(super) async fn run(device: &Device, json: bool) -> Result<()> {
-    let cases = taipan_cases::all(SEED);
+    let cases: Vec<_> = taipan_cases::all(SEED).into_iter().chain(taipan_cases::blocks(SEED)).collect();
     let progress = Progress::new("validating", Unit::Cases);
     let mut reports = Vec::new();
     for (i, case) in cases.iter().enumerate() {

@@ -1,0 +1,164 @@
+//! One token through a whole block.
+
+use taipan_shaders::{MIXER_STEP, Shared};
+
+use crate::{Call, Decl, Epilogue, Grid, Launch, Matrix, Matvec, MixerUpdate, Norm, WeightFormat, read, weight, write};
+
+/// `x ← x + scale·out_proj(RMSNorm(mixer(in_proj(RMSNorm(x)))))` for one token in one dispatch: what stands for a
+/// [`Matvec`], a [`MixerUpdate`] and a [`Matvec`] on a device whose workgroups can wait for each other (arXiv 2405.21060,
+/// the recurrent form). Its twin is those three.
+#[derive(Clone, Copy, Debug)]
+pub struct MixerStep {
+    in_proj: Matvec,
+    norm: Norm,
+    update: MixerUpdate,
+    out_proj: Matvec,
+    gated_norm: Norm,
+}
+
+static DECL: Decl = Decl {
+    name: "mixer_step",
+    body: MIXER_STEP,
+    shared: &[Shared::Lanes, Shared::Waiting, Shared::Rows, Shared::Activation, Shared::Control],
+    matrix: true,
+    bindings: &[
+        weight("out_weight"),
+        weight("norm"),
+        weight("gated_norm"),
+        weight("conv"),
+        weight("per_head"),
+        read("control"),
+        write("x"),
+        write("projected"),
+        write("conv_state"),
+        write("ssm"),
+        write("y"),
+        write("sync"),
+    ],
+    workgroup: [256, 1, 1],
+};
+
+impl MixerStep {
+    /// Calls that it stands for.
+    pub const CALLS: usize = 3;
+
+    /// Words of its buffer `sync`, all zero before it runs for the first time.
+    pub const SYNC: usize = 4;
+
+    /// The word of `sync` that is not zero once a workgroup has waited in vain; x is then no number.
+    pub const GAVE_UP: usize = 2;
+
+    /// Rounds that a workgroup waits: a second or so, where microseconds are usual.
+    pub const PATIENCE: u32 = 1 << 21;
+
+    /// The same in a trial: some milliseconds.
+    const TRIAL: u32 = 1 << 14;
+
+    /// What stands for the first calls of a list, if they are such a block and of a shape that it is written for.
+    #[must_use]
+    pub fn of(calls: &[Call]) -> Option<Self> {
+        let [Call::Matvec(in_proj), Call::MixerUpdate(update), Call::Matvec(out_proj), ..] = *calls else {
+            return None;
+        };
+        let (m, dim) = (update.mixer, in_proj.weight.cols);
+        let one = |v: &Matvec| v.bias.is_none() && v.selection.is_none() && v.norm.is_some_and(|n| n.groups == 1);
+        let fits = one(&in_proj)
+            && one(&out_proj)
+            && in_proj.epilogue == Epilogue::Store
+            && matches!(out_proj.epilogue, Epilogue::Add(_))
+            && update.gate
+            && (m.groups, m.d_state, m.taps) == (1, 128, 4)
+            && dim.is_multiple_of(256)
+            && m.inner() == 2 * dim
+            && (in_proj.weight.rows, out_proj.weight.cols, out_proj.weight.rows) == (m.projected(), 2 * dim, dim)
+            && in_proj.x == out_proj.y
+            && (in_proj.y, update.y) == (update.projected, out_proj.x);
+        let (norm, gated_norm) = (in_proj.norm?, out_proj.norm?);
+        fits.then_some(Self { in_proj, norm, update, out_proj, gated_norm })
+    }
+
+    /// The constant part. The workgroup is one of many sizes: [`MixerStep::width`].
+    #[must_use]
+    pub fn decl(&self) -> &'static Decl {
+        &DECL
+    }
+
+    /// Formats that its matrices may have; both have the same.
+    #[must_use]
+    pub fn reads(format: WeightFormat) -> bool {
+        matches!(format, WeightFormat::F16 | WeightFormat::Bf16)
+    }
+
+    /// in_proj and out_proj.
+    #[must_use]
+    pub const fn matrices(&self) -> [Matrix; 2] {
+        [self.in_proj.weight, self.out_proj.weight]
+    }
+
+    /// Invocations of a workgroup: one for each eight of x.
+    #[must_use]
+    pub const fn width(&self) -> u32 {
+        self.in_proj.weight.cols / 8
+    }
+
+    /// Bytes of workgroup memory with so many workgroups and lanes of a subgroup; sums of what each subgroup has of a row
+    /// are most of it.
+    #[must_use]
+    pub const fn memory(&self, workgroups: u32, lanes: u32) -> u32 {
+        Self::memory_of(self.width(), self.update.mixer.heads, workgroups, lanes)
+    }
+
+    /// The same for a width and a number of heads.
+    #[must_use]
+    pub const fn memory_of(width: u32, heads: u32, workgroups: u32, lanes: u32) -> u32 {
+        let (in_rows, out_rows) = ((32 * width + 256 + heads).div_ceil(workgroups), (8 * width).div_ceil(workgroups));
+        let (a, b) = (in_rows.div_ceil(4), out_rows.div_ceil(2));
+        let partial = (4 * if a > b { a } else { b } + 4) * (width / lanes);
+        let unit = width / if lanes < 16 { lanes } else { 16 };
+        4 * (partial + 2 * 256 + out_rows + 2 * 128 + unit)
+    }
+
+    /// The dispatch with so many workgroups, which have to run at the same time. The vectors lack out_proj, which comes
+    /// first, the buffers `sync`, which comes last.
+    #[must_use]
+    pub fn launch(&self, workgroups: u32) -> Launch {
+        self.dispatch(workgroups, Self::PATIENCE, false)
+    }
+
+    /// A dispatch of the same pipeline that does nothing but wait once: whether so many workgroups run at the same time.
+    #[must_use]
+    pub fn trial(&self, workgroups: u32) -> Launch {
+        self.dispatch(workgroups, Self::TRIAL, true)
+    }
+
+    fn dispatch(&self, workgroups: u32, patience: u32, dry: bool) -> Launch {
+        let (u, m) = (&self.update, &self.update.mixer);
+        let mut params = vec![
+            ("eps", self.norm.eps.into()),
+            ("gated_eps", self.gated_norm.eps.into()),
+            ("scale", self.out_proj.epilogue.scale().into()),
+            ("z_scale", m.z_scale.into()),
+        ];
+        params.extend(m.dt_words());
+        params.extend([("patience", patience.into()), ("dry", u32::from(dry).into())]);
+        Launch {
+            overrides: vec![
+                ("WIDTH", self.width().into()),
+                ("WORKGROUPS", workgroups.into()),
+                ("HEADS", m.heads.into()),
+                ("HEAD_DIM", m.head_dim.into()),
+            ],
+            params,
+            vectors: vec![Some(self.norm.weight), Some(self.gated_norm.weight), Some(m.conv), Some(m.per_head)],
+            buffers: vec![
+                Some(u.control),
+                Some(self.in_proj.x.buffer),
+                Some(u.projected.buffer),
+                Some(u.conv_state),
+                Some(u.ssm),
+                Some(u.y.buffer),
+            ],
+            grid: Grid::Fixed([workgroups, 1, 1]),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Blocks of a program that one dispatch can run, whose workgroups wait for each other: found among the calls, and used only
+//! where a trial shows that the workgroups run at the same time.
+
+use taipan_gpu::{Buffer, ComputePassDescriptor, Gpu, Readback};
+use taipan_kernels::{Call, Launch, MixerStep, WeightFormat};
+
+use super::{Dispatch, Weights};
+
+/// The blocks of one program.
+pub(super) struct Together<'a> {
+    gpu: &'a Gpu,
+    weights: &'a Weights,
+    /// What their workgroups count in.
+    sync: Option<Buffer>,
+    /// Workgroups by width and format, as trials found them.
+    found: Vec<((u32, WeightFormat), Option<u32>)>,
+}
+
+impl<'a> Together<'a> {
+    pub(super) fn new(gpu: &'a Gpu, weights: &'a Weights) -> Self {
+        Self { gpu, weights, sync: None, found: vec![] }
+    }
+
+    pub(super) fn into_sync(self) -> Option<Buffer> {
+        self.sync
+    }
+
+    /// The dispatch that stands for the first calls of a list, and how many they are.
+    pub(super) fn dispatch(&mut self, calls: &[Call]) -> Option<(Dispatch, usize)> {
+        if cfg!(target_arch = "wasm32") {
+            return None; // nobody can wait for a trial there, and the shader need not be downloaded
+        }
+        let step = MixerStep::of(calls).filter(|_| self.gpu.together() > 0)?;
+        let [a, b] = step.matrices().map(|m| &self.weights.matrices[m.id as usize]);
+        let ([(_, in_proj)], [(_, out_proj)]) = (&a.pieces[..], &b.pieces[..]) else { return None };
+        if a.format != b.format || !MixerStep::reads(a.format) {
+            return None;
+        }
+        let key = (step.width(), a.format);
+        let workgroups = match self.found.iter().find(|(k, _)| *k == key) {
+            Some((_, workgroups)) => *workgroups,
+            None => {
+                let workgroups = self.find(&step, [in_proj, out_proj], a.format);
+                self.found.push((key, workgroups));
+                workgroups
+            }
+        }?;
+        let sync = self.sync.get_or_insert_with(|| sync(self.gpu));
+        let launch = step.launch(workgroups);
+        let vectors = launch.vectors.iter().map(|v| v.map(|v| &self.weights.vectors[v.id as usize]));
+        let vectors: Vec<_> = std::iter::once(Some(out_proj)).chain(vectors).collect();
+        let prepared = self.gpu.prepare(step.decl(), None, &launch, Some((in_proj, a.format)), &vectors);
+        Some((Dispatch { prepared, buffers: launch.buffers, sync: Some(sync.clone()) }, MixerStep::CALLS))
+    }
+
+    /// As many workgroups as run at the same time, of a few numbers tried.
+    fn find(&self, step: &MixerStep, weights: [&Buffer; 2], format: WeightFormat) -> Option<u32> {
+        let lanes = self.gpu.lanes()?;
+        if step.width() > self.gpu.max_workgroup() || !step.width().is_multiple_of(lanes) {
+            return None;
+        }
+        let most = self.gpu.together();
+        let fits = |n: &u32| *n > 0 && step.memory(*n, lanes) <= self.gpu.max_workgroup_memory();
+        let mut tried = [most, most * 3 / 4, most / 2].into_iter().filter(fits);
+        tried.find(|n| self.run_together(step, &step.trial(*n), weights, format))
+    }
+
+    /// Whether a dispatch that only waits comes to an end as it should.
+    fn run_together(&self, step: &MixerStep, launch: &Launch, weights: [&Buffer; 2], format: WeightFormat) -> bool {
+        let (gpu, [in_proj, out_proj]) = (self.gpu, weights);
+        let vectors: Vec<_> = std::iter::once(Some(out_proj)).chain(launch.vectors.iter().map(|_| None)).collect();
+        let prepared = gpu.prepare(step.decl(), None, launch, Some((in_proj, format)), &vectors);
+        let (sync, other) = (sync(gpu), gpu.buffer("unused", 64));
+        let mut buffers: Vec<_> = launch.buffers.iter().map(|_| Some(&other)).collect();
+        buffers[0] = None; // it is read, and the others are written
+        buffers.push(Some(&sync));
+        let bound = gpu.bind_session(&prepared, &buffers, None);
+        let readback = gpu.readback(SYNC_BYTES);
+        let mut encoder = gpu.encoder();
+        {
+            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+            prepared.encode(&bound, &mut pass, 1);
+        }
+        gpu.copy_to_readback(&mut encoder, &sync, &readback, SYNC_BYTES);
+        gpu.submit(encoder);
+        words(gpu, &readback).is_some_and(|words| words[MixerStep::GAVE_UP] == 0)
+    }
+}
+
+const SYNC_BYTES: u64 = 4 * MixerStep::SYNC as u64;
+
+fn sync(gpu: &Gpu) -> Buffer {
+    gpu.buffer("sync", SYNC_BYTES)
+}
+
+/// What a trial left. A shader that the driver refuses is no harm: there is the other way.
+#[cfg(not(target_arch = "wasm32"))]
+fn words(gpu: &Gpu, readback: &Readback) -> Option<Vec<u32>> {
+    pollster::block_on(gpu.read(readback, MixerStep::SYNC)).ok()
+}
+
+/// In a browser nobody can wait for that.
+#[cfg(target_arch = "wasm32")]
+fn words(_: &Gpu, _: &Readback) -> Option<Vec<u32>> {
+    None
+}

@@ -1,0 +1,71 @@
+//! Kernels whose workgroups wait for each other. A software adapter runs few workgroups at a time, and one waits for itself
+//! only: so much of it runs everywhere.
+
+use pollster::block_on;
+use taipan::{Device, GpuRequest, LoadOptions, Model, SessionOptions, WeightDtype};
+use taipan_tests::tiny::Tiny;
+
+/// A device of its own on which so many workgroups may wait for each other.
+fn waiting(workgroups: u32) -> Device {
+    let device = block_on(Device::gpu(&GpuRequest::default())).unwrap();
+    let gpu = device.as_gpu().unwrap();
+    gpu.run_together(workgroups);
+    assert_eq!(gpu.together(), workgroups, "the adapter has subgroups and coherent buffers");
+    device
+}
+
+/// Runs the narrow blocks, for which one workgroup has memory enough; dispatches of each, trials included.
+fn dispatches(device: &Device, seed: u64) -> Vec<u64> {
+    let cases = taipan_cases::blocks(seed).into_iter().filter(|case| case.shape.starts_with("256 wide"));
+    let cases: Vec<_> = cases.collect();
+    let gpu = device.as_gpu().unwrap();
+    let one = |case: &taipan_cases::Case| {
+        let before = gpu.counts();
+        let report = block_on(taipan_cases::run(case, device)).unwrap();
+        assert!(report.ok, "{}: {:?}", report.shape, report.detail);
+        gpu.counts().since(before).dispatches
+    };
+    cases.iter().map(one).collect()
+}
+
+#[test]
+fn a_block_in_one_dispatch_agrees_with_its_calls() {
+    // A trial, and the block.
+    assert_eq!(dispatches(&waiting(1), 7), [2; 3]);
+    // The calls one by one, which nobody tries.
+    assert_eq!(dispatches(&waiting(0), 8), [3; 3]);
+}
+
+#[test]
+fn workgroups_that_do_not_run_at_the_same_time_are_noticed() {
+    let device = waiting(500);
+    if device.as_gpu().unwrap().report().software {
+        // Three trials in vain, and the calls one by one.
+        assert_eq!(dispatches(&device, 9), [6; 3]);
+    } else {
+        dispatches(&device, 9); // a card may run so many
+    }
+}
+
+fn model(device: &Device) -> Model {
+    let tiny = Tiny::new("mmsm").with("hidden_size", 256).with("mamba2.d_state", 128).with("mamba2.head_dim", 64);
+    let options = LoadOptions { dtype: WeightDtype::F16, ..LoadOptions::default() };
+    block_on(Model::from_bytes(tiny.files(), device, options)).unwrap()
+}
+
+#[test]
+fn a_model_decodes_the_same_in_fewer_dispatches() {
+    let decode = |device: &Device| {
+        let model = model(device);
+        let mut session = model.session(SessionOptions::default()).unwrap();
+        for id in [3, 14, 15, 9, 26, 5] {
+            block_on(session.prefill(&[id])).unwrap();
+        }
+        (model.decode_dispatches(), block_on(session.logits()).unwrap())
+    };
+    let (few, found) = decode(&waiting(1));
+    let (many, expected) = decode(&waiting(0));
+    assert_eq!(many - few, 6, "two of each of three blocks");
+    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / (1.0 + b.abs())).fold(0.0, f32::max);
+    assert!(worst < 1e-4, "{worst}");
+}
