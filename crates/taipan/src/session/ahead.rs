@@ -196,3 +196,38 @@ impl Session {
         Ok(())
     }
 }
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use pollster::block_on;
+    use taipan_gpu::GpuRequest;
+
+    use super::*;
+    use crate::{Device, LoadOptions, Model, ModelFiles, SessionOptions, WeightDtype};
+
+    const CONFIG: &str = r#"{
+        "model_type": "taipan", "vocab_size": 48, "hidden_size": 256, "layer_types": ["mamba2", "mamba2"],
+        "mamba2": { "d_state": 128, "d_conv": 4, "expand": 2, "head_dim": 64, "n_groups": 1 }
+    }"#;
+
+    #[test]
+    fn what_is_computed_behind_a_wait_in_vain_is_an_error_and_no_number() {
+        let device = block_on(Device::gpu(&GpuRequest::default())).expect("a GPU, lavapipe will do");
+        device.as_gpu().expect("it is one").run_together(1);
+        let options = LoadOptions { dtype: WeightDtype::F16, ..LoadOptions::default() };
+        let files = ModelFiles::random(CONFIG, 3).expect("a valid config");
+        let model = block_on(Model::from_bytes(files, &device, options)).expect("it loads");
+        let mut session = model.session(SessionOptions::default()).expect("there is room");
+        block_on(session.prefill(&[1, 2, 3])).expect("it reads");
+        block_on(session.next_id(false)).expect("nobody has given up");
+        let inner = model.0.clone();
+        let m = on_gpu(&inner).expect("it is on a GPU");
+        let (sync, word) = m.programs.decode.gave_up().expect("blocks in one dispatch");
+        m.gpu.write(sync, 4 * word as u64, &[1u32]);
+        let error = block_on(session.next_id(false)).expect_err("a workgroup has given up");
+        assert_eq!((error.code(), error.to_string().contains("--no-persistent")), ("gpu", true), "{error}");
+        block_on(session.prefill(&[4])).expect("the device still works");
+        let logits = block_on(session.logits()).expect("there are some");
+        assert!(logits.iter().all(|x| x.is_nan()), "{logits:?}");
+    }
+}
