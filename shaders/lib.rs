@@ -140,8 +140,6 @@ pub enum Shared {
     Random,
     /// `SUBGROUP`, `subgroup_sum`.
     Lanes,
-    /// `arrive` and `wait`: all workgroups must run at the same time. The body binds `sync`.
-    Waiting,
 }
 
 impl Shared {
@@ -155,7 +153,6 @@ impl Shared {
             Self::Rotary => wgsl!("shared/rotary.wgsl"),
             Self::Random => wgsl!("shared/random.wgsl"),
             Self::Lanes => wgsl!("shared/lanes.wgsl"),
-            Self::Waiting => wgsl!("shared/waiting.wgsl"),
         }
     }
 }
@@ -221,7 +218,7 @@ bodies! {
     CAUSAL_CONV1D = "conv1d/causal_conv1d.wgsl";
     CONV_APPEND = "conv1d/conv_append.wgsl";
     MIXER_UPDATE = "ssd/mixer_update.wgsl";
-    MIXER_STEP = "ssd/mixer_step.wgsl";
+    MIXER_STEP = "ssd/mixer_step.wgsl" + "shared/waiting.wgsl";
     CHUNK_CUMSUM = "ssd/chunk_cumsum.wgsl";
     BMM_CHUNK = "ssd/bmm_chunk.wgsl" + "shared/along_steps.wgsl" + "shared/products.wgsl" + "shared/eight.wgsl"
         + "shared/sixteen.wgsl";

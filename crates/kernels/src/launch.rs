@@ -43,6 +43,9 @@ pub const fn write(name: &'static str) -> Binding {
     Binding { name, access: Access::Write }
 }
 
+/// The binding that workgroups count in which wait for each other.
+pub(crate) const SYNC: &str = "sync";
+
 /// The constant part of a kernel.
 #[derive(Debug)]
 pub struct Decl {
@@ -70,7 +73,7 @@ impl Decl {
     /// Whether its workgroups wait for each other: it then has a module for devices with subgroups only.
     #[must_use]
     pub fn waits(&self) -> bool {
-        self.shared.contains(&Shared::Waiting)
+        self.bindings.iter().any(|binding| binding.name == SYNC)
     }
 
     /// The whole WGSL module, for devices of the base tier.

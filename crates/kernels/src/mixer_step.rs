@@ -2,6 +2,7 @@
 
 use taipan_shaders::{MIXER_STEP, Shared};
 
+use crate::launch::SYNC;
 use crate::{Call, Decl, Epilogue, Grid, Launch, Matrix, Matvec, MixerUpdate, Norm, WeightFormat, read, weight, write};
 
 /// `x ← x + scale·out_proj(RMSNorm(mixer(in_proj(RMSNorm(x)))))` for one token in one dispatch: what stands for a
@@ -19,7 +20,7 @@ pub struct MixerStep {
 static DECL: Decl = Decl {
     name: "mixer_step",
     body: MIXER_STEP,
-    shared: &[Shared::Lanes, Shared::Waiting, Shared::Rows, Shared::Activation, Shared::Control],
+    shared: &[Shared::Lanes, Shared::Rows, Shared::Activation, Shared::Control],
     matrix: true,
     bindings: &[
         weight("out_weight"),
@@ -33,7 +34,7 @@ static DECL: Decl = Decl {
         write("conv_state"),
         write("ssm"),
         write("y"),
-        write("sync"),
+        write(SYNC),
     ],
     workgroup: [256, 1, 1],
 };
