@@ -7,10 +7,10 @@ use taipan_tests::tiny::Tiny;
 
 /// A device of its own on which so many workgroups may wait for each other.
 fn waiting(workgroups: u32) -> Device {
-    let device = block_on(Device::gpu(&GpuRequest::default())).unwrap();
-    let gpu = device.as_gpu().unwrap();
-    gpu.run_together(workgroups);
-    assert_eq!(gpu.together(), workgroups, "the adapter has subgroups and coherent buffers");
+    let request = GpuRequest { together: Some(workgroups), ..GpuRequest::default() };
+    let device = block_on(Device::gpu(&request)).unwrap();
+    let together = device.as_gpu().unwrap().together();
+    assert_eq!(together, workgroups, "the adapter has subgroups and coherent buffers");
     device
 }
 

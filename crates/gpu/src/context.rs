@@ -36,6 +36,9 @@ pub struct GpuRequest {
     /// Let kernels exchange numbers within subgroups where the adapter has them: the same results with fewer waits. The
     /// default is what was tried: in a browser.
     pub subgroups: bool,
+    /// Workgroups that may wait for each other at most, see [`Gpu::run_together`]; the default is what was measured: none on
+    /// most devices.
+    pub together: Option<u32>,
 }
 
 impl Default for GpuRequest {
@@ -45,6 +48,7 @@ impl Default for GpuRequest {
             select: Select::Any,
             base_tier: false,
             subgroups: cfg!(target_arch = "wasm32"),
+            together: None,
         }
     }
 }
@@ -218,7 +222,9 @@ impl Gpu {
 
     async fn from_adapter(adapter: &Adapter, report: AdapterReport, request: &GpuRequest) -> Result<Self, GpuError> {
         let limits = wanted_limits(&report, &adapter.limits(), request.base_tier)?;
-        let mut features = if request.base_tier { Features::empty() } else { wanted_features(adapter, &report) };
+        let together = if request.base_tier { 0 } else { request.together.unwrap_or(together::usual(&report)) };
+        let mut features =
+            if request.base_tier { Features::empty() } else { wanted_features(adapter, &report, together > 0) };
         if request.subgroups && !request.base_tier {
             features |= adapter.features() & Features::SUBGROUP;
         }
@@ -242,7 +248,7 @@ impl Gpu {
         let (pipelines, counters) = (Mutex::default(), Arc::default());
         let cooperative = features.contains(COOPERATIVE).into();
         let tuning = TuningTable::builtin().over(Tuning::default(), &report.key()).unwrap_or_default().into();
-        let (subgroups, lanes, together) = (None, None, AtomicU32::default());
+        let (subgroups, lanes) = (None, None);
         let mut gpu = Self {
             device,
             queue,
@@ -257,10 +263,10 @@ impl Gpu {
             counters,
             subgroups,
             lanes,
-            together,
+            together: AtomicU32::default(),
         };
         gpu.find_subgroups(request.subgroups).await;
-        gpu.run_together(together::usual(&gpu.report));
+        gpu.run_together(together);
         Ok(gpu)
     }
 
@@ -402,7 +408,7 @@ const COOPERATIVE: Features = Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(Fe
 pub const COOPERATIVE_MEMORY: u32 = 40_960;
 
 /// Timestamps; cooperative matrices of the kind that kernels are written for; what those that wait need.
-fn wanted_features(adapter: &Adapter, report: &AdapterReport) -> Features {
+fn wanted_features(adapter: &Adapter, report: &AdapterReport, waiting: bool) -> Features {
     let half_to_float = |p: wgpu::CooperativeMatrixProperties| {
         (p.m_size, p.n_size, p.k_size) == (16, 16, 16)
             && p.ab_type == wgpu::CooperativeScalarType::F16
@@ -413,7 +419,7 @@ fn wanted_features(adapter: &Adapter, report: &AdapterReport) -> Features {
         && adapter.features().contains(COOPERATIVE)
         && adapter.cooperative_matrix_properties().into_iter().any(half_to_float);
     let cooperative = if able { COOPERATIVE } else { Features::empty() };
-    let waiting = if adapter.features().contains(WAITING) { WAITING } else { Features::empty() };
+    let waiting = if waiting && adapter.features().contains(WAITING) { WAITING } else { Features::empty() };
     (adapter.features() & Features::TIMESTAMP_QUERY) | cooperative | waiting
 }
 

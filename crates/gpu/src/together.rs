@@ -43,8 +43,8 @@ impl Gpu {
         self.together.load(Ordering::Relaxed)
     }
 
-    /// From now on kernels are prepared in which so many workgroups at most wait for each other, as far as the device has
-    /// what they need and a trial shows that they run at the same time. With 0 there are no such kernels.
+    /// From now on kernels are prepared in which so many workgroups at most wait for each other, as far as the device was
+    /// opened with what they need and a trial shows that they run at the same time. With 0 there are no such kernels.
     pub fn run_together(&self, workgroups: u32) {
         let able = self.lanes.is_some() && self.features.contains(WAITING);
         self.together.store(if able { workgroups } else { 0 }, Ordering::Relaxed);

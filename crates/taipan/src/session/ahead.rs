@@ -212,8 +212,8 @@ mod tests {
 
     #[test]
     fn what_is_computed_behind_a_wait_in_vain_is_an_error_and_no_number() {
-        let device = block_on(Device::gpu(&GpuRequest::default())).expect("a GPU, lavapipe will do");
-        device.as_gpu().expect("it is one").run_together(1);
+        let request = GpuRequest { together: Some(1), ..GpuRequest::default() };
+        let device = block_on(Device::gpu(&request)).expect("a GPU, lavapipe will do");
         let options = LoadOptions { dtype: WeightDtype::F16, ..LoadOptions::default() };
         let files = ModelFiles::random(CONFIG, 3).expect("a valid config");
         let model = block_on(Model::from_bytes(files, &device, options)).expect("it loads");
