@@ -12,7 +12,7 @@ use taipan::run::{cpu, gpu};
 use taipan::{Config, LayerType, Result};
 use taipan_gpu::{Buffer, ComputePassDescriptor, Gpu, Timer};
 use taipan_kernels::{
-    BufferDesc, BufferId, Call, Element, Kernel, Launch, Piece, Tuning, WeightFormat, control, selection,
+    BufferDesc, BufferId, Call, Element, Kernel, Launch, MixerStep, Piece, Tuning, WeightFormat, control, selection,
 };
 use web_time::Instant;
 
@@ -22,7 +22,7 @@ use crate::probes::roundtrip_ns;
 use crate::random::Drawn;
 use crate::record::{Adapter, KernelRecord, Probes, Runtime};
 use crate::stats::Summary;
-use crate::work::{Conditions, element_bytes, work};
+use crate::work::{Conditions, element_bytes, total};
 
 /// What is timed, and where.
 pub struct Setup {
@@ -76,8 +76,20 @@ struct Bench<'a> {
 }
 
 /// A name for calls that are the same dispatch on other weights.
-fn signature(call: &Call) -> String {
-    format!("{} {}", call.decl().name, shape_of(call, &Tuning::default()))
+fn signature(calls: &[Call]) -> String {
+    calls.iter().map(|call| format!("{} {};", call.decl().name, shape_of(call, &Tuning::default()))).collect()
+}
+
+/// The calls of each dispatch: several where a device runs a block in one.
+fn dispatches(calls: &[Call], blocks: bool) -> Vec<&[Call]> {
+    let (mut list, mut rest) = (Vec::new(), calls);
+    while !rest.is_empty() {
+        let block = blocks && MixerStep::of(rest).is_some();
+        let (calls, others) = rest.split_at(if block { MixerStep::CALLS } else { 1 });
+        list.push(calls);
+        rest = others;
+    }
+    list
 }
 
 fn launch(call: &Call) -> Launch {
@@ -95,10 +107,16 @@ fn short(config: &Config) -> Config {
 /// A dispatch to be measured, and how often the whole model has it.
 #[derive(Clone, Copy)]
 struct Case<'a> {
-    call: &'a Call,
+    calls: &'a [Call],
     phase: &'static str,
     tokens: usize,
-    calls: usize,
+    times: usize,
+}
+
+impl Case<'_> {
+    fn kernel(&self) -> &'static str {
+        MixerStep::of(self.calls).map_or(self.calls[0].decl(), |step| step.decl()).name
+    }
 }
 
 /// A call on weights and a state of its own, which in a browser live no longer than they are held.
@@ -146,20 +164,21 @@ pub async fn walk(
         ("decode", with_sample(&programs), with_sample(&full), 1),
     ] {
         let mut counts: HashMap<String, usize> = HashMap::new();
-        all.iter().for_each(|call| *counts.entry(signature(call)).or_default() += 1);
+        let blocks = bench.runs_blocks(&calls) && calls.iter().all(&wanted);
+        dispatches(&all, blocks).iter().for_each(|calls| *counts.entry(signature(calls)).or_default() += 1);
         // Behind the last one that is wanted there is nothing to compute.
         calls.truncate(calls.iter().rposition(&wanted).map_or(0, |last| last + 1));
         bench.begin(tokens);
         let mut seen = std::collections::HashSet::new();
-        for call in &calls {
-            let name = signature(call);
-            bench.select(call, tokens);
-            if wanted(call) && seen.insert(name.clone()) {
-                say(format!("{phase} {}", call.decl().name));
-                let case = Case { call, phase, tokens, calls: counts[&name] };
+        for calls in dispatches(&calls, blocks) {
+            let name = signature(calls);
+            calls.iter().for_each(|call| bench.select(call, tokens));
+            if calls.iter().all(&wanted) && seen.insert(name.clone()) {
+                let case = Case { calls, phase, tokens, times: counts[&name] };
+                say(format!("{phase} {}", case.kernel()));
                 records.push(bench.measure(&case, tunings).await?);
             } else {
-                cpu::run(&[*call], &bench.cpu_weights, &mut bench.memory, tokens);
+                cpu::run(calls, &bench.cpu_weights, &mut bench.memory, tokens);
             }
         }
     }
@@ -189,6 +208,14 @@ impl<'a> Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// Whether the device runs the first block of a program in one dispatch.
+    fn runs_blocks(&self, calls: &[Call]) -> bool {
+        let first = (0..calls.len()).map(|at| &calls[at..]).find(|rest| MixerStep::of(rest).is_some());
+        first.is_some_and(|rest| {
+            gpu::Program::tuned(self.gpu, &rest[..MixerStep::CALLS], &self.weights, &self.gpu.tuning()).len() == 1
+        })
+    }
+
     /// A segment about to run, behind `BEFORE` tokens whose traces are numbers in [−1, 1).
     fn begin(&mut self, tokens: usize) {
         let mut counter = 0;
@@ -216,7 +243,7 @@ impl Bench<'_> {
         if tokens > 1 || call.decl().name == "token_gate_kv" {
             return;
         }
-        for id in self.buffers(call) {
+        for id in self.buffers(std::slice::from_ref(call)) {
             if self.desc(id).name.ends_with("selection") {
                 let words = self.memory.u32_mut(id);
                 words[selection::COUNT] = 1;
@@ -234,20 +261,22 @@ impl Bench<'_> {
         &buffers.list()[i as usize]
     }
 
-    /// Buffers of a call, indirect arguments included, each once.
-    fn buffers(&self, call: &Call) -> Vec<BufferId> {
-        let launch = launch(call);
-        let mut list: Vec<BufferId> = launch.buffers.into_iter().flatten().collect();
-        if let taipan_kernels::Grid::Indirect { args, .. } = launch.grid {
-            list.push(args);
+    /// Buffers of calls, indirect arguments included, each once.
+    fn buffers(&self, calls: &[Call]) -> Vec<BufferId> {
+        let mut list: Vec<BufferId> = Vec::new();
+        for launch in calls.iter().map(launch) {
+            list.extend(launch.buffers.into_iter().flatten());
+            if let taipan_kernels::Grid::Indirect { args, .. } = launch.grid {
+                list.push(args);
+            }
         }
         let mut seen = std::collections::HashSet::new();
         list.retain(|id| seen.insert(*id));
         list
     }
 
-    fn upload(&self, call: &Call) {
-        for id in self.buffers(call) {
+    fn upload(&self, calls: &[Call]) {
+        for id in self.buffers(calls) {
             let words = self.memory.get(id).to_words();
             self.gpu.write_dense(gpu::buffer(id, &self.state, &self.scratch), self.desc(id), &words);
         }
@@ -256,8 +285,9 @@ impl Bench<'_> {
 
     async fn measure(&mut self, case: &Case<'_>, tunings: &[Tuning]) -> Result<Vec<KernelRecord>> {
         // Where two tunings make the same dispatch it is measured once.
-        let piece = Piece { first_row: 0, rows: case.call.matrix().map_or(0, |m| m.rows) };
-        let dispatch = |t: &Tuning| format!("{:?} {}", case.call.launch_tuned(piece, t), self.variant(case, t));
+        let first = &case.calls[0];
+        let piece = Piece { first_row: 0, rows: first.matrix().map_or(0, |m| m.rows) };
+        let dispatch = |t: &Tuning| format!("{:?} {}", first.launch_tuned(piece, t), self.variant(case, t));
         let launches: Vec<String> = tunings.iter().map(dispatch).collect();
         let mut found: Vec<Found> = Vec::new();
         for (i, tuning) in tunings.iter().enumerate() {
@@ -267,15 +297,15 @@ impl Bench<'_> {
                 None => {
                     let words = self.outputs(case, tuning).await?;
                     // Timed on what it was compared on; the CPU has not run yet.
-                    self.upload(case.call);
+                    self.upload(case.calls);
                     Found { words, samples: self.time(case, tuning).await? }
                 }
             });
         }
-        cpu::run(&[*case.call], &self.cpu_weights, &mut self.memory, case.tokens);
+        cpu::run(case.calls, &self.cpu_weights, &mut self.memory, case.tokens);
         let record = |(found, tuning): (&Found, &Tuning)| {
             let worst = found.words.iter().map(|(id, words)| self.difference(*id, words)).fold(0.0, f64::max);
-            let shape = shape_of(case.call, tuning) + self.variant(case, tuning);
+            let shape = shape_of(first, tuning) + self.variant(case, tuning);
             self.record(case, shape, &found.samples, worst)
         };
         Ok(found.iter().zip(tunings).map(record).collect())
@@ -283,24 +313,25 @@ impl Bench<'_> {
 
     /// What the name of the shader says beyond the kernel's.
     fn variant(&self, case: &Case<'_>, tuning: &Tuning) -> &'static str {
-        let format = case.call.matrix().map(|_| self.setup.format);
-        let Some(c) = case.call.cooperative(format, tuning).filter(|_| self.gpu.cooperative()) else { return "" };
+        let call = &case.calls[0];
+        let format = call.matrix().map(|_| self.setup.format);
+        let Some(c) = call.cooperative(format, tuning).filter(|_| self.gpu.cooperative()) else { return "" };
         let many = c.many.filter(|(from, _)| case.tokens >= *from as usize);
         let name = many.map_or(c.decl, |(_, decl)| decl).name;
-        name.strip_prefix(case.call.decl().name).unwrap_or(name)
+        name.strip_prefix(call.decl().name).unwrap_or(name)
     }
 
-    /// What a call leaves in its buffers.
+    /// What a dispatch leaves in its buffers.
     async fn outputs(&self, case: &Case<'_>, tuning: &Tuning) -> Result<Vec<(BufferId, Vec<u32>)>> {
-        self.upload(case.call);
-        let program = gpu::Program::tuned(self.gpu, &[*case.call], &self.weights, tuning);
+        self.upload(case.calls);
+        let program = gpu::Program::tuned(self.gpu, case.calls, &self.weights, tuning);
         let bound = program.bind(self.gpu, &self.state, &self.scratch);
         self.gpu.check()?;
         let mut encoder = self.gpu.encoder();
         program.encode(&bound, &mut encoder, case.tokens);
         self.gpu.submit(encoder);
         let mut found = Vec::new();
-        for id in self.buffers(case.call) {
+        for id in self.buffers(case.calls) {
             let desc = self.desc(id);
             found.push((id, self.gpu.read_dense(gpu::buffer(id, &self.state, &self.scratch), desc).await?));
         }
@@ -332,9 +363,9 @@ impl Bench<'_> {
         (0..found.len()).map(error).fold(0.0, f64::max).min(f64::MAX)
     }
 
-    /// Nanoseconds of one call, several samples.
+    /// Nanoseconds of one dispatch, several samples.
     async fn time(&self, case: &Case<'_>, tuning: &Tuning) -> Result<Vec<f64>> {
-        let copies = self.copies(case.call, tuning)?;
+        let copies = self.copies(case.calls, tuning)?;
         let run = |times: usize| self.run_copies(&copies, case.tokens, times);
         let once = run(1).await?.min(run(1).await?).max(1.0);
         let times = (SAMPLE_NS / once).clamp(1.0, 256.0) as usize;
@@ -378,14 +409,14 @@ impl Bench<'_> {
         Ok((start.elapsed().as_nanos() as f64 - self.roundtrip).max(1.0))
     }
 
-    /// The call on enough copies of its weights and state that a cache does not hold them all.
-    fn copies(&self, call: &Call, tuning: &Tuning) -> Result<Vec<Copy>> {
+    /// The dispatch on enough copies of its weights and state that a cache does not hold them all.
+    fn copies(&self, calls: &[Call], tuning: &Tuning) -> Result<Vec<Copy>> {
         let touched: Vec<BufferId> =
-            self.buffers(call).into_iter().filter(|id| matches!(id, BufferId::State(_))).collect();
+            self.buffers(calls).into_iter().filter(|id| matches!(id, BufferId::State(_))).collect();
         let state_bytes: u64 = touched.iter().map(|id| self.desc(*id).gpu_bytes()).sum();
-        let matrix = call.matrix().map(|m| m.id as usize);
-        let pieces = matrix.map(|i| &self.weights.matrices[i].pieces);
-        let matrix_bytes: u64 = pieces.map_or(0, |p| p.iter().map(|(_, b)| b.bytes()).sum());
+        let matrices: Vec<usize> = calls.iter().filter_map(|call| Some(call.matrix()?.id as usize)).collect();
+        let pieces = matrices.iter().flat_map(|i| &self.weights.matrices[*i].pieces);
+        let matrix_bytes: u64 = pieces.map(|(_, b)| b.bytes()).sum();
         let cold = if self.gpu.report().software { COLD_SOFTWARE } else { COLD };
         let count = cold.div_ceil((state_bytes + matrix_bytes).max(1 << 22)).clamp(1, 64);
         let mut out = Vec::new();
@@ -394,7 +425,7 @@ impl Bench<'_> {
                 gpu::Weights { matrices: self.weights.matrices.clone(), vectors: self.weights.vectors.clone() };
             let mut buffers: Vec<Buffer> = self.state.list().to_vec();
             if i > 0 {
-                if let Some(at) = matrix {
+                for at in matrices.iter().copied() {
                     weights.matrices[at] = draw::matrix(self.gpu, &self.drawn, &self.d, at, self.setup.format)?;
                 }
                 for id in touched.iter().filter(|id| **id != self.d.common.control) {
@@ -406,7 +437,7 @@ impl Bench<'_> {
                     buffers[at as usize] = copy;
                 }
             }
-            let program = gpu::Program::tuned(self.gpu, &[*call], &weights, tuning);
+            let program = gpu::Program::tuned(self.gpu, calls, &weights, tuning);
             let state = gpu::Memory::from_buffers(buffers);
             let bound = program.bind(self.gpu, &state, &self.scratch);
             out.push(Copy { program, bound, _weights: weights, _state: state });
@@ -416,13 +447,14 @@ impl Bench<'_> {
     }
 
     fn record(&self, case: &Case<'_>, shape: String, samples: &[f64], worst: f64) -> KernelRecord {
-        let (Case { call, phase, tokens, calls }, setup) = (*case, self.setup);
+        let (Case { calls, phase, tokens, times }, setup) = (*case, self.setup);
         let s = Summary::of(samples);
-        let selected = self.selected(call, tokens);
-        let w = work(call, &Conditions { tokens, first: BEFORE, selected, element: element_bytes(setup.format) });
-        let kernel = call.decl().name;
+        let selected = self.selected(calls, tokens);
+        let w = total(calls, &Conditions { tokens, first: BEFORE, selected, element: element_bytes(setup.format) });
+        let kernel = case.kernel();
         // The table is for sums of 600 products; longer ones round more, as the root of their length.
-        let length = call.matrix().map_or(1.0, |m| (f64::from(m.cols) / 600.0).max(1.0).sqrt());
+        let cols = calls.iter().filter_map(|call| Some(f64::from(call.matrix()?.cols))).fold(0.0, f64::max);
+        let length = (cols / 600.0).max(1.0).sqrt();
         let tolerance = taipan_cases::tolerance(kernel) * length;
         let (gbps, gflops) = (w.bytes() / s.median, w.flops / s.median);
         KernelRecord {
@@ -430,7 +462,7 @@ impl Bench<'_> {
             phase: phase.to_owned(),
             shape,
             tokens,
-            calls,
+            calls: times,
             median_ns: s.median,
             mad_ns: s.mad,
             samples_ns: samples.to_vec(),
@@ -449,11 +481,11 @@ impl Bench<'_> {
         }
     }
 
-    /// Share of the segment's tokens that the gate in front of this call selected.
-    fn selected(&self, call: &Call, tokens: usize) -> f64 {
+    /// Share of the segment's tokens that the gate in front of these calls selected.
+    fn selected(&self, calls: &[Call], tokens: usize) -> f64 {
         let of =
             |id: BufferId| self.desc(id).name.ends_with("selection").then(|| self.memory.u32(id)[selection::COUNT]);
-        let count = self.buffers(call).into_iter().find_map(of).unwrap_or(0);
+        let count = self.buffers(calls).into_iter().find_map(of).unwrap_or(0);
         f64::from(count) / tokens as f64
     }
 }

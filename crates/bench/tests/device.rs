@@ -227,6 +227,29 @@ fn every_kernel_of_a_model_matches_the_cpu_where_it_is_timed() {
     }
 }
 
+/// A block that a device runs in one dispatch is timed as that, and its calls are not.
+#[test]
+fn a_block_in_one_dispatch_is_a_kernel_of_its_own() {
+    let config =
+        TINY.replace("\"hidden_size\": 36", "\"hidden_size\": 256").replace("\"d_state\": 16", "\"d_state\": 128");
+    let config = Config::from_json(config.as_bytes()).expect("a valid config");
+    let decode = |together: u32| {
+        let request = GpuRequest { together: Some(together), ..GpuRequest::default() };
+        let device = block_on(Device::gpu(&request)).expect("a GPU adapter");
+        let gpu = device.as_gpu().expect("a GPU");
+        let setup = Setup { config: config.clone(), ..setup() };
+        let mut records = block_on(kernels::run(gpu, &setup, |_| {})).expect("a measurement");
+        records.retain(|r| r.phase == "decode");
+        records
+    };
+    for (together, there, absent) in [(1, "mixer_step", "mixer_update"), (0, "mixer_update", "mixer_step")] {
+        let records = decode(together);
+        assert!(records.iter().all(|r| r.kernel != absent), "{absent}, {together}");
+        let found = records.iter().find(|r| r.kernel == there).expect(there);
+        assert!(found.ok && found.calls == 3 && found.gflops > 0.0, "{found:?}");
+    }
+}
+
 #[test]
 fn ceilings_are_numbers() {
     for device in [gpu(), Device::cpu()] {
