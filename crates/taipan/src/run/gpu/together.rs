@@ -60,6 +60,9 @@ impl<'a> Together<'a> {
             return None;
         }
         let most = self.gpu.together();
+        if step.matrices()[0].rows < MIN_ROWS * most {
+            return None;
+        }
         let fits = |n: &u32| *n > 0 && step.memory(*n, lanes) <= self.gpu.max_workgroup_memory();
         let mut tried = [most, most * 3 / 4, most / 2].into_iter().filter(fits);
         tried.find(|n| self.run_together(step, &step.trial(*n), weights, format))
@@ -86,6 +89,10 @@ impl<'a> Together<'a> {
         words(gpu, &readback).is_some_and(|words| words[MixerStep::GAVE_UP] == 0)
     }
 }
+
+/// Rows of in_proj to a workgroup from which on waiting for each other is faster than three dispatches: on an H200 it is with
+/// 13, and not with 5.
+const MIN_ROWS: u32 = 8;
 
 const SYNC_BYTES: u64 = 4 * MixerStep::SYNC as u64;
 
