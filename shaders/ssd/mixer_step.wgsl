@@ -76,8 +76,8 @@ fn out_eight(group: u32, k: u32, eight: u32) -> Stored {
   return out_weight[row * 2u * WIDTH + eight];
 }
 
-// Quad q of in_proj, or of out_proj behind all steps of in_proj, of which the last may have less than three quads. What is loaded stays where it is until it is used: a copy
-// would have to wait for it.
+// Quad q of in_proj, or of out_proj behind all steps of in_proj, of which the last may have less than three quads. What is
+// loaded stays where it is until it is used: a copy would have to wait for it.
 fn load(group: u32, lane: u32, q: u32) -> Quad {
   if (q >= IN_QUADS && q < 3u * IN_STEPS) { return Quad(); }
   if (q < IN_QUADS) {
@@ -145,7 +145,8 @@ fn block_of(unit: u32, lane: u32, position: u32) -> Block {
   let head = row / HEAD_DIM;
   let at = row * FOURS + lane % LANES;
   let rate = -exp(per_head[HEADS + head]);
-  return Block(ssm[at], ssm[at + LANES], per_head[head], rate, per_head[2u * HEADS + head], conv_of(first + lane % UNIT, position));
+  let own = conv_of(first + lane % UNIT, position);
+  return Block(ssm[at], ssm[at + LANES], per_head[head], rate, per_head[2u * HEADS + head], own);
 }
 
 // The convolution, and the raw value kept where no workgroup reads it yet.
@@ -238,6 +239,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   }
   arrive(lane, UPDATED);
   wait(lane, UPDATED);
+  workgroupBarrier(); // sums are kept in the place of others, and not every workgroup has been in that loop
 
   if (group == 0u && lane == 0u) { atomicStore(&sync[PROJECTED], 0u); } // nobody waits for it any more
   let lost = atomicLoad(&sync[GAVE_UP]) != 0u;

@@ -122,15 +122,13 @@ struct Shader {
 struct Dispatch {
     prepared: Prepared,
     buffers: Vec<Option<BufferId>>,
-    /// A buffer of the program, bound behind the others.
+    /// What workgroups that wait for each other count in: the program's own, bound behind the others.
     sync: Option<Buffer>,
 }
 
 /// A program with its weights.
 pub struct Program {
     dispatches: Vec<Dispatch>,
-    /// What workgroups that wait for each other count in.
-    sync: Option<Box<Buffer>>,
 }
 
 /// A program with a session's memory.
@@ -198,14 +196,14 @@ impl Program {
                 }
             }
         }
-        Self { dispatches, sync: together.into_sync().map(Box::new) }
+        Self { dispatches }
     }
 
     /// What tells whether workgroups that wait for each other ever waited in vain, if there are any, and the word that is
     /// then not zero.
     #[must_use]
     pub fn gave_up(&self) -> Option<(&Buffer, usize)> {
-        self.sync.as_ref().map(|sync| (&**sync, MixerStep::GAVE_UP))
+        self.dispatches.iter().find_map(|d| d.sync.as_ref()).map(|sync| (sync, MixerStep::GAVE_UP))
     }
 
     /// Dispatches of one run.

@@ -6,23 +6,22 @@ use taipan_kernels::{Call, Launch, MixerStep, WeightFormat};
 
 use super::{Dispatch, Weights};
 
+/// What makes the pipeline of a block another.
+type Switches = (Vec<(&'static str, f64)>, WeightFormat);
+
 /// The blocks of one program.
 pub(super) struct Together<'a> {
     gpu: &'a Gpu,
     weights: &'a Weights,
     /// What their workgroups count in.
     sync: Option<Buffer>,
-    /// Workgroups by width and format, as trials found them.
-    found: Vec<((u32, WeightFormat), Option<u32>)>,
+    /// Workgroups of each pipeline, by its switches and format, as trials found them.
+    found: Vec<(Switches, Option<u32>)>,
 }
 
 impl<'a> Together<'a> {
     pub(super) fn new(gpu: &'a Gpu, weights: &'a Weights) -> Self {
         Self { gpu, weights, sync: None, found: vec![] }
-    }
-
-    pub(super) fn into_sync(self) -> Option<Buffer> {
-        self.sync
     }
 
     /// The dispatch that stands for the first calls of a list, and how many they are.
@@ -36,7 +35,7 @@ impl<'a> Together<'a> {
         if a.format != b.format || !MixerStep::reads(a.format) {
             return None;
         }
-        let key = (step.width(), a.format);
+        let key = (step.launch(1).overrides, a.format);
         let workgroups = match self.found.iter().find(|(k, _)| *k == key) {
             Some((_, workgroups)) => *workgroups,
             None => {
