@@ -38,8 +38,9 @@ fn a_block_in_one_dispatch_agrees_with_its_calls() {
 
 #[test]
 fn workgroups_that_do_not_run_at_the_same_time_are_noticed() {
-    let device = waiting(128);
-    if device.as_gpu().unwrap().report().software {
+    let device = waiting(106); // 53 are tried first, which have rows enough, then 39 and 26
+    let few_cores = std::thread::available_parallelism().is_ok_and(|n| n.get() < 26);
+    if device.as_gpu().unwrap().report().software && few_cores {
         // Three trials in vain, and the calls one by one.
         assert_eq!(dispatches(&device, 9), [6; 3]);
     } else {

@@ -331,7 +331,10 @@ impl Bench<'_> {
         program.encode(&bound, &mut encoder, case.tokens);
         self.gpu.submit(encoder);
         let mut found = Vec::new();
-        for id in self.buffers(case.calls) {
+        // A block in one dispatch has no buffer for what is between its calls.
+        let block = MixerStep::of(case.calls).map(|step| step.launch(1).buffers);
+        let used = |id: &BufferId| block.as_ref().is_none_or(|used| used.contains(&Some(*id)));
+        for id in self.buffers(case.calls).into_iter().filter(used) {
             let desc = self.desc(id);
             found.push((id, self.gpu.read_dense(gpu::buffer(id, &self.state, &self.scratch), desc).await?));
         }

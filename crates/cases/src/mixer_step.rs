@@ -27,7 +27,8 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
         let (in_proj, out_proj) = (b.matrix(rows, dim), b.matrix(dim, inner));
         let norms = [dim, inner].map(|n| Norm { weight: b.random_vector(n, 0.5, 1.5), eps: 1e-5, groups: 1 });
         let x = b.rows("x", 1, dim, -2.0, 2.0);
-        let projected = b.output("projected", 1, rows);
+        // What in_proj gives stays where it is in one dispatch.
+        let projected = b.rows("projected", 1, rows, -1.0, 1.0);
         let conv_state = b.conv_ring(4, mixer.channels() as usize);
         let ssm = b.rows("ssm", inner, 128, -1.0, 1.0).buffer;
         let y = b.output("y", 1, inner);

@@ -30,7 +30,6 @@ static DECL: Decl = Decl {
         weight("per_head"),
         read("control"),
         write("x"),
-        write("projected"),
         write("conv_state"),
         write("ssm"),
         write("y"),
@@ -43,11 +42,13 @@ impl MixerStep {
     /// Calls that it stands for.
     pub const CALLS: usize = 3;
 
-    /// Words of its buffer `sync`, all zero before it runs for the first time.
-    pub const SYNC: usize = 4;
+    /// Words of its buffer `sync`, all zero before it runs for the first time: four that workgroups count in, and B, C and dt.
+    pub const SYNC: usize = 4 + 256 + Self::MOST_HEADS as usize;
 
     /// The word of `sync` that is not zero once a workgroup has waited in vain; x is then no number.
-    pub const GAVE_UP: usize = 2;
+    pub const GAVE_UP: usize = 3;
+
+    const MOST_HEADS: u32 = 256;
 
     /// Rounds that a workgroup waits: a second or so, where microseconds are usual.
     pub const PATIENCE: u32 = 1 << 21;
@@ -69,6 +70,7 @@ impl MixerStep {
             && matches!(out_proj.epilogue, Epilogue::Add(_))
             && update.gate
             && (m.groups, m.d_state, m.taps) == (1, 128, 4)
+            && m.heads <= Self::MOST_HEADS
             && dim.is_multiple_of(256)
             && m.inner() == 2 * dim
             && (in_proj.weight.rows, out_proj.weight.cols, out_proj.weight.rows) == (m.projected(), 2 * dim, dim)
@@ -96,10 +98,25 @@ impl MixerStep {
         [self.in_proj.weight, self.out_proj.weight]
     }
 
-    /// Invocations of a workgroup: one for each eight of x.
+    /// Invocations of a team, one for each eight of x.
     #[must_use]
     pub const fn width(&self) -> u32 {
         self.in_proj.weight.cols / 8
+    }
+
+    /// Teams of a workgroup: several where rows are short, as measured.
+    const fn teams(width: u32) -> u32 {
+        match width {
+            0..=64 => 8,
+            65..=128 => 4,
+            _ => 1,
+        }
+    }
+
+    /// Invocations of a workgroup.
+    #[must_use]
+    pub const fn threads(&self) -> u32 {
+        self.width() * Self::teams(self.width())
     }
 
     /// Bytes of workgroup memory with so many workgroups and lanes of a subgroup; sums of what each subgroup has of a row
@@ -112,11 +129,12 @@ impl MixerStep {
     /// The same for a width and a number of heads.
     #[must_use]
     pub const fn memory_of(width: u32, heads: u32, workgroups: u32, lanes: u32) -> u32 {
-        let (in_rows, out_rows) = ((32 * width + 256 + heads).div_ceil(workgroups), (8 * width).div_ceil(workgroups));
-        let (a, b) = (in_rows.div_ceil(4), out_rows.div_ceil(2));
-        let partial = (4 * if a > b { a } else { b } + 4) * (width / lanes);
-        let unit = width / if lanes < 16 { lanes } else { 16 };
-        4 * (partial + 2 * 256 + out_rows + 2 * 128 + unit)
+        let teams = Self::teams(width);
+        let (own, span) = ((16 * width).div_ceil(workgroups), workgroups * teams);
+        let (all, out_rows) = ((256 + heads).div_ceil(4 * span), (8 * width).div_ceil(span));
+        let (a, b) = (4 * (all + 1 + own.div_ceil(2 * teams)), 4 * (out_rows.div_ceil(2) + 1));
+        let partial = if a > b { a } else { b } * (width * teams / lanes);
+        4 * (partial + 2 * (256 + own) + out_rows * teams + 2 * 128)
     }
 
     /// The dispatch with so many workgroups, which have to run at the same time. The vectors lack out_proj, which comes
@@ -145,6 +163,7 @@ impl MixerStep {
         Launch {
             overrides: vec![
                 ("WIDTH", self.width().into()),
+                ("TEAMS", Self::teams(self.width()).into()),
                 ("WORKGROUPS", workgroups.into()),
                 ("HEADS", m.heads.into()),
                 ("HEAD_DIM", m.head_dim.into()),
@@ -154,7 +173,6 @@ impl MixerStep {
             buffers: vec![
                 Some(u.control),
                 Some(self.in_proj.x.buffer),
-                Some(u.projected.buffer),
                 Some(u.conv_state),
                 Some(u.ssm),
                 Some(u.y.buffer),
