@@ -7,12 +7,12 @@
 // that top-k kept, in increasing order, so that nothing depends on timing.
 struct Params { vocab: u32, recent: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(1) @binding(0) var<storage, read> source: array<f32>;            // (1, vocab), the session's logits
+@group(1) @binding(0) var<storage, read> source: array<vec4<f32>>;      // (1, vocab), the session's logits
 @group(1) @binding(1) var<storage, read> recent: array<u32>;            // (recent) slot = position % recent
 @group(1) @binding(2) var<storage, read> control: array<u32>;
 @group(1) @binding(3) var<storage, read> options: array<u32>;           // see the constants below
 @group(1) @binding(4) var<storage, read_write> candidates: array<u32>;  // (vocab) scratch
-@group(1) @binding(5) var<storage, read_write> adjusted: array<f32>;    // (1, vocab) scratch: a copy, if penalised
+@group(1) @binding(5) var<storage, read_write> adjusted: array<vec4<f32>>; // (1, vocab) scratch: a copy, if penalised
 @group(1) @binding(6) var<storage, read_write> ids: array<u32>;         // the result goes to ids[0]
 
 const TEMPERATURE = 0u; // f32 bits; ≤ 0 is greedy
@@ -43,14 +43,25 @@ var<private> penalised: bool;
 fn option_f32(i: u32) -> f32 { return bitcast<f32>(options[i]); }
 
 fn logit(i: u32) -> f32 {
-  if (penalised) { return adjusted[i]; }
-  return source[i];
+  if (penalised) { return adjusted[i / 4u][i % 4u]; }
+  return source[i / 4u][i % 4u];
+}
+
+// Four logits of which the first has an id of 4i; those behind the last are the last four again.
+fn four(i: u32) -> vec4<f32> {
+  let at = min(i, (params.vocab - 1u) / 4u);
+  if (penalised) { return adjusted[at]; }
+  return source[at];
 }
 
 // A u32 that orders as the float does.
 fn key(x: f32) -> u32 {
   let bits = bitcast<u32>(x);
   return select(bits | 0x80000000u, ~bits, (bits >> 31u) == 1u);
+}
+
+fn keys(v: vec4<f32>) -> vec4<u32> {
+  return vec4(key(v.x), key(v.y), key(v.z), key(v.w));
 }
 
 fn penalise(lane: u32) {
@@ -63,8 +74,8 @@ fn penalise(lane: u32) {
       first = first && recent[(control[CONSUMED] - 1u - j) % params.recent] != id;
     }
     if (first) {
-      let x = source[id];
-      adjusted[id] = select(x / penalty, x * penalty, x <= 0.0);
+      let x = source[id / 4u][id % 4u];
+      adjusted[id / 4u][id % 4u] = select(x / penalty, x * penalty, x <= 0.0);
     }
   }
 }
@@ -107,6 +118,20 @@ fn run_start(lane: u32, count: u32) -> u32 {
   return at;
 }
 
+fn list_four(id: u32, v: vec4<f32>, least: u32) {
+  let x = keys(v);
+  if (all(x < vec4(least))) { return; } // as nearly all are
+  for (var i = 0u; i < 4u; i += 1u) {
+    if (x[i] >= least && id + i < params.vocab) {
+      let at = atomicAdd(&listed, 1u);
+      if (at < LIST) {
+        list_ids[at] = id + i;
+        list_keys[at] = x[i];
+      }
+    }
+  }
+}
+
 // Lists what is not below the k-th largest of the invocations' own maxima (`best` is this one's). Returns how many there are,
 // which may be more than there is room for.
 fn list_large(lane: u32, k: u32, best: u32) -> u32 {
@@ -121,15 +146,15 @@ fn list_large(lane: u32, k: u32, best: u32) -> u32 {
   if (before == k - 1u) { chosen.x = best; }
   workgroupBarrier();
   let least = chosen.x;
-  for (var i = lane; i < params.vocab; i += WIDTH) {
-    let x = key(logit(i));
-    if (x >= least) {
-      let at = atomicAdd(&listed, 1u);
-      if (at < LIST) {
-        list_ids[at] = i;
-        list_keys[at] = x;
-      }
-    }
+  for (var i = lane; 4u * i < params.vocab; i += 4u * WIDTH) {
+    let a = four(i);
+    let b = four(i + WIDTH);
+    let c = four(i + 2u * WIDTH);
+    let d = four(i + 3u * WIDTH);
+    list_four(4u * i, a, least);
+    list_four(4u * (i + WIDTH), b, least);
+    list_four(4u * (i + 2u * WIDTH), c, least);
+    list_four(4u * (i + 3u * WIDTH), d, least);
   }
   workgroupBarrier();
   // Barriers follow that depend on it, so it must be seen to be the same everywhere.
@@ -265,25 +290,38 @@ fn draw(lane: u32, count: u32, highest: f32, threshold: u32, least: f32) {
   }
 }
 
+// The larger of `best`, a key and its id, and four logits.
+fn better(best: vec2<u32>, id: u32, v: vec4<f32>) -> vec2<u32> {
+  let x = keys(v);
+  var found = best;
+  if (x.x > found.x && id < params.vocab) { found = vec2(x.x, id); }
+  if (x.y > found.x && id + 1u < params.vocab) { found = vec2(x.y, id + 1u); }
+  if (x.z > found.x && id + 2u < params.vocab) { found = vec2(x.z, id + 2u); }
+  if (x.w > found.x && id + 3u < params.vocab) { found = vec2(x.w, id + 3u); }
+  return found;
+}
+
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(local_invocation_index) lane: u32) {
   let penalises = option_f32(PENALTY) != 1.0; // a private variable would not be seen to be the same everywhere
   penalised = penalises;
   if (penalises) {
-    for (var i = lane; i < params.vocab; i += WIDTH) { adjusted[i] = source[i]; }
+    for (var i = lane; 4u * i < params.vocab; i += WIDTH) { adjusted[i] = source[i]; }
     storageBarrier();
     penalise(lane);
     storageBarrier();
   }
   var best = vec2(0u, lane);
-  // Four at a time, so that they come together; what is behind the last is the last again, and no larger.
-  for (var i = lane; i < params.vocab; i += 4u * WIDTH) {
-    let j = min(vec4(i) + vec4(0u, 1u, 2u, 3u) * WIDTH, vec4(params.vocab - 1u));
-    let x = vec4(key(logit(j.x)), key(logit(j.y)), key(logit(j.z)), key(logit(j.w)));
-    if (x.x > best.x) { best = vec2(x.x, j.x); }
-    if (x.y > best.x) { best = vec2(x.y, j.y); }
-    if (x.z > best.x) { best = vec2(x.z, j.z); }
-    if (x.w > best.x) { best = vec2(x.w, j.w); }
+  // Sixteen at a time, so that they come together.
+  for (var i = lane; 4u * i < params.vocab; i += 4u * WIDTH) {
+    let a = four(i);
+    let b = four(i + WIDTH);
+    let c = four(i + 2u * WIDTH);
+    let d = four(i + 3u * WIDTH);
+    best = better(best, 4u * i, a);
+    best = better(best, 4u * (i + WIDTH), b);
+    best = better(best, 4u * (i + 2u * WIDTH), c);
+    best = better(best, 4u * (i + 3u * WIDTH), d);
   }
   let top = workgroup_max(lane, best.x);
   let id = NONE - workgroup_max(lane, select(0u, NONE - best.y, best.x == top));
