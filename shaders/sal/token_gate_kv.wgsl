@@ -3,9 +3,9 @@
 // A workgroup of 64 has SLOTS slots of LANES lanes, a slot owns a pair of rows: with ROTARY the two halves of a rotation.
 struct Params { cols: u32, rows: u32, head_dim: u32, window: u32, capacity: u32, eps: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(2) var<storage, read> gate: array<f32>;                // norm (cols), W_g (2, cols), b_g (2)
+@group(0) @binding(2) var<storage, read> gate: array<vec4<f32>>;          // norm (cols), W_g (2, cols), b_g (2), end to end
 @group(0) @binding(3) var<storage, read> table: array<u32>;               // (head_dim / 2) pairs hi, lo, if ROTARY
-@group(1) @binding(0) var<storage, read> hidden: array<f32>;              // (1, cols)
+@group(1) @binding(0) var<storage, read> hidden: array<vec4<f32>>;        // (1, cols)
 @group(1) @binding(1) var<storage, read> control: array<u32>;
 @group(1) @binding(2) var<storage, read_write> window: array<f32>;        // (window, rows) k then v, slot = position % window
 @group(1) @binding(3) var<storage, read_write> sal: array<u32>;           // the bucket
@@ -74,14 +74,12 @@ fn store(pair: u32, value: vec2<f32>) {
   window[base + rows.y] = v.y;
 }
 
-// Four channels of the residual stream. What pads it is zero.
-fn hidden_four(at: u32) -> vec4<f32> {
-  return vec4(hidden[at], hidden[at + 1u], hidden[at + 2u], hidden[at + 3u]);
-}
+fn gate_at(at: u32) -> f32 { return gate[at / 4u][at % 4u]; }
 
-// Their weights in the norm. Behind the last channel stand other numbers, which the zeros there take out.
-fn norm_four(at: u32) -> vec4<f32> {
-  return vec4(gate[at], gate[at + 1u], gate[at + 2u], gate[at + 3u]);
+// Four weights of the gate. What pads the residual stream is zero, so what stands behind the last of them does not count.
+fn gate_four(at: u32) -> vec4<f32> {
+  if (at % 4u == 0u) { return gate[at / 4u]; }
+  return vec4(gate_at(at), gate_at(at + 1u), gate_at(at + 2u), gate_at(at + 3u));
 }
 
 // Two products and the squares of the input in one go: the scale of the norm comes last.
@@ -92,11 +90,11 @@ fn key_value(pair: u32, lane: u32) {
   for (var i = lane % LANES; i < eights; i += LANES) {
     let a = stored8(rows.x + i);
     let b = stored8(rows.y + i);
-    var lo = hidden_four(8u * i);
-    var hi = hidden_four(8u * i + 4u);
+    var lo = hidden[2u * i];
+    var hi = hidden[2u * i + 1u];
     let squares = dot(lo, lo) + dot(hi, hi);
-    lo *= norm_four(8u * i);
-    hi *= norm_four(8u * i + 4u);
+    lo *= gate[2u * i];
+    hi *= gate[2u * i + 1u];
     sum += vec4(dot8(a, rows.x + i, lo, hi), dot8(b, rows.y + i, lo, hi), squares, 0.0);
   }
   sum = lane_sum(lane, LANES, sum);
@@ -110,12 +108,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     return;
   }
   var sum = vec4(0.0); // score, score, squares, nothing
-  for (var i = lane; i < params.cols; i += WIDTH) {
+  for (var i = lane; 4u * i < params.cols; i += WIDTH) {
     let x = hidden[i];
-    sum += x * vec4(gate[i] * vec2(gate[params.cols + i], gate[2u * params.cols + i]), x, 0.0);
+    let normed = x * gate[i];
+    let first = gate_four(params.cols + 4u * i);
+    let second = gate_four(2u * params.cols + 4u * i);
+    sum += vec4(dot(normed, first), dot(normed, second), dot(x, x), 0.0);
   }
   sum = lane_sum(lane, WIDTH, sum);
   if (lane == 0u) {
-    decide(norm_scale(sum.z) * sum.xy + vec2(gate[3u * params.cols], gate[3u * params.cols + 1u]));
+    decide(norm_scale(sum.z) * sum.xy + vec2(gate_at(3u * params.cols), gate_at(3u * params.cols + 1u)));
   }
 }

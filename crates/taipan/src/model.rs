@@ -132,6 +132,8 @@ pub(crate) struct GpuModel {
     pub(crate) programs: Programs<gpu::Program>,
     weights: gpu::Weights,
     turn: Mutex<()>,
+    /// Room for a copy of a state, which nobody uses.
+    pub(crate) spare: Mutex<Option<gpu::Memory>>,
 }
 
 /// Hash of the config and of every tensor's name, type and shape: what a saved session must agree with.
@@ -471,7 +473,8 @@ impl GpuModel {
         let scratch = gpu::Memory::new(gpu, &d.scratch_buffers);
         gpu.check().map_err(compiling)?;
         let weight_bytes = weights.bytes();
-        Ok(Self { gpu: Arc::clone(gpu), weight_bytes, scratch, programs, weights, turn: Mutex::new(()) })
+        let (turn, spare) = (Mutex::new(()), Mutex::new(None));
+        Ok(Self { gpu: Arc::clone(gpu), weight_bytes, scratch, programs, weights, turn, spare })
     }
 
     /// The right to submit programs: sessions share the scratch space, and one may need several submissions for what must

@@ -7,6 +7,7 @@
 //! tokens delivered since then are consumed again.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError};
 
 use taipan_gpu::{GpuError, Readback, Reading};
 
@@ -26,9 +27,33 @@ struct Flight {
     consumes: bool,
 }
 
+/// Room for a copy of the state. The next one to need some gets it, since a driver takes milliseconds to make it.
+struct Room {
+    /// There until the end.
+    memory: Option<gpu::Memory>,
+    model: Arc<Inner>,
+}
+
+impl Room {
+    fn new(model: &Arc<Inner>, m: &GpuModel) -> Result<Self> {
+        let spare = m.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let memory = spare.unwrap_or_else(|| gpu::Memory::new(&m.gpu, &model.description.state));
+        m.gpu.check()?;
+        Ok(Self { memory: Some(memory), model: Arc::clone(model) })
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(m) = on_gpu(&self.model) {
+            *m.spare.lock().unwrap_or_else(PoisonError::into_inner) = self.memory.take();
+        }
+    }
+}
+
 /// The state as it was.
 struct Kept {
-    state: gpu::Memory,
+    state: Room,
     consumed: u32,
     /// Tokens consumed since then that were delivered.
     ids: Vec<u32>,
@@ -131,17 +156,13 @@ impl Session {
     }
 
     /// The step behind it, for which there is room; it consumes a token that only the device knows.
-    fn submit_ahead(&mut self, model: &Inner, m: &GpuModel) -> Result<()> {
+    fn submit_ahead(&mut self, model: &Arc<Inner>, m: &GpuModel) -> Result<()> {
         let consumed = self.consumed + self.ahead.extra();
         let due = self.ahead.kept.as_ref().is_none_or(|kept| consumed - kept.consumed >= KEEP);
         if due {
             let state = match self.ahead.kept.take() {
                 Some(kept) => kept.state,
-                None => {
-                    let state = gpu::Memory::new(&m.gpu, &model.description.state);
-                    m.gpu.check()?;
-                    state
-                }
+                None => Room::new(model, m)?,
             };
             self.ahead.kept = Some(Kept { state, consumed, ids: Vec::with_capacity(KEEP as usize) });
         }
@@ -152,7 +173,7 @@ impl Session {
         let runs: &[Run] = if consumes { &[Run::Decode, Run::Sample] } else { &[Run::Sample] };
         let readback = self.ahead.readback(m);
         let before = m.gpu.counts();
-        let kept = self.ahead.kept.as_ref().filter(|_| keep).map(|kept| &kept.state);
+        let kept = self.ahead.kept.as_ref().filter(|_| keep).and_then(|kept| kept.state.memory.as_ref());
         let reading = self.memory.step(m, runs, model.description.common.ids, readback, kept)?;
         if consumes {
             self.decoded.add(m.gpu.counts().since(before));
@@ -184,7 +205,7 @@ impl Session {
     fn replay(&mut self, kept: &Kept, pending: Option<u32>) -> Result<()> {
         let model = self.model.0.clone();
         let m = on_gpu(&model).expect("only a GPU runs ahead");
-        self.memory.put_back(m, &kept.state)?;
+        self.memory.put_back(m, kept.state.memory.as_ref().expect("it is there until the end"))?;
         // The copy holds what was there when it was made.
         self.tokens_word = usize::MAX;
         let pending = pending.filter(|_| self.consumed >= kept.consumed);
@@ -211,7 +232,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn what_is_computed_behind_a_wait_in_vain_is_an_error_and_no_number() {
+    fn what_is_computed_behind_a_wait_in_vain_is_an_error() {
         let request = GpuRequest { together: Some(1), ..GpuRequest::default() };
         let device = block_on(Device::gpu(&request)).expect("a GPU, lavapipe will do");
         let options = LoadOptions { dtype: WeightDtype::F16, ..LoadOptions::default() };
@@ -227,7 +248,8 @@ mod tests {
         let error = block_on(session.next_id(false)).expect_err("a workgroup has given up");
         assert_eq!((error.code(), error.to_string().contains("--no-persistent")), ("gpu", true), "{error}");
         block_on(session.prefill(&[4])).expect("the device still works");
-        let logits = block_on(session.logits()).expect("there are some");
-        assert!(logits.iter().all(|x| x.is_nan()), "{logits:?}");
+        for error in [block_on(session.logits()).err(), block_on(session.save()).err()] {
+            assert_eq!(error.expect("what there is are no numbers").code(), "gpu");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A session's memory and the two ways to run a program on it.
 
-use taipan_gpu::{Buffer, ComputePassDescriptor, Readback, Reading};
-use taipan_kernels::{BufferDesc, BufferId};
+use taipan_gpu::{Buffer, ComputePassDescriptor, GpuError, Readback, Reading};
+use taipan_kernels::{BufferDesc, BufferId, Element};
 
 use crate::description::{Description, PAGE};
 use crate::error::{Error, Result};
@@ -124,7 +124,13 @@ impl Memory {
     pub(super) async fn read_dense(&mut self, model: &Inner, id: BufferId) -> Result<Vec<u32>> {
         let desc = self.desc(model, id);
         match (self, &model.backend) {
-            (Self::Gpu(g), Backend::Gpu(m)) => Ok(m.gpu.read_dense(g.buffer(m, id), &desc).await?),
+            (Self::Gpu(g), Backend::Gpu(m)) => {
+                let words = m.gpu.read_dense(g.buffer(m, id), &desc).await?;
+                if desc.element == Element::F32 && words.iter().any(|word| f32::from_bits(*word).is_nan()) {
+                    nobody_gave_up(m).await?;
+                }
+                Ok(words)
+            }
             (Self::Cpu(c), _) => Ok(c.get(id).to_words()),
             _ => unreachable!("{MISMATCH}"),
         }
@@ -344,5 +350,18 @@ impl GpuMemory {
 
     fn buffer<'a>(&'a self, m: &'a GpuModel, id: BufferId) -> &'a Buffer {
         gpu::buffer(id, &self.state, &m.scratch)
+    }
+}
+
+/// Workgroups that wait for each other in vain leave no numbers; what did is then an error.
+async fn nobody_gave_up(m: &GpuModel) -> Result<()> {
+    let Some((sync, word)) = m.programs.decode.gave_up() else { return Ok(()) };
+    let readback = m.gpu.readback(4);
+    let mut encoder = m.gpu.encoder();
+    m.gpu.copy_word(&mut encoder, sync, word, &readback, 0);
+    m.gpu.submit(encoder);
+    match m.gpu.read(&readback, 1).await?[..] {
+        [0] => Ok(()),
+        _ => Err(GpuError::NotTogether.into()),
     }
 }
