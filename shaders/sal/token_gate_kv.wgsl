@@ -82,20 +82,29 @@ fn gate_four(at: u32) -> vec4<f32> {
   return vec4(gate_at(at), gate_at(at + 1u), gate_at(at + 2u), gate_at(at + 3u));
 }
 
+// An eight of the input times one of each row, its squares, and nothing.
+fn two_eights(a: Stored, b: Stored, rows: vec2<u32>, i: u32) -> vec4<f32> {
+  var lo = hidden[2u * i];
+  var hi = hidden[2u * i + 1u];
+  let squares = dot(lo, lo) + dot(hi, hi);
+  lo *= gate[2u * i];
+  hi *= gate[2u * i + 1u];
+  return vec4(dot8(a, rows.x + i, lo, hi), dot8(b, rows.y + i, lo, hi), squares, 0.0);
+}
+
 // Two products and the squares of the input in one go: the scale of the norm comes last.
 fn key_value(pair: u32, lane: u32) {
   let eights = row_stride(params.cols) / 8u;
   let rows = min(row_pair(pair), vec2(params.rows - 1u)) * weight_stride(params.cols);
-  var sum = vec4(0.0); // row, row, squares, nothing
-  for (var i = lane % LANES; i < eights; i += LANES) {
-    let a = stored8(rows.x + i);
-    let b = stored8(rows.y + i);
-    var lo = hidden[2u * i];
-    var hi = hidden[2u * i + 1u];
-    let squares = dot(lo, lo) + dot(hi, hi);
-    lo *= gate[2u * i];
-    hi *= gate[2u * i + 1u];
-    sum += vec4(dot8(a, rows.x + i, lo, hi), dot8(b, rows.y + i, lo, hi), squares, 0.0);
+  var sum = vec4(0.0);
+  for (var i = lane % LANES; i < eights; i += 2u * LANES) {
+    let j = min(i + LANES, eights - 1u);
+    let a0 = stored8(rows.x + i);
+    let b0 = stored8(rows.y + i);
+    let a1 = stored8(rows.x + j);
+    let b1 = stored8(rows.y + j);
+    sum += two_eights(a0, b0, rows, i);
+    if (i + LANES < eights) { sum += two_eights(a1, b1, rows, j); }
   }
   sum = lane_sum(lane, LANES, sum);
   if (lane % LANES == 0u && 2u * pair < params.rows) { store(pair, norm_scale(sum.z) * sum.xy); }
