@@ -312,16 +312,24 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     storageBarrier();
   }
   var best = vec2(0u, lane);
-  // Sixteen at a time, so that they come together.
-  for (var i = lane; 4u * i < params.vocab; i += 4u * WIDTH) {
+  // Thirty-two at a time, so that they come together.
+  for (var i = lane; 4u * i < params.vocab; i += 8u * WIDTH) {
     let a = four(i);
     let b = four(i + WIDTH);
     let c = four(i + 2u * WIDTH);
     let d = four(i + 3u * WIDTH);
+    let e = four(i + 4u * WIDTH);
+    let f = four(i + 5u * WIDTH);
+    let g = four(i + 6u * WIDTH);
+    let h = four(i + 7u * WIDTH);
     best = better(best, 4u * i, a);
     best = better(best, 4u * (i + WIDTH), b);
     best = better(best, 4u * (i + 2u * WIDTH), c);
     best = better(best, 4u * (i + 3u * WIDTH), d);
+    best = better(best, 4u * (i + 4u * WIDTH), e);
+    best = better(best, 4u * (i + 5u * WIDTH), f);
+    best = better(best, 4u * (i + 6u * WIDTH), g);
+    best = better(best, 4u * (i + 7u * WIDTH), h);
   }
   let top = workgroup_max(lane, best.x);
   let id = NONE - workgroup_max(lane, select(0u, NONE - best.y, best.x == top));
