@@ -94,16 +94,20 @@ fn edits_of(right: &Decl, name: &str) -> Vec<Edit> {
 }
 
 /// One mutant for every `+`, `-` and `*` between values, turned into another. Counting in integers is left alone: a loop
-/// that never ends says nothing.
+/// that never ends says nothing. Where a sum says how far a loop goes it becomes a product, not a difference: that would fall
+/// below zero, and what wraps around there is noticed just as well, after four thousand million rounds.
 #[must_use]
 pub fn operators(right: &Decl) -> Vec<Mutant> {
     const SWAPS: [(&str, &str); 4] = [(" + ", " - "), (" - ", " + "), (" * ", " + "), (" += ", " -= ")];
+    const HOW_FAR: [&str; 2] = ["let end = ", "return first_position() + "];
     let mut found = Vec::new();
     let mut start = 0;
     for line in right.body.split_inclusive('\n') {
         let code = line.split("//").next().unwrap_or_default();
         if is_statement(code) {
+            let how_far = HOW_FAR.iter().any(|part| code.contains(part));
             for (from, to) in SWAPS {
+                let to = if how_far && from == " + " { " * " } else { to };
                 for (at, _) in code.match_indices(from) {
                     let at = start + at;
                     let mutated = [&right.body[..at], to, &right.body[at + from.len()..]].concat();
