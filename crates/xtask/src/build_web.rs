@@ -38,13 +38,26 @@ const MODULES: [Module; 2] = [
 /// Builds the package and the page.
 pub(crate) fn build_web(project: &Project) -> Result<()> {
     setup::npm_packages(project, "web")?;
-    for module in &MODULES {
-        bind(project, &compile(project, module)?, module)?;
-    }
+    // What makes a module small takes one core as long as the compiler takes, which meanwhile makes the next one.
+    std::thread::scope(|scope| {
+        let mut bound = Vec::new();
+        for module in &MODULES {
+            let compiled = compile(project, module)?;
+            let compiled = Compiled { content: fs::read(&compiled)?, path: compiled };
+            bound.push(scope.spawn(move || bind(project, &compiled, module)));
+        }
+        bound.into_iter().try_for_each(|thread| thread.join().expect("it returns its errors"))
+    })?;
     run(setup::npm().args(["run", "--silent", "build"]).current_dir("web"))?;
     copy_model()?;
     println!("web/site is ready: npm --prefix web start serves it");
     Ok(())
+}
+
+/// What the compiler made: read at once, because the next compilation may put the crate that both share there anew.
+struct Compiled {
+    path: PathBuf,
+    content: Vec<u8>,
 }
 
 /// Compiles a crate with the profile that is made for size; by itself, because together they would share features.
@@ -70,25 +83,29 @@ fn flags() -> String {
 
 /// Makes the JavaScript and its types, and optimises the module, unless that was done already. Both modules are linked anew
 /// every time, because they share a crate with other features; so what tells is the content.
-fn bind(project: &Project, compiled: &Path, module: &Module) -> Result<()> {
+fn bind(project: &Project, compiled: &Compiled, module: &Module) -> Result<()> {
     let dir = Path::new(module.folder); // the root is the current folder
     let result = dir.join(format!("{}_bg.wasm", module.name));
     // This program knows how to do it, so a new one does it again.
     let stamp = project.target.join(format!("{}-bound", module.name));
-    let content = hex(&fs::read(compiled)?);
+    let content = hex(&compiled.content);
     let bound = fs::read_to_string(&stamp).is_ok_and(|of| of == content);
     if bound && is_newer(&result, &std::env::current_exe()?) {
         println!("{} is up to date", result.display());
         return Ok(());
     }
-    println!("wasm-bindgen: {} -> {}", compiled.display(), dir.display());
+    println!("wasm-bindgen: {} -> {}", compiled.path.display(), dir.display());
     if dir.exists() {
         fs::remove_dir_all(dir)?;
     }
     fs::create_dir_all(dir)?;
     let mut bindgen = Bindgen::new();
     // The script finds the module beside itself unless it is told otherwise.
-    bindgen.input_path(compiled).out_name(module.name).typescript(true).omit_default_module_path(false);
+    bindgen
+        .input_bytes(module.name, compiled.content.clone())
+        .out_name(module.name)
+        .typescript(true)
+        .omit_default_module_path(false);
     bindgen.web(true).map_err(reason)?;
     bindgen.generate(dir).map_err(reason).context("wasm-bindgen failed")?;
     optimise(&result)?;
