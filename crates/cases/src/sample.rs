@@ -34,7 +34,16 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
                 1,
                 consumed - consumed.min(1),
             );
-            out.push(case(b, vocab, consumed, s));
+            out.push(case(b, vocab, consumed, s, None));
+        }
+    }
+    // One that stands out, wherever among those that are looked at together.
+    for eighth in 0..8 {
+        let largest = 1024 * eighth + 53 + eighth % 4;
+        let few = Sampling { top_k: 7, temperature: 0.1, ..flat.clone() };
+        for (name, s) in [("greedy", &settings[1].1), ("top-k 7", &few)] {
+            let shape = format!("9000 tokens, {name}, {largest} is the largest");
+            out.push(case(Builder::new("sample", shape, seed, 1, 8), 9_000, 9, s, Some(largest)));
         }
     }
     out
@@ -54,13 +63,16 @@ fn options(s: &Sampling) -> Vec<u32> {
     words
 }
 
-fn case(mut b: Builder, vocab: usize, consumed: usize, s: &Sampling) -> Case {
+fn case(mut b: Builder, vocab: usize, consumed: usize, s: &Sampling, largest: Option<usize>) -> Case {
     b.set_control(control::CONSUMED, consumed as u32);
     // Steps of an eighth: plenty of exact ties. With the largest vocabulary steps of two: more of them than can be listed.
     let steps = if vocab == 5_000 { 0.5 } else { 8.0 };
     // With one vocabulary all are negative: a penalty works the other way then.
     let high = if vocab == 257 { -0.5 } else { 4.0 };
-    let logits: Vec<f32> = (0..vocab).map(|_| (b.number(-4.0, high) * steps).round() / steps).collect();
+    let mut logits: Vec<f32> = (0..vocab).map(|_| (b.number(-4.0, high) * steps).round() / steps).collect();
+    if let Some(id) = largest {
+        logits[id] = 9.0;
+    }
     let logits = b.rows_of("logits", &logits, vocab);
     let recent = (0..RECENT).map(|_| b.number(0.0, vocab as f32) as u32).collect();
     let recent = b.words("recent", recent);
