@@ -88,6 +88,7 @@ fn table_at(path: &std::path::Path) -> Result<TuningTable> {
 }
 
 fn write_table(found: TuningTable, mut table: TuningTable, path: Option<&std::path::Path>) -> Result<()> {
+    let notes: String = found.entries.iter().map(|entry| format!("{}\n", entry.note.replace("; ", "\n  "))).collect();
     found.entries.into_iter().for_each(|entry| table.put(entry));
     let Some(path) = path else { return print(&table.to_json()) };
     let mut file = AtomicFile::create(path)?;
@@ -96,7 +97,8 @@ fn write_table(found: TuningTable, mut table: TuningTable, path: Option<&std::pa
         path: path.to_owned(),
         source,
     })?;
-    Ok(file.commit()?)
+    file.commit()?;
+    print(&format!("{notes}written to {}\n", path.display()))
 }
 
 async fn list_devices(backends: Backends) -> Result<()> {
