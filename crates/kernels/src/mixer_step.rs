@@ -19,7 +19,7 @@ pub struct MixerStep {
 
 static DECL: Decl = Decl {
     name: "mixer_step",
-    body: MIXER_STEP,
+    body: if cfg!(target_arch = "wasm32") { "" } else { MIXER_STEP }, // a page has no use for it, and need not load it
     shared: &[Shared::Lanes, Shared::Rows, Shared::Activation, Shared::Control],
     matrix: true,
     bindings: &[
