@@ -1,15 +1,10 @@
-//! All checks, in the order that finds a mistake soonest; the last is `cargo test`.
+//! All checks, in the order that finds a mistake soonest; the last is `cargo test`, whose results end the output.
 //!
-//! Everything that runs is built once, in cargo's dev profile, by the step `build`. The page, whose tests wait for a browser
-//! half of the time, is built and tested beside that and what follows.
-
-mod beside;
+//! Everything that runs is built once, in cargo's dev profile, by the step `build`.
 
 use std::{process::Command, time::Instant};
 
 use anyhow::{Context, Result, ensure};
-
-use beside::Beside;
 
 use crate::{
     build_web::build_web,
@@ -35,7 +30,6 @@ const STEPS: [Step; 15] = [
     Step { name: "clippy-wasm", work: |_| done(clippy_wasm()) },
     Step { name: "doc", work: |_| done(doc()) },
     Step { name: "foreign", work: |_| foreign() },
-    Step { name: "web", work: web },
     Step {
         name: "build",
         work: |_| done(run(&mut cargo(&["build", "--workspace", "--lib", "--bins", "--examples", "--tests"]))),
@@ -44,6 +38,7 @@ const STEPS: [Step; 15] = [
     Step { name: "shaders", work: shaders::shaders },
     Step { name: "readme", work: |project| done(readme::help_knows_the_commands(project)) },
     Step { name: "examples", work: |project| done(examples(project)) },
+    Step { name: "web", work: web },
     Step { name: "training", work: |project| done(training::training(project)) },
     Step { name: "test", work: |project| done(test(project)) },
 ];
@@ -59,30 +54,17 @@ pub(crate) fn ci(project: &Project, only: &[String]) -> Result<()> {
     run_steps(project, &chosen.collect::<Vec<_>>())
 }
 
-/// The step that is a process of its own beside those behind it.
-const BESIDE: &str = "web";
-
 fn run_steps(project: &Project, steps: &[&Step]) -> Result<()> {
     let start = Instant::now();
-    let (mut skipped, mut beside) = (Vec::new(), None);
-    let mut all = || -> Result<()> {
-        for (index, step) in steps.iter().enumerate() {
-            println!("\n=== {} ({} of {}) ===", step.name, index + 1, steps.len());
-            if step.name == BESIDE && index + 1 < steps.len() {
-                beside = Some(Beside::start(project, step.name)?);
-                continue;
-            }
-            let began = Instant::now();
-            skipped.extend((step.work)(project).with_context(|| failed(step.name))?);
-            println!("--- {}: {:.0} s", step.name, began.elapsed().as_secs_f64());
-        }
-        Ok(())
-    };
-    let found = all();
-    // Nothing is left running, whatever went wrong; of two failures the first is told.
-    let aside = beside.map(|beside| beside.end().with_context(|| failed(BESIDE)));
-    found?;
-    skipped.extend(aside.transpose()?.into_iter().flatten());
+    let mut skipped = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        println!("\n=== {} ({} of {}) ===", step.name, index + 1, steps.len());
+        let began = Instant::now();
+        let left_out = (step.work)(project)
+            .with_context(|| format!("ci: step {} failed; to run it alone: cargo xtask ci {}", step.name, step.name))?;
+        skipped.extend(left_out);
+        println!("--- {}: {:.0} s", step.name, began.elapsed().as_secs_f64());
+    }
     println!(
         "\nci: {} steps passed in {:.1} min, {} checks skipped",
         steps.len(),
@@ -90,13 +72,9 @@ fn run_steps(project: &Project, steps: &[&Step]) -> Result<()> {
         skipped.len()
     );
     for what in skipped {
-        println!("{}{what}", beside::SKIPPED);
+        println!("  skipped: {what}");
     }
     Ok(())
-}
-
-fn failed(step: &str) -> String {
-    format!("ci: step {step} failed; to run it alone: cargo xtask ci {step}")
 }
 
 fn done(result: Result<()>) -> Result<Skipped> {
@@ -119,15 +97,14 @@ fn doc() -> Result<()> {
 
 /// Type-checks the library and the program for the systems this machine is not.
 fn foreign() -> Result<Skipped> {
-    let mut skipped = Vec::new();
-    for target in setup::FOREIGN {
-        if setup::has_target(target) {
-            run(&mut cargo(&["check", "--package=taipan", "--package=taipan-cli", "--target", target]))?;
-        } else {
-            skipped.push(format!("cargo check for {target}: its standard library is not installed"));
-        }
+    let (there, missing): (Vec<&str>, Vec<&str>) =
+        setup::FOREIGN.into_iter().partition(|target| setup::has_target(target));
+    if !there.is_empty() {
+        let targets = there.iter().flat_map(|target| ["--target", target]);
+        run(cargo(&["check", "--package=taipan", "--package=taipan-cli"]).args(targets))?;
     }
-    Ok(skipped)
+    let skipped = |target| format!("cargo check for {target}: its standard library is not installed");
+    Ok(missing.into_iter().map(skipped).collect())
 }
 
 /// Runs every example without arguments, as the documentation tells people to.
