@@ -118,18 +118,23 @@ fn run_start(lane: u32, count: u32) -> u32 {
   return at;
 }
 
+fn list_one(id: u32, x: u32, least: u32) {
+  if (x >= least && id < params.vocab) {
+    let at = atomicAdd(&listed, 1u);
+    if (at < LIST) {
+      list_ids[at] = id;
+      list_keys[at] = x;
+    }
+  }
+}
+
 fn list_four(id: u32, v: vec4<f32>, least: u32) {
   let x = keys(v);
   if (all(x < vec4(least))) { return; } // as nearly all are
-  for (var i = 0u; i < 4u; i += 1u) {
-    if (x[i] >= least && id + i < params.vocab) {
-      let at = atomicAdd(&listed, 1u);
-      if (at < LIST) {
-        list_ids[at] = id + i;
-        list_keys[at] = x[i];
-      }
-    }
-  }
+  list_one(id, x.x, least);
+  list_one(id + 1u, x.y, least);
+  list_one(id + 2u, x.z, least);
+  list_one(id + 3u, x.w, least);
 }
 
 // Lists what is not below the k-th largest of the invocations' own maxima (`best` is this one's). Returns how many there are,
@@ -290,14 +295,14 @@ fn draw(lane: u32, count: u32, highest: f32, threshold: u32, least: f32) {
   }
 }
 
-// The larger of `best`, a key and its id, and four logits.
+// The larger of `best`, a key and its id, and four logits. With branches a compiler takes minutes to see through the many calls.
 fn better(best: vec2<u32>, id: u32, v: vec4<f32>) -> vec2<u32> {
   let x = keys(v);
   var found = best;
-  if (x.x > found.x && id < params.vocab) { found = vec2(x.x, id); }
-  if (x.y > found.x && id + 1u < params.vocab) { found = vec2(x.y, id + 1u); }
-  if (x.z > found.x && id + 2u < params.vocab) { found = vec2(x.z, id + 2u); }
-  if (x.w > found.x && id + 3u < params.vocab) { found = vec2(x.w, id + 3u); }
+  found = select(found, vec2(x.x, id), (x.x > found.x) & (id < params.vocab));
+  found = select(found, vec2(x.y, id + 1u), (x.y > found.x) & (id + 1u < params.vocab));
+  found = select(found, vec2(x.z, id + 2u), (x.z > found.x) & (id + 2u < params.vocab));
+  found = select(found, vec2(x.w, id + 3u), (x.w > found.x) & (id + 3u < params.vocab));
   return found;
 }
 
