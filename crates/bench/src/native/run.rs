@@ -88,8 +88,6 @@ fn table_at(path: &std::path::Path) -> Result<TuningTable> {
 }
 
 fn write_table(found: TuningTable, mut table: TuningTable, path: Option<&std::path::Path>) -> Result<()> {
-    let notes = found.entries.iter().filter_map(|entry| entry.note.as_deref());
-    let notes: String = notes.map(|note| format!("{}\n", note.replace("; ", "\n  "))).collect();
     found.entries.into_iter().for_each(|entry| table.put(entry));
     let Some(path) = path else { return print(&table.to_json()) };
     let mut file = AtomicFile::create(path)?;
@@ -98,8 +96,7 @@ fn write_table(found: TuningTable, mut table: TuningTable, path: Option<&std::pa
         path: path.to_owned(),
         source,
     })?;
-    file.commit()?;
-    print(&format!("{notes}written to {}\n", path.display()))
+    Ok(file.commit()?)
 }
 
 async fn list_devices(backends: Backends) -> Result<()> {
