@@ -118,6 +118,7 @@ fn run_start(lane: u32, count: u32) -> u32 {
   return at;
 }
 
+// Lists a logit that is not below `least`, or counts it where there is no room left.
 fn list_one(id: u32, x: u32, least: u32) {
   if (x >= least && id < params.vocab) {
     let at = atomicAdd(&listed, 1u);

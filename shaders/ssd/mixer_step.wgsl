@@ -260,6 +260,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
   }
   arrive(thread, epoch);
   wait(thread, epoch);
+  workgroupBarrier(); // sums of out_proj are kept in the place of others, of which a storage barrier says nothing
 
   // Everybody has what all need.
   next_epoch(group, thread, epoch);
