@@ -44,7 +44,7 @@ pub(crate) fn build_web(project: &Project) -> Result<()> {
         for module in &MODULES {
             let compiled = compile(project, module)?;
             let compiled = Compiled { content: fs::read(&compiled)?, path: compiled };
-            bound.push(scope.spawn(move || bind(project, &compiled, module)));
+            bound.push(scope.spawn(move || bind(project, compiled, module)));
         }
         bound.into_iter().try_for_each(|thread| thread.join().expect("it returns its errors"))
     })?;
@@ -83,7 +83,7 @@ fn flags() -> String {
 
 /// Makes the JavaScript and its types, and optimises the module, unless that was done already. Both modules are linked anew
 /// every time, because they share a crate with other features; so what tells is the content.
-fn bind(project: &Project, compiled: &Compiled, module: &Module) -> Result<()> {
+fn bind(project: &Project, compiled: Compiled, module: &Module) -> Result<()> {
     let dir = Path::new(module.folder); // the root is the current folder
     let result = dir.join(format!("{}_bg.wasm", module.name));
     // This program knows how to do it, so a new one does it again.
@@ -102,7 +102,7 @@ fn bind(project: &Project, compiled: &Compiled, module: &Module) -> Result<()> {
     let mut bindgen = Bindgen::new();
     // The script finds the module beside itself unless it is told otherwise.
     bindgen
-        .input_bytes(module.name, compiled.content.clone())
+        .input_bytes(module.name, compiled.content)
         .out_name(module.name)
         .typescript(true)
         .omit_default_module_path(false);

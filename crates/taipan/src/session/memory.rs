@@ -127,10 +127,11 @@ impl Memory {
             (Self::Gpu(g), Backend::Gpu(m)) => {
                 let words = m.gpu.read_dense(g.buffer(m, id), &desc).await?;
                 #[cfg(not(target_arch = "wasm32"))] // where nobody waits
-                if desc.element == taipan_kernels::Element::F32
-                    && words.iter().any(|word| f32::from_bits(*word).is_nan())
-                {
-                    nobody_gave_up(m).await?;
+                if let Some(gave_up) = m.programs.decode.gave_up().filter(|_| {
+                    let floats = desc.element == taipan_kernels::Element::F32;
+                    floats && words.iter().any(|word| f32::from_bits(*word).is_nan())
+                }) {
+                    nobody_gave_up(m, gave_up).await?;
                 }
                 Ok(words)
             }
@@ -358,8 +359,7 @@ impl GpuMemory {
 
 /// Workgroups that wait for each other in vain leave no numbers; what did is then an error.
 #[cfg(not(target_arch = "wasm32"))]
-async fn nobody_gave_up(m: &GpuModel) -> Result<()> {
-    let Some((sync, word)) = m.programs.decode.gave_up() else { return Ok(()) };
+async fn nobody_gave_up(m: &GpuModel, (sync, word): (&Buffer, usize)) -> Result<()> {
     let readback = m.gpu.readback(4);
     let mut encoder = m.gpu.encoder();
     m.gpu.copy_word(&mut encoder, sync, word, &readback, 0);
