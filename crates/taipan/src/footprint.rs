@@ -23,7 +23,7 @@ pub struct Footprint {
     pub state_bytes: u64,
     /// Bytes by which the state grows for each token of a text beyond the first page: keys and values of full attention.
     pub state_bytes_per_token: u64,
-    /// Bytes of scratch space: on a GPU shared by sessions, on the CPU of one session.
+    /// Bytes of scratch space: on a GPU shared by sessions, room for a copy of a state included; on the CPU of one session.
     pub scratch_bytes: u64,
     /// The largest buffer that cannot be split, and its bytes.
     pub largest_buffer: (String, u64),
@@ -57,6 +57,7 @@ impl Footprint {
         let shape = shape(config, &LoadOptions::default(), target).expect("the default shape is valid");
         let d = Description::new(config, shape);
         let bytes = |buffers: &Buffers| if limit.is_some() { buffers.bytes() } else { dense_bytes(buffers) };
+        let copy = if limit.is_some() { d.state.bytes() } else { 0 };
         let one = |b: &BufferDesc| if limit.is_some() { b.gpu_bytes() } else { 4 * b.len() as u64 };
         let row = |id| {
             let BufferId::State(index) = id else { return 0 };
@@ -75,7 +76,7 @@ impl Footprint {
             weight_bytes: matrices.sum::<u64>() + vectors.sum::<u64>(),
             state_bytes: bytes(&d.state),
             state_bytes_per_token: d.caches().map(|id| row(id) as u64).sum(),
-            scratch_bytes: bytes(&d.scratch_buffers),
+            scratch_bytes: bytes(&d.scratch_buffers) + copy,
             largest_buffer: (largest.name.clone(), one(largest)),
             decode_dispatches: limit.map_or(0, |limit| dispatches(&d, format, limit)),
         }

@@ -132,7 +132,9 @@ pub(crate) struct GpuModel {
     pub(crate) programs: Programs<gpu::Program>,
     weights: gpu::Weights,
     turn: Mutex<()>,
-    /// Room for a copy of a state, which nobody uses.
+    /// Bytes of `scratch` and of one `spare`.
+    pub(crate) scratch_bytes: u64,
+    /// Room for a copy of a state. A session that generates takes it; one beside it makes its own.
     pub(crate) spare: Mutex<Option<gpu::Memory>>,
 }
 
@@ -470,11 +472,11 @@ fn check_buffers(gpu: &Gpu, sets: &[&Buffers]) -> Result<()> {
 impl GpuModel {
     fn new(gpu: &Arc<Gpu>, weights: gpu::Weights, d: &Description, programs: &Programs) -> Result<Self> {
         let programs = programs.map(|calls| gpu::Program::new(gpu, calls, &weights));
-        let scratch = gpu::Memory::new(gpu, &d.scratch_buffers);
+        let (scratch, spare) = (gpu::Memory::new(gpu, &d.scratch_buffers), gpu::Memory::new(gpu, &d.state));
         gpu.check().map_err(compiling)?;
-        let weight_bytes = weights.bytes();
-        let (turn, spare) = (Mutex::new(()), Mutex::new(None));
-        Ok(Self { gpu: Arc::clone(gpu), weight_bytes, scratch, programs, weights, turn, spare })
+        let (weight_bytes, scratch_bytes) = (weights.bytes(), scratch.bytes() + spare.bytes());
+        let (turn, spare) = (Mutex::new(()), Mutex::new(Some(spare)));
+        Ok(Self { gpu: Arc::clone(gpu), weight_bytes, scratch, scratch_bytes, programs, weights, turn, spare })
     }
 
     /// The right to submit programs: sessions share the scratch space, and one may need several submissions for what must

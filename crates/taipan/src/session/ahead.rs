@@ -27,7 +27,7 @@ struct Flight {
     consumes: bool,
 }
 
-/// Room for a copy of the state. The next one to need some gets it, since a driver takes milliseconds to make it.
+/// Room for a copy of the state: the model's, which a driver took milliseconds to make, or one more where that is taken.
 struct Room {
     /// There until the end.
     memory: Option<gpu::Memory>,

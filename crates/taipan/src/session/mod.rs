@@ -443,7 +443,7 @@ impl Session {
                 Bytes { weights: weights.bytes(), state: bytes(&m.state), scratch: bytes(&m.scratch) }
             }
             (Backend::Gpu(m), Memory::Gpu(state)) => {
-                Bytes { weights: m.weight_bytes, state: state.bytes(), scratch: m.scratch.bytes() }
+                Bytes { weights: m.weight_bytes, state: state.bytes(), scratch: m.scratch_bytes }
             }
             _ => unreachable!("a session's memory is of its model's device"),
         }
