@@ -1,9 +1,9 @@
 // Workgroups that wait for each other. The body binds `sync`, words that are zero at first, and has WORKGROUPS and
 // `params.patience`, rounds after which an invocation gives up, and waits no more.
-const EPOCH = 0u;   // which of the two counters this dispatch uses
-const COUNTER = 1u; // workgroups that have arrived; the other one is zero or of the dispatch before
-const GAVE_UP = 3u; // invocations that did
-const GIVEN = 4u;   // numbers, inverted: those that are zero are not there
+const BEFORE = 0u;  // what the counter was at when this dispatch began
+const COUNTER = 1u; // workgroups that have arrived, as often as they have
+const GAVE_UP = 2u; // invocations that did
+const GIVEN = 3u;   // numbers, inverted: those that are zero are not there
 
 var<private> gave_up: bool = false;
 
@@ -17,25 +17,23 @@ fn patient(tries: u32) -> bool {
 }
 
 // Says that what this workgroup has stored is there.
-fn arrive(thread: u32, epoch: u32) {
+fn arrive(thread: u32) {
   storageBarrier();
-  if (thread == 0u) { atomicAdd(&sync[COUNTER + epoch], 1u); }
+  if (thread == 0u) { atomicAdd(&sync[COUNTER], 1u); }
 }
 
-// Comes back when all have arrived, or in vain.
-fn wait(thread: u32, epoch: u32) {
+// Comes back when all have arrived so often since the counter was at `before`, or in vain.
+fn wait(thread: u32, before: u32, times: u32) {
   if (thread == 0u) {
-    for (var tries = 1u; atomicLoad(&sync[COUNTER + epoch]) < WORKGROUPS && patient(tries); tries += 1u) {}
+    for (var tries = 1u; atomicLoad(&sync[COUNTER]) - before < times * WORKGROUPS && patient(tries); tries += 1u) {}
   }
   storageBarrier();
+  workgroupBarrier(); // of workgroup memory a storage barrier says nothing
 }
 
-// The next dispatch uses the other counter. Once all have arrived nobody has yet to read which one this dispatch uses.
-fn next_epoch(group: u32, thread: u32, epoch: u32) {
-  if (group == 0u && thread == 0u) {
-    atomicStore(&sync[COUNTER + 1u - epoch], 0u);
-    atomicStore(&sync[EPOCH], 1u - epoch);
-  }
+// For the next dispatch. Once all have arrived nobody has yet to read where this one began.
+fn leave(group: u32, thread: u32, before: u32, times: u32) {
+  if (group == 0u && thread == 0u) { atomicStore(&sync[BEFORE], before + times * WORKGROUPS); }
 }
 
 // A number for all, which says itself that it is there: no fence, and nobody has to arrive.

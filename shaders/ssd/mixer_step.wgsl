@@ -1,16 +1,18 @@
-// One token through a whole Mamba-2 block in one dispatch (arXiv 2405.21060, the recurrent form): `matvec`, `mixer_update` and
-// `matvec`, x ← x + scale · out_proj(RMSNorm(mixer(in_proj(RMSNorm(x))))), for one group of B and C, 128 states, four taps.
+// One token through consecutive Mamba-2 blocks in one dispatch (arXiv 2405.21060, the recurrent form): of each `matvec`,
+// `mixer_update` and `matvec`, x ← x + scale · out_proj(RMSNorm(mixer(in_proj(RMSNorm(x))))), for one group of B and C, 128
+// states, four taps. What the blocks have of their own lies in rows of equal buffers, each bound as one.
 //
 // A workgroup computes what it alone needs of in_proj, z and x of OWN channels, and its part of what all need, B, C and dt,
 // which comes first, so that by the time it is needed it has long been there. It updates the state of its channels, waits
-// until all have done so, and has every WORKGROUPS'th row of out_proj. So all workgroups must run at the same time: WGSL
-// promises no such thing, a host tries before it relies on it, nobody waits longer than `patience`, and who gives up says so
-// in `sync` and leaves no number in x.
+// until all have done so, and has every WORKGROUPS'th row of out_proj; before the next block it waits again. So all
+// workgroups must run at the same time: WGSL promises no such thing, a host tries before it relies on it, nobody waits longer
+// than `patience`, and who gives up says so in `sync` and leaves no number in x.
 //
 // A team of WIDTH lanes holds x, an eight each, and goes through rows four at a time, two of out_proj, which are twice as
 // long. Weights are asked for three such quads ahead, and stay where they are loaded: a copy would have to wait for them.
 struct Params {
-  eps: f32, gated_eps: f32, scale: f32, z_scale: f32, dt_scale: f32, dt_min: f32, dt_max: f32, patience: u32, dry: u32,
+  eps: f32, gated_eps: f32, scale: f32, z_scale: f32, dt_scale: f32, dt_min: f32, dt_max: f32, patience: u32,
+  blocks: u32, // 0: nothing but a wait
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> out_weight: array<vec4<u32>>;       // (DIM, INNER), in the format of in_proj
@@ -19,7 +21,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> conv: array<f32>;                   // weight (CHANNELS, TAPS), then bias (CHANNELS)
 @group(0) @binding(6) var<storage, read> per_head: array<f32>;               // dt_bias (H), A_log (H), D (H)
 @group(1) @binding(0) var<storage, read> control: array<u32>;
-@group(1) @binding(1) var<storage, read_write> x: array<vec4<f32>>;          // (1, DIM)
+@group(1) @binding(1) @coherent var<storage, read_write> x: array<vec4<f32>>; // (1, DIM)
 @group(1) @binding(2) var<storage, read_write> conv_state: array<f32>;       // (TAPS, CHANNELS)
 @group(1) @binding(3) var<storage, read_write> ssm: array<vec4<f32>>;        // (INNER, N)
 @group(1) @binding(4) @coherent var<storage, read_write> y: array<vec4<f32>>; // (1, INNER)
@@ -53,12 +55,18 @@ override PARTIAL: u32 = SUMS * SUBGROUPS;
 override LANES: u32 = min(16u, SUBGROUP); // that share a row of the state
 override UNIT: u32 = THREADS / LANES; // rows of the state that a workgroup has at a time
 override CONVS: u32 = BC + OWN;
+// From what a block has to that of the next.
+override IN_STRIDE: u32 = (2u * INNER + ALL) * WIDTH;
+override OUT_STRIDE: u32 = DIM * 2u * WIDTH;
+override HEAD_STRIDE: u32 = (3u * HEADS + 63u) / 64u * 64u;
+override CONV_STRIDE: u32 = (TAPS + 1u) * CHANNELS;
 
 var<workgroup> partial: array<f32, PARTIAL>;
 var<workgroup> convs: array<Conv, CONVS>; // of B and C, and of the own channels
 var<workgroup> residual: array<f32, OUT_ROWS>;
 var<workgroup> bs: array<vec4<f32>, FOURS>;
 var<workgroup> cs: array<vec4<f32>, FOURS>;
+var<private> nth: u32 = 0u; // of the blocks
 
 // Of the convolution of a channel: what the tokens before leave, and the weight of this one.
 struct Conv { old: f32, weight: f32 }
@@ -69,7 +77,7 @@ struct Quad { a: Stored, b: Stored, c: Stored, d: Stored }
 // An eight of a row that all need; behind the last there is nothing to load.
 fn all_eight(row: u32, lane: u32) -> Stored {
   if (row >= ALL) { return Stored(); }
-  return stored8((2u * INNER + row) * WIDTH + lane);
+  return stored8(nth * IN_STRIDE + (2u * INNER + row) * WIDTH + lane);
 }
 
 fn all_quad(first: u32, q: u32, lane: u32) -> Quad {
@@ -87,14 +95,14 @@ fn own_quad(group: u32, team: u32, q: u32, lane: u32) -> Quad {
   let c = 2u * (team + q * TEAMS);
   let channel = group * OWN + c;
   if (c >= OWN || channel >= INNER) { return Quad(); }
-  let at = channel * WIDTH + lane;
+  let at = nth * IN_STRIDE + channel * WIDTH + lane;
   // An odd number of channels ends with one that is not there; what it gives is not used.
   return Quad(stored8(at), stored8(at + WIDTH), stored8(at + INNER * WIDTH), stored8(at + (INNER + 1u) * WIDTH));
 }
 
 fn out_eight(row: u32, eight: u32) -> Stored {
   if (row >= DIM) { return Stored(); }
-  return out_weight[row * 2u * WIDTH + eight];
+  return out_weight[nth * OUT_STRIDE + row * 2u * WIDTH + eight];
 }
 
 fn out_quad(first: u32, q: u32, lane: u32) -> Quad {
@@ -139,170 +147,187 @@ fn total(team: u32, at: u32) -> f32 {
   return sum;
 }
 
+// Where the raw value of a channel is kept. CHANNELS are a multiple of eight.
+fn raw_at(channel: u32, position: u32) -> u32 { return (nth * TAPS + position % TAPS) * CHANNELS + channel; }
+
 fn conv_of(channel: u32, position: u32) -> Conv {
-  let stride = row_stride(CHANNELS);
-  var sum = conv[CHANNELS * TAPS + channel];
+  let first = nth * CONV_STRIDE;
+  var sum = conv[first + CHANNELS * TAPS + channel];
   for (var back = 1u; back < TAPS; back += 1u) {
-    let slot = (position + TAPS - back) % TAPS;
-    sum += conv[channel * TAPS + TAPS - 1u - back] * conv_state[slot * stride + channel];
+    sum += conv[first + channel * TAPS + TAPS - 1u - back] * conv_state[raw_at(channel, position + TAPS - back)];
   }
-  return Conv(sum, conv[channel * TAPS + TAPS - 1u]);
+  return Conv(sum, conv[first + channel * TAPS + TAPS - 1u]);
 }
 
 // The convolution, and the raw value kept.
 fn convolve(channel: u32, position: u32, c: Conv, raw: f32, owner: bool) -> f32 {
-  if (owner) { conv_state[(position % TAPS) * row_stride(CHANNELS) + channel] = raw; }
+  if (owner) { conv_state[raw_at(channel, position)] = raw; }
   return silu(c.old + c.weight * raw);
 }
 
 // All of an own row of the state that is there before the token is.
 fn block_of(group: u32, own: u32, n: u32) -> Block {
   let row = min(group * OWN + min(own, OWN - 1u), INNER - 1u);
-  let head = row / HEAD_DIM;
-  let at = row * FOURS + n;
+  let head = nth * HEAD_STRIDE + row / HEAD_DIM;
+  let at = (nth * INNER + row) * FOURS + n;
   return Block(ssm[at], ssm[at + LANES], per_head[head], -exp(per_head[HEADS + head]), per_head[2u * HEADS + head]);
 }
 
 // S ← decay·S + dt·x·B for four numbers; their part of S·C.
 fn advance(row: u32, n: u32, s: vec4<f32>, decay: f32, dtx: f32) -> f32 {
   let next = decay * s + dtx * bs[n];
-  ssm[row * FOURS + n] = next;
+  ssm[(nth * INNER + row) * FOURS + n] = next;
   return dot(next, cs[n]);
 }
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let group = id.x;
-  let epoch = atomicLoad(&sync[EPOCH]);
-  if (params.dry != 0u) {
-    arrive(thread, epoch);
-    wait(thread, epoch);
-    next_epoch(group, thread, epoch);
+  let before = atomicLoad(&sync[BEFORE]);
+  if (params.blocks == 0u) {
+    arrive(thread);
+    wait(thread, before, 1u);
+    leave(group, thread, before, 1u);
     return;
   }
   let team = thread / WIDTH;
   let lane = thread % WIDTH;
   let first = group + team * WORKGROUPS;
+  let n = thread % LANES;
   let position = first_position();
-
-  // in_proj of what all need, which goes out at once.
-  var lo = x[2u * lane];
-  var hi = x[2u * lane + 1u];
-  let n0 = norm[2u * lane];
-  let n1 = norm[2u * lane + 1u];
-  var q0 = all_quad(first, 0u, lane);
-  var q1 = own_quad(group, team, 0u, lane);
-  var q2 = own_quad(group, team, 1u, lane);
-  keep(thread, SQUARES, vec4(dot(lo, lo) + dot(hi, hi), 0.0, 0.0, 0.0));
-  lo *= n0;
-  hi *= n1;
-  keep(thread, 0u, four_rows(q0, lo, hi));
-  q0 = own_quad(group, team, 2u, lane);
-  for (var q = 1u; q < ALL_QUADS; q += 1u) { keep(thread, 4u * q, four_rows(all_quad(first, q, lane), lo, hi)); }
-  workgroupBarrier();
-  let in_scale = inverseSqrt(total(0u, SQUARES) / f32(DIM) + params.eps);
-  for (var k = thread; k < 4u * ALL_QUADS * TEAMS; k += THREADS) {
-    let row = group + k * WORKGROUPS;
-    if (row < ALL) { give(row, in_scale * total(k % TEAMS, k / TEAMS)); }
-  }
-
-  // What is there before the token is, and in_proj of the own channels.
-  for (var i = thread; i < CONVS; i += THREADS) {
-    let own = group * OWN + i - BC;
-    convs[i] = conv_of(select(min(own, INNER - 1u), INNER + i, i < BC), position);
-  }
   for (var j = thread; j < OUT_ROWS; j += THREADS) {
     let row = min(group + j * WORKGROUPS, DIM - 1u);
     residual[j] = x[row / 4u][row % 4u];
   }
-  let n = thread % LANES;
-  var block = block_of(group, thread / LANES, n);
-  for (var q = 0u; q < OWN_QUADS; q += 3u) {
-    let a = four_rows(q1, lo, hi);
-    q1 = own_quad(group, team, q + 3u, lane);
-    keep(thread, FIRST + 4u * q, a);
-    let b = four_rows(q2, lo, hi);
-    q2 = own_quad(group, team, q + 4u, lane);
-    if (q + 1u < OWN_QUADS) { keep(thread, FIRST + 4u * q + 4u, b); }
-    let c = four_rows(q0, lo, hi);
-    q0 = own_quad(group, team, q + 5u, lane);
-    if (q + 2u < OWN_QUADS) { keep(thread, FIRST + 4u * q + 8u, c); }
-  }
-
-  // The state, while the first weights of out_proj come.
-  q0 = out_quad(first, 0u, lane);
-  q1 = out_quad(first, 1u, lane);
-  q2 = out_quad(first, 2u, lane);
-  for (var i = thread; i < BC; i += THREADS) {
-    let v = convolve(INNER + i, position, convs[i], take(i), group == 0u);
-    if (i < BC / 2u) { bs[i / 4u][i % 4u] = v; } else { cs[(i - BC / 2u) / 4u][i % 4u] = v; }
-  }
-  workgroupBarrier();
-  for (var unit = 0u; unit < OWN; unit += UNIT) {
-    let own = unit + thread / LANES;
-    let row = group * OWN + own;
-    let there = own < OWN && row < INNER;
-    if (unit > 0u) { block = block_of(group, own, n); }
-    var sum = 0.0;
-    var v = 0.0;
-    var gate = 0.0;
-    if (there) {
-      let dt = clamp(softplus(params.dt_scale * take(BC + row / HEAD_DIM) + block.bias), params.dt_min, params.dt_max);
-      let decay = exp(dt * block.rate);
-      let at = FIRST + 4u * (own / (2u * TEAMS)) + own % 2u;
-      gate = silu(params.z_scale * in_scale * total(own / 2u % TEAMS, at));
-      v = convolve(row, position, convs[BC + own], in_scale * total(own / 2u % TEAMS, at + 2u), n == 0u);
-      sum = advance(row, n, block.s0, decay, dt * v) + advance(row, n + LANES, block.s1, decay, dt * v);
-      for (var i = n + 2u * LANES; i < FOURS; i += LANES) { sum += advance(row, i, ssm[row * FOURS + i], decay, dt * v); }
+  var n0 = norm[2u * lane];
+  var n1 = norm[2u * lane + 1u];
+  var q0 = all_quad(first, 0u, lane);
+  var q1 = own_quad(group, team, 0u, lane);
+  var q2 = own_quad(group, team, 1u, lane);
+  loop {
+    // in_proj of what all need, which goes out at once.
+    var lo = x[2u * lane];
+    var hi = x[2u * lane + 1u];
+    keep(thread, SQUARES, vec4(dot(lo, lo) + dot(hi, hi), 0.0, 0.0, 0.0));
+    lo *= n0;
+    hi *= n1;
+    keep(thread, 0u, four_rows(q0, lo, hi));
+    q0 = own_quad(group, team, 2u, lane);
+    for (var q = 1u; q < ALL_QUADS; q += 1u) { keep(thread, 4u * q, four_rows(all_quad(first, q, lane), lo, hi)); }
+    workgroupBarrier();
+    let in_scale = inverseSqrt(total(0u, SQUARES) / f32(DIM) + params.eps);
+    for (var k = thread; k < 4u * ALL_QUADS * TEAMS; k += THREADS) {
+      let row = group + k * WORKGROUPS;
+      if (row < ALL) { give(row, in_scale * total(k % TEAMS, k / TEAMS)); }
     }
-    for (var i = LANES / 2u; i > 0u; i /= 2u) { sum += subgroupShuffleXor(sum, i); }
-    if (there && n == 0u) { y[row / 4u][row % 4u] = (sum + block.skip * v) * gate; }
-  }
-  arrive(thread, epoch);
-  wait(thread, epoch);
-  workgroupBarrier(); // sums of out_proj are kept in the place of others, of which a storage barrier says nothing
 
-  // Everybody has what all need.
-  next_epoch(group, thread, epoch);
-  for (var k = thread; k < 4u * ALL_QUADS * TEAMS; k += THREADS) {
-    let row = group + k * WORKGROUPS;
-    if (row < ALL) { take_back(row); }
-  }
-  let lost = atomicLoad(&sync[GAVE_UP]) != 0u;
+    // What is there before the token is, and in_proj of the own channels.
+    for (var i = thread; i < CONVS; i += THREADS) {
+      let own = group * OWN + i - BC;
+      convs[i] = conv_of(select(min(own, INNER - 1u), INNER + i, i < BC), position);
+    }
+    var block = block_of(group, thread / LANES, n);
+    for (var q = 0u; q < OWN_QUADS; q += 3u) {
+      let a = four_rows(q1, lo, hi);
+      q1 = own_quad(group, team, q + 3u, lane);
+      keep(thread, FIRST + 4u * q, a);
+      let b = four_rows(q2, lo, hi);
+      q2 = own_quad(group, team, q + 4u, lane);
+      if (q + 1u < OWN_QUADS) { keep(thread, FIRST + 4u * q + 4u, b); }
+      let c = four_rows(q0, lo, hi);
+      q0 = own_quad(group, team, q + 5u, lane);
+      if (q + 2u < OWN_QUADS) { keep(thread, FIRST + 4u * q + 8u, c); }
+    }
 
-  // out_proj.
-  var y0 = y[2u * lane];
-  var y1 = y[2u * lane + 1u];
-  var y2 = y[2u * (lane + WIDTH)];
-  var y3 = y[2u * (lane + WIDTH) + 1u];
-  let g0 = gated_norm[2u * lane];
-  let g1 = gated_norm[2u * lane + 1u];
-  let g2 = gated_norm[2u * (lane + WIDTH)];
-  let g3 = gated_norm[2u * (lane + WIDTH) + 1u];
-  keep(thread, 4u * OUT_QUADS, vec4(dot(y0, y0) + dot(y1, y1) + dot(y2, y2) + dot(y3, y3), 0.0, 0.0, 0.0));
-  y0 *= g0;
-  y1 *= g1;
-  y2 *= g2;
-  y3 *= g3;
-  for (var q = 0u; q < OUT_QUADS; q += 3u) {
-    let more = q + 3u < OUT_QUADS;
-    let a = two_rows(q0, y0, y1, y2, y3);
-    if (more) { q0 = out_quad(first, q + 3u, lane); }
-    keep(thread, 4u * q, a);
-    let b = two_rows(q1, y0, y1, y2, y3);
-    if (more) { q1 = out_quad(first, q + 4u, lane); }
-    if (q + 1u < OUT_QUADS) { keep(thread, 4u * q + 4u, b); }
-    let c = two_rows(q2, y0, y1, y2, y3);
-    if (more) { q2 = out_quad(first, q + 5u, lane); }
-    if (q + 2u < OUT_QUADS) { keep(thread, 4u * q + 8u, c); }
+    // The state, while the first weights of out_proj come.
+    q0 = out_quad(first, 0u, lane);
+    q1 = out_quad(first, 1u, lane);
+    q2 = out_quad(first, 2u, lane);
+    for (var i = thread; i < BC; i += THREADS) {
+      let v = convolve(INNER + i, position, convs[i], take(i), group == 0u);
+      if (i < BC / 2u) { bs[i / 4u][i % 4u] = v; } else { cs[(i - BC / 2u) / 4u][i % 4u] = v; }
+    }
+    workgroupBarrier();
+    for (var unit = 0u; unit < OWN; unit += UNIT) {
+      let own = unit + thread / LANES;
+      let row = group * OWN + own;
+      let there = own < OWN && row < INNER;
+      if (unit > 0u) { block = block_of(group, own, n); }
+      var sum = 0.0;
+      var v = 0.0;
+      var gate = 0.0;
+      if (there) {
+        let dt = clamp(softplus(params.dt_scale * take(BC + row / HEAD_DIM) + block.bias), params.dt_min, params.dt_max);
+        let decay = exp(dt * block.rate);
+        let at = FIRST + 4u * (own / (2u * TEAMS)) + own % 2u;
+        gate = silu(params.z_scale * in_scale * total(own / 2u % TEAMS, at));
+        v = convolve(row, position, convs[BC + own], in_scale * total(own / 2u % TEAMS, at + 2u), n == 0u);
+        sum = advance(row, n, block.s0, decay, dt * v) + advance(row, n + LANES, block.s1, decay, dt * v);
+        for (var i = n + 2u * LANES; i < FOURS; i += LANES) {
+          sum += advance(row, i, ssm[(nth * INNER + row) * FOURS + i], decay, dt * v);
+        }
+      }
+      for (var i = LANES / 2u; i > 0u; i /= 2u) { sum += subgroupShuffleXor(sum, i); }
+      if (there && n == 0u) { y[row / 4u][row % 4u] = (sum + block.skip * v) * gate; }
+    }
+    arrive(thread);
+    wait(thread, before, 2u * nth + 1u);
+
+    // Everybody has what all need.
+    for (var k = thread; k < 4u * ALL_QUADS * TEAMS; k += THREADS) {
+      let row = group + k * WORKGROUPS;
+      if (row < ALL) { take_back(row); }
+    }
+    let lost = atomicLoad(&sync[GAVE_UP]) != 0u;
+
+    // out_proj.
+    var y0 = y[2u * lane];
+    var y1 = y[2u * lane + 1u];
+    var y2 = y[2u * (lane + WIDTH)];
+    var y3 = y[2u * (lane + WIDTH) + 1u];
+    let g = 4u * WIDTH * nth + 2u * lane;
+    let g0 = gated_norm[g];
+    let g1 = gated_norm[g + 1u];
+    let g2 = gated_norm[g + 2u * WIDTH];
+    let g3 = gated_norm[g + 2u * WIDTH + 1u];
+    keep(thread, 4u * OUT_QUADS, vec4(dot(y0, y0) + dot(y1, y1) + dot(y2, y2) + dot(y3, y3), 0.0, 0.0, 0.0));
+    y0 *= g0;
+    y1 *= g1;
+    y2 *= g2;
+    y3 *= g3;
+    for (var q = 0u; q < OUT_QUADS; q += 3u) {
+      let more = q + 3u < OUT_QUADS;
+      let a = two_rows(q0, y0, y1, y2, y3);
+      if (more) { q0 = out_quad(first, q + 3u, lane); }
+      keep(thread, 4u * q, a);
+      let b = two_rows(q1, y0, y1, y2, y3);
+      if (more) { q1 = out_quad(first, q + 4u, lane); }
+      if (q + 1u < OUT_QUADS) { keep(thread, 4u * q + 4u, b); }
+      let c = two_rows(q2, y0, y1, y2, y3);
+      if (more) { q2 = out_quad(first, q + 5u, lane); }
+      if (q + 2u < OUT_QUADS) { keep(thread, 4u * q + 8u, c); }
+    }
+    workgroupBarrier();
+    let scale = params.scale * inverseSqrt(total(0u, 4u * OUT_QUADS) / f32(INNER) + params.gated_eps);
+    for (var j = thread; j < OUT_ROWS; j += THREADS) {
+      let row = group + j * WORKGROUPS;
+      let k = j / TEAMS;
+      var v = scale * total(j % TEAMS, 4u * (k / 2u) + k % 2u);
+      if (lost) { v = bitcast<f32>(params.patience | 0x7fc00000u); } // no number
+      residual[j] += v;
+      if (row < DIM) { x[row / 4u][row % 4u] = residual[j]; }
+    }
+    nth += 1u;
+    if (nth == params.blocks) { break; }
+
+    // Weights of the next block come while x does.
+    arrive(thread);
+    n0 = norm[2u * (WIDTH * nth + lane)];
+    n1 = norm[2u * (WIDTH * nth + lane) + 1u];
+    q0 = all_quad(first, 0u, lane);
+    q1 = own_quad(group, team, 0u, lane);
+    q2 = own_quad(group, team, 1u, lane);
+    wait(thread, before, 2u * nth);
   }
-  workgroupBarrier();
-  let scale = params.scale * inverseSqrt(total(0u, 4u * OUT_QUADS) / f32(INNER) + params.gated_eps);
-  for (var j = thread; j < OUT_ROWS; j += THREADS) {
-    let row = group + j * WORKGROUPS;
-    let k = j / TEAMS;
-    var v = scale * total(j % TEAMS, 4u * (k / 2u) + k % 2u);
-    if (lost) { v = bitcast<f32>(params.patience | 0x7fc00000u); } // no number
-    if (row < DIM) { x[row / 4u][row % 4u] = residual[j] + v; }
-  }
+  leave(group, thread, before, 2u * params.blocks - 1u);
 }

@@ -3,14 +3,15 @@
 
 use pollster::block_on;
 use taipan::{Device, GpuRequest, LoadOptions, Model, SessionOptions, WeightDtype};
-use taipan_tests::tiny::Tiny;
+use taipan_tests::tiny::{Tiny, ids};
 
-/// A device of its own on which so many workgroups may wait for each other.
-fn waiting(workgroups: u32) -> Device {
+/// A device of its own on which so many workgroups may wait for each other, in dispatches that go through so many blocks.
+fn waiting(workgroups: u32, blocks: u32) -> Device {
     let request = GpuRequest { together: Some(workgroups), ..GpuRequest::default() };
     let device = block_on(Device::gpu(&request)).unwrap();
     let together = device.as_gpu().unwrap().together();
     assert_eq!(together, workgroups, "the adapter has subgroups and coherent buffers");
+    device.as_gpu().unwrap().run_blocks(blocks);
     device
 }
 
@@ -30,19 +31,22 @@ fn dispatches(device: &Device, seed: u64) -> Vec<u64> {
 
 #[test]
 fn a_block_in_one_dispatch_agrees_with_its_calls() {
-    // A trial, and the block.
-    assert_eq!(dispatches(&waiting(1), 7), [2; 3]);
+    // A trial, and the blocks.
+    assert_eq!(dispatches(&waiting(1, 8), 7), [2, 2, 2]);
+    assert_eq!(dispatches(&waiting(1, 2), 8), [2, 3, 2]);
+    assert_eq!(dispatches(&waiting(1, 1), 9), [2, 4, 3]);
     // The calls one by one, which nobody tries.
-    assert_eq!(dispatches(&waiting(0), 8), [3; 3]);
+    assert_eq!(dispatches(&waiting(1, 0), 10), [3, 9, 6]);
+    assert_eq!(dispatches(&waiting(0, 8), 11), [3, 9, 6]);
 }
 
 #[test]
 fn workgroups_that_do_not_run_at_the_same_time_are_noticed() {
-    let device = waiting(106); // 53 are tried first, which have rows enough, then 39 and 26
+    let device = waiting(106, 8); // 53 are tried first, which have rows enough, then 39 and 26
     let few_cores = std::thread::available_parallelism().is_ok_and(|n| n.get() < 26);
     if device.as_gpu().unwrap().report().software && few_cores {
         // Three trials in vain, and the calls one by one.
-        assert_eq!(dispatches(&device, 9), [6; 3]);
+        assert_eq!(dispatches(&device, 9), [6, 12, 9]);
     } else {
         dispatches(&device, 9); // a card may run so many
     }
@@ -59,14 +63,23 @@ fn a_model_decodes_the_same_in_fewer_dispatches() {
     let decode = |device: &Device| {
         let model = model(device);
         let mut session = model.session(SessionOptions::default()).unwrap();
-        for id in [3, 14, 15, 9, 26, 5] {
+        // As a segment, one by one, and from a saved state: whatever else uses the state finds it where it lies.
+        block_on(session.prefill(&ids(9, 48, 1))).unwrap();
+        block_on(session.prefill(&[3])).unwrap();
+        let saved = block_on(session.save()).unwrap();
+        block_on(session.prefill(&[7, 7, 7])).unwrap();
+        block_on(session.restore(&saved)).unwrap();
+        let mut session = block_on(session.fork()).unwrap();
+        for id in [14, 15, 9, 26, 5] {
             block_on(session.prefill(&[id])).unwrap();
         }
         (model.decode_dispatches(), block_on(session.logits()).unwrap())
     };
-    let (few, found) = decode(&waiting(1));
-    let (many, expected) = decode(&waiting(0));
-    assert_eq!(many - few, 6, "two of each of three blocks");
-    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / (1.0 + b.abs())).fold(0.0, f32::max);
-    assert!(worst < 1e-4, "{worst}");
+    let (many, expected) = decode(&waiting(0, 1));
+    for (blocks, saved) in [(1, 6), (8, 7)] {
+        let (few, found) = decode(&waiting(1, blocks));
+        assert_eq!(many - few, saved, "of three blocks, {blocks} to a dispatch, in which two are neighbours");
+        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / (1.0 + b.abs())).fold(0.0, f32::max);
+        assert!(worst < 1e-4, "{worst}");
+    }
 }

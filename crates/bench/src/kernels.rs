@@ -332,7 +332,7 @@ impl Bench<'_> {
         self.gpu.submit(encoder);
         let mut found = Vec::new();
         // A block in one dispatch has no buffer for what is between its calls.
-        let block = MixerStep::of(case.calls).map(|step| step.launch(1).buffers);
+        let block = MixerStep::of(case.calls).map(|step| step.launch(1, 1).buffers);
         let used = |id: &BufferId| block.as_ref().is_none_or(|used| used.contains(&Some(*id)));
         for id in self.buffers(case.calls).into_iter().filter(used) {
             let desc = self.desc(id);

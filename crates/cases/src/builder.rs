@@ -50,7 +50,7 @@ impl Case {
 
     /// Those that stand for several calls of it.
     pub(crate) fn blocks(&self) -> Vec<Permutation> {
-        let step = MixerStep::of(&self.calls).map(|step| (step.decl(), step.launch(1)));
+        let step = MixerStep::of(&self.calls).map(|step| (step.decl(), step.launch(1, 1)));
         step.map(|(decl, launch)| Permutation::new(decl, Some(self.format), launch)).into_iter().collect()
     }
 
@@ -259,13 +259,23 @@ impl Builder {
         self.rows_of("conv_state", &data, channels).buffer
     }
 
+    /// The state of consecutive blocks lies in rows.
+    pub(crate) fn in_rows(&mut self, blocks: &[[BufferId; 2]]) {
+        self.case.state.in_rows(blocks);
+    }
+
     /// A call that is not the last.
     pub(crate) fn then(&mut self, call: impl Into<Call>) {
         self.case.calls.push(call.into());
     }
 
     pub(crate) fn call(mut self, call: impl Into<Call>) -> Case {
-        self.case.calls.push(call.into());
+        self.then(call);
+        self.build()
+    }
+
+    /// The case with the calls so far.
+    pub(crate) fn build(self) -> Case {
         assert!(!self.case.outputs.is_empty(), "{}: a case compares something", self.case.kernel);
         self.case
     }

@@ -71,10 +71,11 @@ pub async fn on_gpu(case: &Case, device: &Gpu, decl: Option<&dyn Fn(&Call) -> &'
         let most = case.split_rows.min((data.len() / cols).max(1));
         gpu::MatrixBuffers::upload(device, data, *cols, case.format, most)
     };
-    let weights = gpu::Weights {
+    let mut weights = gpu::Weights {
         matrices: case.matrices.iter().map(matrix).collect(),
         vectors: case.vectors.iter().map(|v| gpu::upload_vector(device, v)).collect(),
     };
+    gpu::in_rows(device, &case.calls, &mut weights);
     let state = gpu::Memory::new(device, &case.state);
     for ((buffer, desc), words) in state.list().iter().zip(case.state.list()).zip(&case.contents) {
         device.write_dense(buffer, desc, words);

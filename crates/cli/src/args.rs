@@ -87,9 +87,10 @@ pub(crate) struct TargetArgs {
     /// Do without an adapter's matrix units, which make prompts faster where it has them
     #[arg(long, global = true, help_heading = "Device")]
     pub(crate) no_cooperative: bool,
-    /// Do without kernels whose workgroups wait for each other, which make decoding faster on NVIDIA's cards
-    #[arg(long, global = true, help_heading = "Device")]
-    pub(crate) no_persistent: bool,
+    /// Mamba-2 blocks that a token goes through in one dispatch, whose workgroups wait for each other, on NVIDIA's cards; 0: no
+    /// workgroup waits for another [default: 1]
+    #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u32).range(..=8), global = true, help_heading = "Device")]
+    pub(crate) persistent: Option<u32>,
 }
 
 /// A graphics interface.

@@ -58,7 +58,7 @@ pub(crate) struct Target {
     pub(crate) backends: Backends,
     pub(crate) tuning: Option<TuningTable>,
     pub(crate) cooperative: bool,
-    pub(crate) persistent: bool,
+    pub(crate) persistent: Option<u32>,
 }
 
 /// A device, as asked for.
@@ -247,7 +247,7 @@ fn target(args: TargetArgs) -> Result<Target> {
         }),
     };
     let tuning = args.tuning.map(|path| taipan::read_tuning(&path)).transpose()?;
-    Ok(Target { choice, backends, tuning, cooperative: !args.no_cooperative, persistent: !args.no_persistent })
+    Ok(Target { choice, backends, tuning, cooperative: !args.no_cooperative, persistent: args.persistent })
 }
 
 fn id(name: &str) -> Result<ModelId> {

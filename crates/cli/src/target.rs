@@ -28,8 +28,8 @@ pub(crate) async fn find_device(target: &Target) -> Result<(Device, Option<Strin
     if let Some(gpu) = found.0.as_gpu().filter(|_| !target.cooperative) {
         gpu.without_cooperative();
     }
-    if let Some(gpu) = found.0.as_gpu().filter(|_| !target.persistent) {
-        gpu.run_together(0);
+    if let (Some(gpu), Some(blocks)) = (found.0.as_gpu(), target.persistent) {
+        gpu.run_blocks(blocks);
     }
     if let Some(table) = &target.tuning
         && !(found.0.is_cpu() || found.0.tune(table))

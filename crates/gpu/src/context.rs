@@ -10,7 +10,7 @@ use wgpu::{Adapter, Backends, Features, Instance, InstanceDescriptor, InstanceFl
 
 use crate::report::Shortfall;
 use crate::together::{self, WAITING};
-use crate::{AdapterReport, GpuError, Pipeline, counts::Counters, pipeline::PipelineKey};
+use crate::{AdapterReport, Buffer, GpuError, Pipeline, counts::Counters, pipeline::PipelineKey};
 
 /// Which adapter to take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct GpuRequest {
     /// Let kernels exchange numbers within subgroups where the adapter has them: the same results with fewer waits. The
     /// default is what was tried: in a browser.
     pub subgroups: bool,
-    /// Workgroups that may wait for each other at most, see [`Gpu::run_together`]; the default is what was measured: none on
+    /// Workgroups that may wait for each other at most, see [`Gpu::together`]; the default is what was measured: none on
     /// most devices.
     pub together: Option<u32>,
 }
@@ -64,13 +64,14 @@ pub struct Gpu {
     tuning: Mutex<Tuning>,
     trouble: Arc<Mutex<Trouble>>,
     pub(crate) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
-    pub(crate) dummy: wgpu::Buffer,
+    pub(crate) dummy: Buffer,
     pub(crate) counters: Arc<Counters>,
     /// Subgroups, where all kernels use them.
     pub(crate) subgroups: Option<Subgroups>,
     /// Subgroups as they were found.
     pub(crate) lanes: Option<Subgroups>,
-    pub(crate) together: AtomicU32,
+    pub(crate) together: u32,
+    pub(crate) blocks: AtomicU32,
 }
 
 #[derive(Default)]
@@ -239,13 +240,8 @@ impl Gpu {
         let (device, queue) =
             requested.await.map_err(|e| GpuError::Driver { message: format!("{}: {e}", report.name) })?;
         let trouble = watch(&device);
-        let dummy = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("unused binding"),
-            size: 64,
-            usage: wgpu::BufferUsages::STORAGE,
-            mapped_at_creation: false,
-        });
         let (pipelines, counters) = (Mutex::default(), Arc::default());
+        let dummy = Buffer::new(&device, &counters, "unused binding", 64, wgpu::BufferUsages::STORAGE);
         let cooperative = features.contains(COOPERATIVE).into();
         let tuning = TuningTable::builtin().over(Tuning::default(), &report.key()).unwrap_or_default().into();
         let (subgroups, lanes) = (None, None);
@@ -263,10 +259,10 @@ impl Gpu {
             counters,
             subgroups,
             lanes,
-            together: AtomicU32::default(),
+            together,
+            blocks: together::BLOCKS.into(),
         };
         gpu.find_subgroups(request.subgroups).await;
-        gpu.run_together(together);
         Ok(gpu)
     }
 

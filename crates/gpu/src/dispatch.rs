@@ -47,9 +47,9 @@ impl Gpu {
         let many = many.map(|(from, decl)| (from, self.pipeline(decl, launch, format)));
         let words: Vec<u32> = launch.params.iter().map(|(_, w)| w.bits()).collect();
         let params = self.uniform(decl.name, &words);
-        let mut buffers = vec![&params.raw];
-        buffers.extend(matrix.map(|(buffer, _)| &buffer.raw));
-        buffers.extend(vectors.iter().map(|v| v.map_or(&self.dummy, |b| &b.raw)));
+        let mut buffers = vec![&params];
+        buffers.extend(matrix.map(|(buffer, _)| buffer));
+        buffers.extend(vectors.iter().map(|v| v.unwrap_or(&self.dummy)));
         let group0 = self.bind(decl.name, &pipeline.groups[0], &buffers);
         let counters = Arc::clone(&self.counters);
         Prepared { decl, grid: launch.grid, pipeline, many, group0, _params: params, counters }
@@ -58,20 +58,18 @@ impl Gpu {
     /// Makes the session's part; `buffers` are in the order of the launch, `args` is the buffer of an indirect grid.
     #[must_use]
     pub fn bind_session(&self, prepared: &Prepared, buffers: &[Option<&Buffer>], args: Option<&Buffer>) -> Bound {
-        let raw: Vec<_> = buffers.iter().map(|b| b.map_or(&self.dummy, |b| &b.raw)).collect();
-        let group1 = self.bind(prepared.decl.name, &prepared.pipeline.groups[1], &raw);
+        let buffers: Vec<_> = buffers.iter().map(|b| b.unwrap_or(&self.dummy)).collect();
+        let group1 = self.bind(prepared.decl.name, &prepared.pipeline.groups[1], &buffers);
         let indirect = match prepared.grid {
-            Grid::Indirect { row, .. } => args.map(|b| (b.raw.clone(), 16 * u64::from(row))),
+            Grid::Indirect { row, .. } => args.map(|b| (b.raw.clone(), b.offset + 16 * u64::from(row))),
             _ => None,
         };
         Bound { group1, indirect }
     }
 
-    fn bind(&self, label: &str, layout: &wgpu::BindGroupLayout, buffers: &[&wgpu::Buffer]) -> BindGroup {
-        let entries: Vec<_> = (0..)
-            .zip(buffers)
-            .map(|(binding, buffer)| BindGroupEntry { binding, resource: buffer.as_entire_binding() })
-            .collect();
+    fn bind(&self, label: &str, layout: &wgpu::BindGroupLayout, buffers: &[&Buffer]) -> BindGroup {
+        let entries: Vec<_> =
+            (0..).zip(buffers).map(|(binding, b)| BindGroupEntry { binding, resource: b.binding() }).collect();
         self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries: &entries })
     }
 }

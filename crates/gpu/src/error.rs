@@ -39,7 +39,7 @@ pub enum GpuError {
         message: String,
     },
     /// Workgroups that wait for each other waited in vain; what was computed since is no number.
-    #[error("workgroups that wait for each other did not run at the same time; --no-persistent does without them")]
+    #[error("workgroups that wait for each other did not run at the same time; --persistent 0 does without them")]
     NotTogether,
     /// The driver refused something that should have been valid.
     #[error("GPU error: {message}")]

@@ -1,6 +1,7 @@
 //! Buffers: creation, upload, readback.
 
 use std::future::poll_fn;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -8,20 +9,63 @@ use futures::channel::oneshot;
 use taipan_kernels::BufferDesc;
 use wgpu::{BufferUsages, CommandEncoder};
 
-use crate::{Gpu, GpuError, counts::Allocation};
+use crate::counts::{Allocation, Counters};
+use crate::{Gpu, GpuError};
 
-/// A buffer on the device. A clone is the same buffer.
+/// A buffer on the device, or one of several in a row. A clone is the same buffer.
 #[derive(Clone, Debug)]
 pub struct Buffer {
     pub(crate) raw: wgpu::Buffer,
-    _held: Arc<Allocation>,
+    pub(crate) offset: u64,
+    bytes: u64,
+    held: Arc<Allocation>,
 }
 
+/// Where a buffer of a row may begin, on any device.
+const ALIGNMENT: u64 = 256;
+
 impl Buffer {
+    #[cfg_attr(
+        target_arch = "wasm32",
+        expect(clippy::arc_with_non_send_sync, reason = "a browser's handles stay on their thread")
+    )]
+    pub(crate) fn new(
+        device: &wgpu::Device,
+        counters: &Arc<Counters>,
+        label: &str,
+        bytes: u64,
+        usage: BufferUsages,
+    ) -> Self {
+        let bytes = whole(bytes);
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size: bytes, usage, mapped_at_creation: false };
+        let raw = device.create_buffer(&descriptor);
+        let held = Arc::new(Allocation::new(counters, &raw));
+        Self { raw, offset: 0, bytes, held }
+    }
+
     /// Bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.raw.size()
+        self.bytes
+    }
+
+    /// Whether it comes right behind another in a row of equal buffers.
+    #[must_use]
+    pub fn follows(&self, before: &Self) -> bool {
+        let same = Arc::ptr_eq(&self.held, &before.held) && self.bytes == before.bytes;
+        same && self.offset == before.offset + before.bytes.next_multiple_of(ALIGNMENT)
+    }
+
+    /// All of a row from this one to `last`, as one buffer.
+    #[must_use]
+    pub fn up_to(&self, last: &Self) -> Self {
+        assert!(Arc::ptr_eq(&self.held, &last.held) && self.offset <= last.offset, "both are of one row");
+        Self { bytes: last.offset + last.bytes - self.offset, ..self.clone() }
+    }
+
+    pub(crate) fn binding(&self) -> wgpu::BindingResource<'_> {
+        let size = NonZero::new(self.bytes);
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.raw, offset: self.offset, size })
     }
 }
 
@@ -61,12 +105,28 @@ pub struct Reading {
     mapped: Mapped,
 }
 
+const STORAGE: BufferUsages =
+    BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).union(BufferUsages::COPY_DST).union(BufferUsages::INDIRECT);
+
+/// Bytes that a buffer takes.
+fn whole(bytes: u64) -> u64 {
+    bytes.next_multiple_of(16).max(16)
+}
+
 impl Gpu {
     /// A zeroed storage buffer of at least `bytes` bytes.
     #[must_use]
     pub fn buffer(&self, label: &str, bytes: u64) -> Buffer {
-        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST | BufferUsages::INDIRECT;
-        self.create(label, bytes, usage)
+        self.create(label, bytes, STORAGE)
+    }
+
+    /// So many zeroed storage buffers of at least `bytes` bytes in a row, which one binding can hold.
+    #[must_use]
+    pub fn row(&self, label: &str, bytes: u64, count: usize) -> Vec<Buffer> {
+        let bytes = whole(bytes);
+        let stride = bytes.next_multiple_of(ALIGNMENT);
+        let all = self.create(label, stride * count as u64, STORAGE);
+        (0..count as u64).map(|i| Buffer { offset: i * stride, bytes, ..all.clone() }).collect()
     }
 
     /// A zeroed storage buffer for a description.
@@ -86,21 +146,13 @@ impl Gpu {
         buffer
     }
 
-    #[cfg_attr(
-        target_arch = "wasm32",
-        expect(clippy::arc_with_non_send_sync, reason = "a browser's handles stay on their thread")
-    )]
     pub(crate) fn create(&self, label: &str, bytes: u64, usage: BufferUsages) -> Buffer {
-        let size = bytes.next_multiple_of(16).max(16);
-        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        let raw = self.device.create_buffer(&descriptor);
-        let held = Arc::new(Allocation::new(&self.counters, &raw));
-        Buffer { raw, _held: held }
+        Buffer::new(&self.device, &self.counters, label, bytes, usage)
     }
 
     /// Copies words into a buffer, in order with submissions.
     pub fn write<T: bytemuck::NoUninit>(&self, buffer: &Buffer, offset: u64, data: &[T]) {
-        self.queue.write_buffer(&buffer.raw, offset, bytemuck::cast_slice(data));
+        self.queue.write_buffer(&buffer.raw, buffer.offset + offset, bytemuck::cast_slice(data));
     }
 
     /// Lets pending uploads go to the device now, so that staging memory does not pile up.
@@ -126,17 +178,19 @@ impl Gpu {
 
     /// Encodes a copy of the start of `source` into a readback buffer.
     pub fn copy_to_readback(&self, encoder: &mut CommandEncoder, source: &Buffer, readback: &Readback, bytes: u64) {
-        encoder.copy_buffer_to_buffer(&source.raw, 0, &readback.raw, 0, bytes);
+        encoder.copy_buffer_to_buffer(&source.raw, source.offset, &readback.raw, 0, bytes);
     }
 
     /// Encodes a copy of one word of `source` to a word of a readback buffer.
     pub fn copy_word(&self, encoder: &mut CommandEncoder, source: &Buffer, word: usize, to: &Readback, at: usize) {
-        encoder.copy_buffer_to_buffer(&source.raw, 4 * word as u64, &to.raw, 4 * at as u64, 4);
+        let from = source.offset + 4 * word as u64;
+        encoder.copy_buffer_to_buffer(&source.raw, from, &to.raw, 4 * at as u64, 4);
     }
 
     /// Encodes a copy of a whole buffer.
     pub fn copy(&self, encoder: &mut CommandEncoder, source: &Buffer, target: &Buffer) {
-        encoder.copy_buffer_to_buffer(&source.raw, 0, &target.raw, 0, source.bytes().min(target.bytes()));
+        let bytes = source.bytes.min(target.bytes);
+        encoder.copy_buffer_to_buffer(&source.raw, source.offset, &target.raw, target.offset, bytes);
     }
 
     /// Waits for the copies into a readback buffer and returns its first `words` words.

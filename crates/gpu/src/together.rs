@@ -18,6 +18,9 @@ pub(crate) fn usual(report: &AdapterReport) -> u32 {
     if measured { 264 } else { 0 }
 }
 
+/// Blocks of a dispatch. More have to be measured first.
+pub(crate) const BLOCKS: u32 = 1;
+
 impl Gpu {
     /// The fewest lanes of a subgroup, where there are any as they are expected, whether or not all kernels use them.
     #[must_use]
@@ -37,17 +40,28 @@ impl Gpu {
         self.limits.max_compute_workgroup_storage_size
     }
 
-    /// Workgroups that may wait for each other, at most; 0: a kernel never does.
+    /// Workgroups that may wait for each other, at most, as far as a trial shows that they run at the same time; 0: a kernel
+    /// never does.
     #[must_use]
     pub fn together(&self) -> u32 {
-        self.together.load(Ordering::Relaxed)
+        if self.can_wait() && self.blocks() > 0 { self.together } else { 0 }
     }
 
-    /// From now on kernels are prepared in which so many workgroups at most wait for each other, as far as the device was
-    /// opened with what they need and a trial shows that they run at the same time. With 0 there are no such kernels.
-    pub fn run_together(&self, workgroups: u32) {
-        let able = self.lanes.is_some() && self.features.contains(WAITING);
-        self.together.store(if able { workgroups } else { 0 }, Ordering::Relaxed);
+    /// Blocks that a token goes through in one dispatch whose workgroups wait for each other, at most.
+    #[must_use]
+    pub fn blocks(&self) -> u32 {
+        self.blocks.load(Ordering::Relaxed)
+    }
+
+    /// From now on models are loaded to go through so many blocks in one dispatch. With 0 no workgroup waits for another.
+    pub fn run_blocks(&self, blocks: u32) {
+        self.blocks.store(blocks, Ordering::Relaxed);
+    }
+
+    /// Whether it was opened with what such kernels need.
+    #[must_use]
+    pub fn can_wait(&self) -> bool {
+        self.lanes.is_some() && self.features.contains(WAITING)
     }
 }
 

@@ -1,13 +1,16 @@
-//! One token through a whole block.
+//! One token through whole blocks.
 
 use taipan_shaders::{MIXER_STEP, Shared};
 
 use crate::launch::SYNC;
-use crate::{Call, Decl, Epilogue, Grid, Launch, Matrix, Matvec, MixerUpdate, Norm, WeightFormat, read, weight, write};
+use crate::{
+    BufferId, Call, Decl, Epilogue, Grid, Launch, Matrix, Matvec, MixerUpdate, Norm, Vector, WeightFormat, read,
+    weight, write,
+};
 
-/// `x ← x + scale·out_proj(RMSNorm(mixer(in_proj(RMSNorm(x)))))` for one token in one dispatch: what stands for a
-/// [`Matvec`], a [`MixerUpdate`] and a [`Matvec`] on a device whose workgroups can wait for each other (arXiv 2405.21060,
-/// the recurrent form). Its twin is those three.
+/// `x ← x + scale·out_proj(RMSNorm(mixer(in_proj(RMSNorm(x)))))` for one token, for consecutive blocks in one dispatch: what
+/// stands for a [`Matvec`], a [`MixerUpdate`] and a [`Matvec`] each on a device whose workgroups can wait for each other
+/// (arXiv 2405.21060, the recurrent form). Its twin is those calls. This is one of the blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct MixerStep {
     in_proj: Matvec,
@@ -42,11 +45,14 @@ impl MixerStep {
     /// Calls that it stands for.
     pub const CALLS: usize = 3;
 
-    /// Words of its buffer `sync`, all zero before it runs for the first time: four that workgroups count in, and B, C and dt.
-    pub const SYNC: usize = 4 + 256 + Self::MOST_HEADS as usize;
+    /// Words of its buffer `sync`, all zero before it runs for the first time: three that workgroups count in, and B, C and dt.
+    pub const SYNC: usize = 3 + 256 + Self::MOST_HEADS as usize;
+
+    /// Blocks that one dispatch goes through at most. A power of two.
+    pub const MOST_BLOCKS: usize = 8;
 
     /// The word of `sync` that is not zero once a workgroup has waited in vain; x is then no number.
-    pub const GAVE_UP: usize = 3;
+    pub const GAVE_UP: usize = 2;
 
     const MOST_HEADS: u32 = 256;
 
@@ -78,6 +84,20 @@ impl MixerStep {
             && (in_proj.y, update.y) == (update.projected, out_proj.x);
         let (norm, gated_norm) = (in_proj.norm?, out_proj.norm?);
         fits.then_some(Self { in_proj, norm, update, out_proj, gated_norm })
+    }
+
+    /// The blocks that a list of calls begins with, as far as they are alike: one dispatch can go through them if what they
+    /// have of their own lies in rows of equal buffers.
+    pub fn row(calls: &[Call]) -> impl Iterator<Item = Self> {
+        let steps = calls.chunks(Self::CALLS).map_while(Self::of);
+        let mut first = None;
+        steps.take_while(move |step| step.like(first.get_or_insert(*step)))
+    }
+
+    fn like(&self, other: &Self) -> bool {
+        let buffers = |step: &Self| (step.in_proj.x, step.update.y, step.update.control);
+        let (a, b) = (self.launch(1, 1), other.launch(1, 1));
+        buffers(self) == buffers(other) && (a.overrides, a.params) == (b.overrides, b.params)
     }
 
     /// The constant part. The workgroup is one of many sizes: [`MixerStep::width`].
@@ -137,20 +157,32 @@ impl MixerStep {
         4 * (partial + 2 * (256 + own) + out_rows * teams + 2 * 128)
     }
 
-    /// The dispatch with so many workgroups, which have to run at the same time. The vectors lack out_proj, which comes
-    /// first, the buffers `sync`, which comes last.
+    /// The vectors of which every block has its own.
     #[must_use]
-    pub fn launch(&self, workgroups: u32) -> Launch {
-        self.dispatch(workgroups, Self::PATIENCE, false)
+    pub const fn vectors(&self) -> [Vector; 4] {
+        [self.norm.weight, self.gated_norm.weight, self.update.mixer.conv, self.update.mixer.per_head]
+    }
+
+    /// The state, of which every block has its own.
+    #[must_use]
+    pub const fn states(&self) -> [BufferId; 2] {
+        [self.update.conv_state, self.update.ssm]
+    }
+
+    /// The dispatch that goes through so many blocks, of which this is the first, with so many workgroups, which have to run
+    /// at the same time. The vectors lack out_proj, which comes first, the buffers `sync`, which comes last.
+    #[must_use]
+    pub fn launch(&self, workgroups: u32, blocks: u32) -> Launch {
+        self.dispatch(workgroups, Self::PATIENCE, blocks)
     }
 
     /// A dispatch of the same pipeline that does nothing but wait once: whether so many workgroups run at the same time.
     #[must_use]
     pub fn trial(&self, workgroups: u32) -> Launch {
-        self.dispatch(workgroups, Self::TRIAL, true)
+        self.dispatch(workgroups, Self::TRIAL, 0)
     }
 
-    fn dispatch(&self, workgroups: u32, patience: u32, dry: bool) -> Launch {
+    fn dispatch(&self, workgroups: u32, patience: u32, blocks: u32) -> Launch {
         let (u, m) = (&self.update, &self.update.mixer);
         let mut params = vec![
             ("eps", self.norm.eps.into()),
@@ -159,7 +191,7 @@ impl MixerStep {
             ("z_scale", m.z_scale.into()),
         ];
         params.extend(m.dt_words());
-        params.extend([("patience", patience.into()), ("dry", u32::from(dry).into())]);
+        params.extend([("patience", patience.into()), ("blocks", blocks.into())]);
         Launch {
             overrides: vec![
                 ("WIDTH", self.width().into()),
@@ -169,7 +201,7 @@ impl MixerStep {
                 ("HEAD_DIM", m.head_dim.into()),
             ],
             params,
-            vectors: vec![Some(self.norm.weight), Some(self.gated_norm.weight), Some(m.conv), Some(m.per_head)],
+            vectors: self.vectors().map(Some).to_vec(),
             buffers: vec![
                 Some(u.control),
                 Some(self.in_proj.x.buffer),

@@ -9,7 +9,9 @@ mod shared;
 
 use std::ops::Range;
 
-use taipan_kernels::{Attention, BufferDesc, BufferId, Convolution, Element, Epilogue, Matrix, Mixer, Rows, Vector};
+use taipan_kernels::{
+    Attention, BufferDesc, BufferId, Convolution, Element, Epilogue, Matrix, Mixer, MixerStep, Rows, Vector,
+};
 use taipan_reference::{GateMode, Projection, Routing};
 
 use crate::config::{Config, HEAD};
@@ -87,25 +89,44 @@ impl Recipes {
 
 /// Buffers by name, in the order of their ids.
 #[derive(Clone, Debug, Default)]
-pub struct Buffers(Vec<BufferDesc>);
+pub struct Buffers {
+    list: Vec<BufferDesc>,
+    rows: Vec<Vec<u32>>,
+}
 
 impl Buffers {
     /// Adds a buffer; returns its id.
     pub fn add(&mut self, name: impl Into<String>, rows: usize, cols: usize, element: Element) -> u32 {
-        self.0.push(BufferDesc { name: name.into(), rows, cols, element });
-        self.0.len() as u32 - 1
+        self.list.push(BufferDesc { name: name.into(), rows, cols, element });
+        self.list.len() as u32 - 1
+    }
+
+    /// Has the state of consecutive blocks lie in rows where one dispatch may go through several of them.
+    pub fn in_rows(&mut self, blocks: &[[BufferId; 2]]) {
+        let index = |id| match id {
+            BufferId::State(i) | BufferId::Scratch(i) => i,
+        };
+        for blocks in blocks.chunks(MixerStep::MOST_BLOCKS).filter(|blocks| blocks.len() > 1) {
+            self.rows.extend([0, 1].map(|kind| blocks.iter().map(|ids| index(ids[kind])).collect()));
+        }
+    }
+
+    /// Equal buffers that such a dispatch binds as one.
+    #[must_use]
+    pub fn rows(&self) -> &[Vec<u32>] {
+        &self.rows
     }
 
     /// The descriptions.
     #[must_use]
     pub fn list(&self) -> &[BufferDesc] {
-        &self.0
+        &self.list
     }
 
     /// Bytes on a GPU, where a buffer takes sixteen bytes or a multiple of them, even one of nothing.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.0.iter().map(|desc| desc.gpu_bytes().next_multiple_of(16).max(16)).sum()
+        self.list.iter().map(|desc| desc.gpu_bytes().next_multiple_of(16).max(16)).sum()
     }
 }
 
@@ -384,6 +405,13 @@ impl Description {
             builder.layer(i, *kind);
         }
         let layers = builder.layers;
+        let mamba2 = |layer: &Layer| match layer {
+            Layer::Mamba2(m) => Some([m.conv_state, m.ssm]),
+            _ => None,
+        };
+        for row in layers.chunk_by(|a, b| mamba2(a).is_some() == mamba2(b).is_some()) {
+            state.in_rows(&row.iter().filter_map(mamba2).collect::<Vec<_>>());
+        }
         let scales = &config.scales;
         let norm = recipes.vector(d, vec![Part::Scaled(names.final_norm.to_owned(), vec![(d, scales.logits)])]);
         let head =

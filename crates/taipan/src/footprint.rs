@@ -42,7 +42,7 @@ impl Footprint {
     /// [`Footprint::of`] without opening a device, if that is no discrete GPU, on which segments may be longer.
     #[must_use]
     pub fn within(config: &Config, limit: Option<u64>, dtype: Dtype) -> Self {
-        Self::with(config, Target { limit, discrete: false }, &|_| dtype.format())
+        Self::with(config, Target { limit, discrete: false, cooperative: false }, &|_| dtype.format())
     }
 
     /// The footprint with every matrix as its file stores it.
@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn a_split_matrix_is_several_dispatches() {
         let config = Config::from_json(include_bytes!("../../cli/model/config.json")).unwrap();
-        let shape = shape(&config, &LoadOptions::default(), Target { limit: Some(1 << 27), discrete: false }).unwrap();
+        let target = Target { limit: Some(1 << 27), discrete: false, cooperative: false };
+        let shape = shape(&config, &LoadOptions::default(), target).unwrap();
         let d = Description::new(&config, shape);
         let whole = dispatches(&d, &|_| WeightFormat::F32, u64::MAX);
         let embedding = (config.vocab_size * row_stride(config.hidden_size) * 4) as u64;

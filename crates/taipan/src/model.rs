@@ -470,7 +470,8 @@ fn check_buffers(gpu: &Gpu, sets: &[&Buffers]) -> Result<()> {
 }
 
 impl GpuModel {
-    fn new(gpu: &Arc<Gpu>, weights: gpu::Weights, d: &Description, programs: &Programs) -> Result<Self> {
+    fn new(gpu: &Arc<Gpu>, mut weights: gpu::Weights, d: &Description, programs: &Programs) -> Result<Self> {
+        gpu::in_rows(gpu, &programs.decode, &mut weights);
         let programs = programs.map(|calls| gpu::Program::new(gpu, calls, &weights));
         let (scratch, spare) = (gpu::Memory::new(gpu, &d.scratch_buffers), gpu::Memory::new(gpu, &d.state));
         gpu.check().map_err(compiling)?;

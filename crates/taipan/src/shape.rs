@@ -8,8 +8,9 @@ use crate::{Config, Device, Error, LoadOptions};
 const LOGIT_TILE_BYTES: usize = 16 << 20;
 
 /// Operations of a segment at most where it is longer than 512 tokens: it is one submission, and drivers end those that take
-/// a slow GPU seconds.
+/// a slow GPU seconds. One with matrix units is not so slow.
 const SEGMENT_OPERATIONS: u64 = 8_000_000_000_000;
+const SEGMENT_OPERATIONS_IN_UNITS: u64 = 2 * SEGMENT_OPERATIONS;
 
 /// What of a device the sizes of buffers depend on.
 #[derive(Clone, Copy)]
@@ -18,13 +19,16 @@ pub(crate) struct Target {
     pub(crate) limit: Option<u64>,
     /// Whether it is known to be a GPU with memory of its own.
     pub(crate) discrete: bool,
+    /// Whether it has matrix units that kernels use.
+    pub(crate) cooperative: bool,
 }
 
 impl Target {
     pub(crate) fn of(device: &Device) -> Self {
         let gpu = device.as_gpu();
         let discrete = gpu.is_some_and(|gpu| gpu.report().kind == "discrete" && !gpu.report().software);
-        Self { limit: gpu.map(|gpu| gpu.max_binding()), discrete }
+        let cooperative = gpu.is_some_and(|gpu| gpu.cooperative());
+        Self { limit: gpu.map(|gpu| gpu.max_binding()), discrete, cooperative }
     }
 
     /// Tokens of a segment where nobody says how many: the longer, the more of a large GPU is at work.
@@ -34,8 +38,10 @@ impl Target {
             let d = Description::new(config, shape(segment));
             d.scratch_buffers.list().iter().all(|b| b.gpu_bytes() <= limit)
         };
-        let few = |segment: usize| 2 * config.parameters() * segment as u64 <= SEGMENT_OPERATIONS;
-        let long = [2048, 1024].into_iter().find(|n| self.discrete && few(*n) && fits(*n));
+        let (most, operations) =
+            if self.cooperative { (4096, SEGMENT_OPERATIONS_IN_UNITS) } else { (2048, SEGMENT_OPERATIONS) };
+        let few = |segment: usize| 2 * config.parameters() * segment as u64 <= operations;
+        let long = [most, most / 2, most / 4].into_iter().find(|n| self.discrete && *n > 512 && few(*n) && fits(*n));
         long.unwrap_or(512)
     }
 }
@@ -76,9 +82,11 @@ mod tests {
 
     #[test]
     fn segments_are_longer_on_a_discrete_gpu_as_far_as_buffers_and_work_allow() {
-        let segment = |config: &Config, limit: Option<u64>, discrete| {
-            shape(config, &LoadOptions::default(), Target { limit, discrete }).unwrap().segment
-        };
+        let on = |config: &Config, target: Target| shape(config, &LoadOptions::default(), target).unwrap().segment;
+        let segment =
+            |config: &Config, limit: Option<u64>, discrete| on(config, Target { limit, discrete, cooperative: false });
+        let in_units =
+            |config: &Config, discrete| on(config, Target { limit: Some(u64::MAX), discrete, cooperative: true });
         let small = Config::from_json(include_bytes!("../../cli/model/config.json")).unwrap();
         assert_eq!(segment(&small, None, false), 256);
         assert_eq!(segment(&small, Some(1 << 27), false), 512);
@@ -89,13 +97,16 @@ mod tests {
         let widest = |segment| d(segment).scratch_buffers.list().iter().map(BufferDesc::gpu_bytes).max();
         assert_eq!(segment(&narrow, widest(2048).map(|b| b - 1), true), 1024);
         assert_eq!(segment(&narrow, widest(1024).map(|b| b - 1), true), 512);
+        assert_eq!((in_units(&small, true), in_units(&small, false)), (4096, 512));
         let mut large = small.clone();
         large.vocab_size = 4_000_000;
         while 2 * large.parameters() * 2048 <= SEGMENT_OPERATIONS {
             large.vocab_size *= 2;
         }
-        assert_eq!(segment(&large, Some(u64::MAX), true), 1024);
-        large.vocab_size *= 4;
-        assert_eq!(segment(&large, Some(u64::MAX), true), 512);
+        assert_eq!((segment(&large, Some(u64::MAX), true), in_units(&large, true)), (1024, 2048));
+        large.vocab_size *= 2;
+        assert_eq!((segment(&large, Some(u64::MAX), true), in_units(&large, true)), (512, 1024));
+        large.vocab_size *= 2;
+        assert_eq!((segment(&large, Some(u64::MAX), true), in_units(&large, true)), (512, 512));
     }
 }

@@ -23,16 +23,17 @@ pub struct TargetArgs {
     /// Do without an adapter's matrix units, which make prompts faster where it has them
     #[arg(long)]
     pub no_cooperative: bool,
-    /// Do without kernels whose workgroups wait for each other, which make decoding faster on NVIDIA's cards
-    #[arg(long)]
-    pub no_persistent: bool,
+    /// Mamba-2 blocks that a token goes through in one dispatch, whose workgroups wait for each other, on NVIDIA's cards; 0: no
+    /// workgroup waits for another [default: 1]
+    #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u32).range(..=8))]
+    pub persistent: Option<u32>,
 }
 
 impl TargetArgs {
     /// What the flags say.
     pub(super) fn on(&self, backends: Backends) -> Result<On> {
         let tuning = self.tuning.as_deref().map(taipan::read_tuning).transpose()?;
-        let (cooperative, persistent) = (!self.no_cooperative, !self.no_persistent);
+        let (cooperative, persistent) = (!self.no_cooperative, self.persistent);
         Ok(On { devices: self.device.clone(), backends, tuning, cooperative, persistent })
     }
 }
@@ -48,8 +49,8 @@ pub struct On {
     pub tuning: Option<TuningTable>,
     /// Whether an adapter's matrix units are used.
     pub cooperative: bool,
-    /// Whether workgroups may wait for each other.
-    pub persistent: bool,
+    /// Blocks that a token goes through in one dispatch, if that is said.
+    pub persistent: Option<u32>,
 }
 
 /// Measure speed: rows of prefill and decoding, or kernels one by one
@@ -276,8 +277,8 @@ impl BenchArgs {
         if has(&row) || line.args.vs.is_some() || line.args.command.is_some() {
             return Err(Error::usage(
                 "--vs changes rows",
-                "allowed in --vs: --device, --tuning, --no-cooperative, -m, --random, --seed, --selected, --dtype, --segment, --chunk, \
-                 --recurrent",
+                "allowed in --vs: --device, --tuning, --no-cooperative, --persistent, -m, --random, --seed, --selected, --dtype, \
+                 --segment, --chunk, --recurrent",
             ));
         }
         let second = line.args.options(&line.target.device, &line.target.on(first.on.backends)?);
@@ -290,6 +291,9 @@ impl BenchArgs {
         }
         if has(&["--no-cooperative"]) {
             options.on.cooperative = false;
+        }
+        if has(&["--persistent"]) {
+            options.on.persistent = second.on.persistent;
         }
         if has(&["-m", "--model", "--random"]) {
             (options.model, options.random) = (second.model, second.random);
@@ -404,7 +408,11 @@ mod tests {
         assert_eq!((second.random.as_str(), second.seed, second.storage.chunk), ("mamba2-130m", 7, Some(32)));
         let third = line.args.versus(&first, "--selected 1").expect("options");
         assert_eq!((first.selected, third.selected, third.seed), (SELECTED, 1.0, 7));
-        for bad in ["-p 3", "--n-gen=4", "--nothing", "compare a b", "--selected 1.1", "--selected nan"] {
+        let fourth = line.args.versus(&first, "--persistent 8 --no-cooperative").expect("options");
+        assert_eq!((first.on.persistent, fourth.on.persistent, fourth.on.cooperative), (None, Some(8), false));
+        for bad in
+            ["--persistent 9", "-p 3", "--n-gen=4", "--nothing", "compare a b", "--selected 1.1", "--selected nan"]
+        {
             assert!(line.args.versus(&first, bad).is_err(), "{bad}");
         }
     }

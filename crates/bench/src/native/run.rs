@@ -141,8 +141,8 @@ async fn open(options: &Options) -> Result<Device> {
     if let Some(gpu) = device.as_gpu().filter(|_| !options.on.cooperative) {
         gpu.without_cooperative();
     }
-    if let Some(gpu) = device.as_gpu().filter(|_| !options.on.persistent) {
-        gpu.run_together(0);
+    if let (Some(gpu), Some(blocks)) = (device.as_gpu(), options.on.persistent) {
+        gpu.run_blocks(blocks);
     }
     if let Some(table) = &options.on.tuning
         && !(device.is_cpu() || device.tune(table))

@@ -16,6 +16,7 @@ use crate::description::Buffers;
 pub use matrix::MatrixBuffers;
 pub(crate) use matrix::{write_quantised, write_rows};
 use together::Together;
+pub use together::in_rows;
 
 /// Uploads a vector, padded so that reading it by eights stays inside.
 #[must_use]
@@ -55,7 +56,16 @@ impl Memory {
     /// Zeroed buffers.
     #[must_use]
     pub fn new(gpu: &Gpu, buffers: &Buffers) -> Self {
-        Self(buffers.list().iter().map(|desc| gpu.buffer_for(desc)).collect())
+        let rows = if gpu.can_wait() { buffers.rows() } else { &[] };
+        let mut made: Vec<Option<Buffer>> = vec![None; buffers.list().len()];
+        for row in rows {
+            let desc = &buffers.list()[row[0] as usize];
+            for (i, buffer) in row.iter().zip(gpu.row(&desc.name, desc.gpu_bytes(), row.len())) {
+                made[*i as usize] = Some(buffer);
+            }
+        }
+        let made = made.into_iter().zip(buffers.list());
+        Self(made.map(|(buffer, desc)| buffer.unwrap_or_else(|| gpu.buffer_for(desc))).collect())
     }
 
     /// Bytes on the device.
@@ -121,7 +131,8 @@ struct Shader {
 
 struct Dispatch {
     prepared: Prepared,
-    buffers: Vec<Option<BufferId>>,
+    /// The first of a row and the last, which are one and the same but for the state of several blocks.
+    buffers: Vec<Option<[BufferId; 2]>>,
     /// What workgroups that wait for each other count in: the program's own, bound behind the others.
     sync: Option<Buffer>,
 }
@@ -230,8 +241,13 @@ impl Program {
     #[must_use]
     pub fn bind(&self, gpu: &Gpu, state: &Memory, scratch: &Memory) -> BoundProgram {
         let bound = self.dispatches.iter().map(|d| {
-            let own = d.sync.iter().map(Some);
-            let buffers: Vec<_> = d.buffers.iter().map(|b| b.map(|id| buffer(id, state, scratch))).chain(own).collect();
+            let row = |[first, last]: [BufferId; 2]| match buffer(first, state, scratch) {
+                one if first == last => one.clone(),
+                row => row.up_to(buffer(last, state, scratch)),
+            };
+            let own = d.sync.iter().cloned().map(Some);
+            let buffers: Vec<_> = d.buffers.iter().map(|b| b.map(row)).chain(own).collect();
+            let buffers: Vec<_> = buffers.iter().map(Option::as_ref).collect();
             let args = match d.prepared.grid {
                 Grid::Indirect { args, .. } => Some(buffer(args, state, scratch)),
                 _ => None,
@@ -293,7 +309,8 @@ impl Dispatch {
     ) -> Self {
         let vectors: Vec<_> = launch.vectors.iter().map(|v| v.map(|v| &weights.vectors[v.id as usize])).collect();
         let prepared = gpu.prepare(shader.decl, shader.many, &launch, matrix, &vectors);
-        Self { prepared, buffers: launch.buffers, sync: None }
+        let buffers = launch.buffers.into_iter().map(|id| id.map(|id| [id; 2])).collect();
+        Self { prepared, buffers, sync: None }
     }
 }
 

@@ -246,7 +246,7 @@ mod tests {
         let (sync, word) = m.programs.decode.gave_up().expect("blocks in one dispatch");
         m.gpu.write(sync, 4 * word as u64, &[1u32]);
         let error = block_on(session.next_id(false)).expect_err("a workgroup has given up");
-        assert_eq!((error.code(), error.to_string().contains("--no-persistent")), ("gpu", true), "{error}");
+        assert_eq!((error.code(), error.to_string().contains("--persistent 0")), ("gpu", true), "{error}");
         block_on(session.prefill(&[4])).expect("the device still works");
         for error in [block_on(session.logits()).err(), block_on(session.save()).err()] {
             assert_eq!(error.expect("what there is are no numbers").code(), "gpu");

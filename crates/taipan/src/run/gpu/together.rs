@@ -30,26 +30,42 @@ impl<'a> Together<'a> {
             return None; // nobody can wait for a trial there, and the shader need not be downloaded
         }
         let step = MixerStep::of(calls).filter(|_| self.gpu.together() > 0)?;
-        let [a, b] = step.matrices().map(|m| &self.weights.matrices[m.id as usize]);
-        let ([(_, in_proj)], [(_, out_proj)]) = (&a.pieces[..], &b.pieces[..]) else { return None };
-        if a.format != b.format || !MixerStep::reads(a.format) {
-            return None;
-        }
-        let key = (step.launch(1).overrides, a.format);
+        let ([in_proj, out_proj], format) = matrices(self.weights, &step)?;
+        let key = (step.launch(1, 1).overrides, format);
         let workgroups = match self.found.iter().find(|(k, _)| *k == key) {
             Some((_, workgroups)) => *workgroups,
             None => {
-                let workgroups = self.find(&step, [in_proj, out_proj], a.format);
+                let workgroups = self.find(&step, [in_proj, out_proj], format);
                 self.found.push((key, workgroups));
                 workgroups
             }
         }?;
-        let sync = self.sync.get_or_insert_with(|| sync(self.gpu));
-        let launch = step.launch(workgroups);
-        let vectors = launch.vectors.iter().map(|v| v.map(|v| &self.weights.vectors[v.id as usize]));
-        let vectors: Vec<_> = std::iter::once(Some(out_proj)).chain(vectors).collect();
-        let prepared = self.gpu.prepare(step.decl(), None, &launch, Some((in_proj, a.format)), &vectors);
-        Some((Dispatch { prepared, buffers: launch.buffers, sync: Some(sync.clone()) }, MixerStep::CALLS))
+        let row = self.row(calls);
+        let last = row.last()?;
+        let sync = self.sync.get_or_insert_with(|| sync(self.gpu)).clone();
+        let launch = step.launch(workgroups, row.len() as u32);
+        let [first, until] = [&step, last].map(|step| buffers(self.weights, step));
+        let bound: Vec<Buffer> = first?.iter().zip(until?).map(|(first, last)| first.up_to(last)).collect();
+        let vectors: Vec<_> = bound[1..].iter().map(Some).collect();
+        let prepared = self.gpu.prepare(step.decl(), None, &launch, Some((&bound[0], format)), &vectors);
+        let until = last.launch(workgroups, 1).buffers;
+        let buffers = launch.buffers.iter().zip(until).map(|(first, last)| Some([(*first)?, last?])).collect();
+        Some((Dispatch { prepared, buffers, sync: Some(sync) }, MixerStep::CALLS * row.len()))
+    }
+
+    /// The blocks that a list of calls begins with, as far as their weights lie in rows.
+    fn row(&self, calls: &[Call]) -> Vec<MixerStep> {
+        let mut before: Option<[&Buffer; 6]> = None;
+        let in_row = |step: &MixerStep| {
+            let own = buffers(self.weights, step);
+            let follows = match (before, own) {
+                (Some(before), Some(own)) => own.iter().zip(before).all(|(own, before)| own.follows(before)),
+                (before, own) => before.is_none() && own.is_some(),
+            };
+            before = own;
+            follows
+        };
+        MixerStep::row(calls).take(self.gpu.blocks() as usize).take_while(in_row).collect()
     }
 
     /// As many workgroups as run at the same time, of a few numbers tried.
@@ -85,6 +101,63 @@ impl<'a> Together<'a> {
         gpu.submit(encoder);
         words(gpu, &readback).is_some_and(|words| words[MixerStep::GAVE_UP] == 0)
     }
+}
+
+/// in_proj and out_proj of a block, if a dispatch can bind and read them.
+fn matrices<'a>(weights: &'a Weights, step: &MixerStep) -> Option<([&'a Buffer; 2], WeightFormat)> {
+    let [a, b] = step.matrices().map(|m| &weights.matrices[m.id as usize]);
+    let ([(_, in_proj)], [(_, out_proj)]) = (&a.pieces[..], &b.pieces[..]) else { return None };
+    (a.format == b.format && MixerStep::reads(a.format)).then_some(([in_proj, out_proj], a.format))
+}
+
+/// All weights of a block, as they are bound.
+fn buffers<'a>(weights: &'a Weights, step: &MixerStep) -> Option<[&'a Buffer; 6]> {
+    let ([in_proj, out_proj], _) = matrices(weights, step)?;
+    let [a, b, c, d] = step.vectors().map(|v| &weights.vectors[v.id as usize]);
+    Some([in_proj, out_proj, a, b, c, d])
+}
+
+/// Moves weights of consecutive blocks to rows of equal buffers, so that one dispatch can go through several blocks. Each move
+/// takes the memory of so many matrices once more for a moment.
+pub fn in_rows(gpu: &Gpu, calls: &[Call], weights: &mut Weights) {
+    if cfg!(target_arch = "wasm32") || gpu.together() == 0 || gpu.blocks() == 1 {
+        return;
+    }
+    let mut rest = calls;
+    while !rest.is_empty() {
+        let blocks: Vec<_> = MixerStep::row(rest).collect();
+        rest = &rest[(MixerStep::CALLS * blocks.len()).max(1)..];
+        let Some(([in_proj, _], _)) = blocks.first().and_then(|step| matrices(weights, step)) else { continue };
+        let fits = |n: &usize| in_proj.bytes() * *n as u64 <= gpu.max_binding();
+        let most = std::iter::successors(Some(MixerStep::MOST_BLOCKS), |n| Some(n / 2)).find(fits).unwrap_or(1);
+        blocks.chunks(most).filter(|blocks| blocks.len() > 1).for_each(|blocks| move_blocks(gpu, weights, blocks));
+    }
+}
+
+fn move_blocks(gpu: &Gpu, weights: &mut Weights, blocks: &[MixerStep]) {
+    let format = |step| matrices(weights, step).map(|(_, format)| format);
+    if !blocks.iter().all(|step| format(step).is_some() && format(step) == format(&blocks[0])) {
+        return;
+    }
+    for kind in 0..2 {
+        let ids = blocks.iter().map(|step| step.matrices()[kind].id as usize);
+        let old: Vec<_> = ids.clone().map(|id| weights.matrices[id].pieces[0].1.clone()).collect();
+        ids.zip(moved(gpu, &old)).for_each(|(id, new)| weights.matrices[id].pieces[0].1 = new);
+    }
+    for kind in 0..4 {
+        let ids = blocks.iter().map(|step| step.vectors()[kind].id as usize);
+        let old: Vec<_> = ids.clone().map(|id| weights.vectors[id].clone()).collect();
+        ids.zip(moved(gpu, &old)).for_each(|(id, new)| weights.vectors[id] = new);
+    }
+}
+
+/// A row of equal buffers that holds what others do.
+fn moved(gpu: &Gpu, old: &[Buffer]) -> Vec<Buffer> {
+    let new = gpu.row("weights of blocks", old[0].bytes(), old.len());
+    let mut encoder = gpu.encoder();
+    old.iter().zip(&new).for_each(|(from, to)| gpu.copy(&mut encoder, from, to));
+    gpu.submit(encoder);
+    new
 }
 
 /// Rows of in_proj to a workgroup; with fewer, waiting for more workgroups costs more than they bring. On an H200 a block of
