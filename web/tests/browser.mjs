@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 
 /** Nothing in a test may wait longer than this; a promise that never settles must fail it. */
-export const TIMEOUT = 150_000;
+export const TIMEOUT = 300_000;
 
 const PLACES = [
     '/usr/bin/chromium',

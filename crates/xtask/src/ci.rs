@@ -1,10 +1,15 @@
-//! All checks, in the order that finds a mistake soonest; the last is `cargo test`, whose results end the output.
+//! All checks, in the order that finds a mistake soonest; the last is `cargo test`.
 //!
-//! Everything that runs is built once, in cargo's dev profile, by the step `build`.
+//! Everything that runs is built once, in cargo's dev profile, by the step `build`. The page, whose tests wait for a browser
+//! half of the time, is built and tested beside that and what follows.
+
+mod beside;
 
 use std::{process::Command, time::Instant};
 
 use anyhow::{Context, Result, ensure};
+
+use beside::Beside;
 
 use crate::{
     build_web::build_web,
@@ -30,6 +35,7 @@ const STEPS: [Step; 15] = [
     Step { name: "clippy-wasm", work: |_| done(clippy_wasm()) },
     Step { name: "doc", work: |_| done(doc()) },
     Step { name: "foreign", work: |_| foreign() },
+    Step { name: "web", work: web },
     Step {
         name: "build",
         work: |_| done(run(&mut cargo(&["build", "--workspace", "--lib", "--bins", "--examples", "--tests"]))),
@@ -38,7 +44,6 @@ const STEPS: [Step; 15] = [
     Step { name: "shaders", work: shaders::shaders },
     Step { name: "readme", work: |project| done(readme::help_knows_the_commands(project)) },
     Step { name: "examples", work: |project| done(examples(project)) },
-    Step { name: "web", work: web },
     Step { name: "training", work: |project| done(training::training(project)) },
     Step { name: "test", work: |project| done(test(project)) },
 ];
@@ -54,17 +59,30 @@ pub(crate) fn ci(project: &Project, only: &[String]) -> Result<()> {
     run_steps(project, &chosen.collect::<Vec<_>>())
 }
 
+/// The step that is a process of its own beside those behind it.
+const BESIDE: &str = "web";
+
 fn run_steps(project: &Project, steps: &[&Step]) -> Result<()> {
     let start = Instant::now();
-    let mut skipped = Vec::new();
-    for (index, step) in steps.iter().enumerate() {
-        println!("\n=== {} ({} of {}) ===", step.name, index + 1, steps.len());
-        let began = Instant::now();
-        let left_out = (step.work)(project)
-            .with_context(|| format!("ci: step {} failed; to run it alone: cargo xtask ci {}", step.name, step.name))?;
-        skipped.extend(left_out);
-        println!("--- {}: {:.0} s", step.name, began.elapsed().as_secs_f64());
-    }
+    let (mut skipped, mut beside) = (Vec::new(), None);
+    let mut all = || -> Result<()> {
+        for (index, step) in steps.iter().enumerate() {
+            println!("\n=== {} ({} of {}) ===", step.name, index + 1, steps.len());
+            if step.name == BESIDE && index + 1 < steps.len() {
+                beside = Some(Beside::start(project, step.name)?);
+                continue;
+            }
+            let began = Instant::now();
+            skipped.extend((step.work)(project).with_context(|| failed(step.name))?);
+            println!("--- {}: {:.0} s", step.name, began.elapsed().as_secs_f64());
+        }
+        Ok(())
+    };
+    let found = all();
+    // Nothing is left running, whatever went wrong; of two failures the first is told.
+    let aside = beside.map(|beside| beside.end().with_context(|| failed(BESIDE)));
+    found?;
+    skipped.extend(aside.transpose()?.into_iter().flatten());
     println!(
         "\nci: {} steps passed in {:.1} min, {} checks skipped",
         steps.len(),
@@ -72,9 +90,13 @@ fn run_steps(project: &Project, steps: &[&Step]) -> Result<()> {
         skipped.len()
     );
     for what in skipped {
-        println!("  skipped: {what}");
+        println!("{}{what}", beside::SKIPPED);
     }
     Ok(())
+}
+
+fn failed(step: &str) -> String {
+    format!("ci: step {step} failed; to run it alone: cargo xtask ci {step}")
 }
 
 fn done(result: Result<()>) -> Result<Skipped> {
@@ -91,8 +113,10 @@ fn clippy_wasm() -> Result<()> {
     clippy(&["--package=taipan-wasm-lab", "--target", setup::WASM])
 }
 
+/// With examples, so that dependencies have the features that the other steps check them with, and are not checked anew.
 fn doc() -> Result<()> {
-    run(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+    let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--lib", "--examples"]);
+    run(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 /// Type-checks the library and the program for the systems this machine is not.
