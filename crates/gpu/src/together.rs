@@ -61,7 +61,7 @@ impl Gpu {
     /// Whether it was opened with what such kernels need.
     #[must_use]
     pub fn can_wait(&self) -> bool {
-        self.lanes.is_some() && self.features.contains(WAITING)
+        !cfg!(target_arch = "wasm32") && self.lanes.is_some() && self.features.contains(WAITING)
     }
 }
 

@@ -103,6 +103,9 @@ pub struct DeviceKey {
 }
 
 impl DeviceKey {
+    /// What may be given of it.
+    const PARTS: usize = 5;
+
     /// How much of this key is given, if all of it is so of `device`.
     fn fit(&self, device: &Self) -> Option<usize> {
         fn one<T: PartialEq>(wanted: &Option<T>, found: &Option<T>) -> Option<usize> {
@@ -214,14 +217,15 @@ impl TuningTable {
     pub fn from_json(bytes: &[u8]) -> Result<Self, TuningError> {
         let file: File = serde_json::from_slice(bytes).map_err(|e| TuningError::Form(e.to_string()))?;
         let entry = |entry: FileEntry| {
-            let values = entry.tuning.iter().map(|(name, value)| {
+            let mut values = BTreeMap::new();
+            for (name, value) in &entry.tuning {
                 let tunable = TUNABLES.iter().find(|t| t.name == name).ok_or_else(|| TuningError::Unknown {
                     name: name.clone(),
                     allowed: list(TUNABLES.iter().map(|t| t.name.to_owned())),
                 })?;
-                Ok((tunable.name, tunable.parse(value)?))
-            });
-            Ok(TuningEntry { device: entry.device, note: entry.note, values: values.collect::<Result<_, _>>()? })
+                values.insert(tunable.name, tunable.parse(value)?);
+            }
+            Ok(TuningEntry { device: entry.device, note: entry.note, values })
         };
         Ok(Self { entries: file.entries.into_iter().map(entry).collect::<Result<_, _>>()? })
     }
@@ -247,13 +251,15 @@ impl TuningTable {
     /// What it says about a device, over `tuning`; `None` if it says nothing.
     #[must_use]
     pub fn over(&self, tuning: Tuning, device: &DeviceKey) -> Option<Tuning> {
-        let mut fitting: Vec<(usize, &TuningEntry)> =
-            self.entries.iter().filter_map(|entry| Some((entry.device.fit(device)?, entry))).collect();
-        fitting.sort_by_key(|(given, _)| *given);
-        let apply = |tuning: Tuning, (name, value): (&&'static str, &u32)| {
-            TUNABLES.iter().find(|t| t.name == *name).map_or(tuning, |t| tuning.with(t, *value))
-        };
-        (!fitting.is_empty()).then(|| fitting.iter().flat_map(|(_, entry)| &entry.values).fold(tuning, apply))
+        let mut tuned = None;
+        for given in 0..=DeviceKey::PARTS {
+            for entry in self.entries.iter().filter(|entry| entry.device.fit(device) == Some(given)) {
+                let named = |name| TUNABLES.iter().find(|t| t.name == name).expect("a table has names of TUNABLES");
+                let now = tuned.unwrap_or(tuning);
+                tuned = Some(entry.values.iter().fold(now, |now, (name, value)| now.with(named(*name), *value)));
+            }
+        }
+        tuned
     }
 }
 

@@ -67,6 +67,9 @@ fn run_steps(project: &Project, steps: &[&Step]) -> Result<()> {
     let (mut skipped, mut beside) = (Vec::new(), None);
     let mut all = || -> Result<()> {
         for (index, step) in steps.iter().enumerate() {
+            if beside.as_mut().is_some_and(Beside::has_failed) {
+                return Ok(()); // which is told below
+            }
             println!("\n=== {} ({} of {}) ===", step.name, index + 1, steps.len());
             if step.name == BESIDE && index + 1 < steps.len() {
                 beside = Some(Beside::start(project, step.name)?);

@@ -13,7 +13,7 @@ impl Config {
     /// files in ways of their own.
     pub fn to_canonical_json(&self) -> String {
         let layers: Vec<&str> = self.layer_types.iter().map(|l| l.name()).collect();
-        let keys = sorted([
+        let mut keys = sorted(vec![
             ("model_type", json!(self.family.name())),
             ("vocab_size", json!(self.vocab_size)),
             ("hidden_size", json!(self.hidden_size)),
@@ -26,7 +26,6 @@ impl Config {
             ("eos_token_id", json!(self.eos_token_ids)),
             ("max_trained_length", json!(self.max_trained_length)),
         ]);
-        let mut keys = keys;
         if self.family != Family::Taipan {
             keys.extend(self.more_keys());
         }
@@ -36,7 +35,7 @@ impl Config {
     /// What a Taipan does not have.
     fn more_keys(&self) -> BTreeMap<&'static str, Value> {
         let scales = [self.scales.embedding, self.scales.residual, self.scales.logits];
-        sorted([
+        sorted(vec![
             ("attention", json!(self.attention.as_ref().map(AttentionConfig::keys))),
             ("mlp", json!(self.mlp.as_ref().map(MlpConfig::keys))),
             ("experts", json!(self.experts.as_ref().map(ExpertsConfig::keys))),
@@ -49,7 +48,7 @@ impl Config {
 impl ExpertsConfig {
     fn keys(&self) -> BTreeMap<&'static str, Value> {
         let Routing { experts, top, sigmoid, groups, kept, normalise, scale } = self.routing;
-        sorted([
+        sorted(vec![
             ("routing", json!([experts, top, groups, kept])),
             ("rule", json!([sigmoid, normalise])),
             ("scale", json!(f64::from(scale))),
@@ -62,7 +61,7 @@ impl ExpertsConfig {
 
 impl AttentionConfig {
     fn keys(&self) -> BTreeMap<&'static str, Value> {
-        sorted([
+        sorted(vec![
             ("num_heads", json!(self.num_heads)),
             ("num_key_value_heads", json!(self.num_key_value_heads)),
             ("head_dim", json!(self.head_dim)),
@@ -77,7 +76,7 @@ impl AttentionConfig {
 
 impl MlpConfig {
     fn keys(&self) -> BTreeMap<&'static str, Value> {
-        sorted([
+        sorted(vec![
             ("intermediate_size", json!(self.intermediate_size)),
             ("activation", json!(format!("{:?}", self.activation))),
             ("bias", json!(self.bias)),
@@ -87,8 +86,10 @@ impl MlpConfig {
 }
 
 /// Sorted here, because the order of serde_json's own map depends on a feature that any other crate can switch.
-fn sorted<const N: usize>(keys: [(&'static str, Value); N]) -> BTreeMap<&'static str, Value> {
-    BTreeMap::from(keys)
+fn sorted(keys: Vec<(&'static str, Value)>) -> BTreeMap<&'static str, Value> {
+    let mut sorted = BTreeMap::new(); // made of an iterator, it brings a sort of its own to the page
+    sorted.extend(keys);
+    sorted
 }
 
 impl Mamba2Config {
@@ -96,7 +97,7 @@ impl Mamba2Config {
         let (lo, hi) = self.time_step_limit;
         // An infinite limit is null in config.json.
         let hi = hi.is_finite().then_some(f64::from(hi));
-        let mut keys = sorted([
+        let mut keys = sorted(vec![
             ("d_state", json!(self.d_state)),
             ("d_conv", json!(self.d_conv)),
             ("head_dim", json!(self.head_dim)),
@@ -123,7 +124,7 @@ impl Mamba2Config {
 
 impl SalConfig {
     fn keys(&self) -> BTreeMap<&'static str, Value> {
-        sorted([
+        sorted(vec![
             ("num_heads", json!(self.num_heads)),
             ("num_key_value_heads", json!(self.num_key_value_heads)),
             ("head_dim", json!(self.head_dim)),

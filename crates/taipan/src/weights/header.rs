@@ -72,9 +72,14 @@ pub(super) fn parse(
             origin: None,
         });
     }
-    tensors.sort_by_key(|t| (t.range.start, t.range.end));
+    by_place(&mut tensors);
     check_cover(&tensors, data_start, data_len)?;
     quantised::join(tensors, &metadata)
+}
+
+/// Sorts tensors as they lie in their file.
+pub(super) fn by_place(tensors: &mut [TensorInfo]) {
+    tensors.sort_by_key(|t| (t.range.start, t.range.end));
 }
 
 /// What can be said of a tensor without looking at the others.

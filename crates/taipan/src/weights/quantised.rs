@@ -60,7 +60,7 @@ pub(super) fn join(tensors: Vec<TensorInfo>, metadata: &[(String, String)]) -> R
     }
     // Scales of nothing are tensors that nobody asked for.
     rest.extend(scales.into_values());
-    rest.sort_by_key(|t| (t.range.start, t.range.end));
+    super::header::by_place(&mut rest);
     Ok(rest)
 }
 

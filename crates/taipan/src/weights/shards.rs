@@ -43,7 +43,9 @@ impl Index {
 
     /// The files it names, each once, sorted.
     pub(super) fn shards(&self) -> BTreeSet<&str> {
-        self.tensors.iter().map(|(_, shard)| shard.as_str()).collect()
+        let mut shards = BTreeSet::new(); // made of an iterator, it brings a sort of its own to the page
+        shards.extend(self.tensors.iter().map(|(_, shard)| shard.as_str()));
+        shards
     }
 
     /// The error for a shard that is not there.

@@ -40,6 +40,11 @@ impl Beside {
         Ok(Self { name, child: command.spawn().context("cannot start a step")?, log, began: Instant::now() })
     }
 
+    /// Whether it has ended, and not well.
+    pub(super) fn has_failed(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(status)) if !status.success())
+    }
+
     /// Waits for it, shows the end of what it printed, or all where it failed, and returns what it left out.
     pub(super) fn end(mut self) -> Result<Skipped> {
         let status = self.child.wait()?;
@@ -57,11 +62,16 @@ impl Beside {
 mod tests {
     use super::*;
 
-    fn end_of(script: &str) -> Result<Skipped> {
+    fn start(script: &str) -> Result<(Beside, PathBuf)> {
         let log = std::env::temp_dir().join(format!("taipan-beside-{}-{}", std::process::id(), script.len()));
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        let ended = Beside::spawn(command, "some step", log.clone()).and_then(Beside::end);
+        Ok((Beside::spawn(command, "some step", log.clone())?, log))
+    }
+
+    fn end_of(script: &str) -> Result<Skipped> {
+        let (beside, log) = start(script)?;
+        let ended = beside.end();
         fs::remove_file(log)?;
         ended
     }
@@ -69,6 +79,17 @@ mod tests {
     #[test]
     fn what_it_left_out_and_how_it_ended_are_known() {
         assert_eq!(end_of("echo ran; echo '  skipped: half of it'").expect("it ends well"), ["half of it"]);
+        let (mut beside, log) = start("read line || exit 4").expect("it starts");
+        while !beside.has_failed() {
+            std::thread::yield_now();
+        }
+        assert!(beside.end().is_err());
+        fs::remove_file(log).expect("a log");
+        let (mut beside, log) = start("sleep 0.05; exit 0").expect("it starts");
+        assert!(!beside.has_failed());
+        beside.child.wait().expect("it ends");
+        assert!(!beside.has_failed());
+        fs::remove_file(log).expect("a log");
         let error = end_of("echo broken >&2; exit 3").expect_err("it fails");
         assert!(error.to_string().contains('3'), "{error}");
     }
