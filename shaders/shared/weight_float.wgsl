@@ -1,4 +1,6 @@
 
+const GROUPED = false;
+
 struct Eight { lo: vec4<f32>, hi: vec4<f32> }
 
 // Eights from one row of the stored matrix to the next.

@@ -1,6 +1,8 @@
 
 // Quantised storage: an element is an integer times the f16 scale of its group, 32 consecutive columns of a row. Rows are
 // padded with zeros to whole groups. The scales of all groups of the piece follow its integers; the body binds `params`.
+const GROUPED = true;
+
 struct Eight { lo: vec4<f32>, hi: vec4<f32> }
 
 // Eights from one row of the stored matrix to the next.
@@ -8,12 +10,12 @@ fn weight_stride(cols: u32) -> u32 {
   return (cols + 31u) / 32u * 4u;
 }
 
-// Integers, and the word that holds their scale.
-struct Stored { integers: Integers, pair: u32 }
+// Integers, and the scales of two groups, one of which is theirs.
+struct Stored { integers: Word, pair: u32 }
 
 // Elements 8·i … 8·i + 7 of the stored matrix, as they are stored.
 fn stored8(i: u32) -> Stored {
-  return Stored(integers8(i), scale_pair(params.rows * weight_stride(params.cols), i / 8u));
+  return stored_of(weight[i], weight[scales_at(params.rows * weight_stride(params.cols), i)], i);
 }
 
 fn scale_of_eight(p: Stored, i: u32) -> f32 {

@@ -1,10 +1,12 @@
 // Weight prelude, int8: integers of all rows (two's complement, four to a u32), then scales (see weight_groups.wgsl).
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 
-// The word that holds the scales of groups 2·pair and 2·pair + 1; scales follow `eights` eights of integers.
-fn scale_pair(eights: u32, pair: u32) -> u32 {
-  return weight[eights + pair / 2u][pair % 2u];
-}
+alias Word = vec2<u32>;
+const WORD_BYTES = 8u;
+
+// Where the scale of eight `i` is, with those of three other groups; scales follow `eights` eights of integers.
+fn scales_at(eights: u32, i: u32) -> u32 { return eights + i / 16u; }
+fn stored_of(eight: Word, scales: Word, i: u32) -> Stored { return Stored(eight, scales[i / 8u % 2u]); }
 
 // Four bytes, each put below the leading bits of 2²³, where an f32 counts in ones: exact, and cheaper than a conversion.
 fn four(p: u32) -> vec4<f32> {
@@ -12,11 +14,6 @@ fn four(p: u32) -> vec4<f32> {
   return bitcast<vec4<f32>>(biased | vec4(0x4b000000u)) - vec4(8388736.0); // 2²³ + 128
 }
 
-alias Integers = vec2<u32>;
-
-// Integers 8·i … 8·i + 7 of the stored matrix.
-fn integers8(i: u32) -> Integers { return weight[i]; }
-
-fn unpack_integers(p: Integers) -> Eight {
+fn unpack_integers(p: Word) -> Eight {
   return Eight(four(p.x), four(p.y));
 }

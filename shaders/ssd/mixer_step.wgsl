@@ -11,11 +11,11 @@
 // A team of WIDTH lanes holds x, an eight each, and goes through rows four at a time, two of out_proj, which are twice as
 // long. Weights are asked for three such quads ahead, and stay where they are loaded: a copy would have to wait for them.
 struct Params {
-  eps: f32, gated_eps: f32, scale: f32, z_scale: f32, dt_scale: f32, dt_min: f32, dt_max: f32, patience: u32,
-  blocks: u32, // 0: nothing but a wait
+  cols: u32, rows: u32, // of in_proj, as a matrix's prelude wants them
+  eps: f32, gated_eps: f32, scale: f32, z_scale: f32, dt_scale: f32, dt_min: f32, dt_max: f32, patience: u32, dry: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(2) var<storage, read> out_weight: array<vec4<u32>>;       // (DIM, INNER), in the format of in_proj
+@group(0) @binding(2) var<storage, read> out_weight: array<Word>;            // (DIM, INNER), in the format of in_proj
 @group(0) @binding(3) var<storage, read> norm: array<vec4<f32>>;             // (DIM)
 @group(0) @binding(4) var<storage, read> gated_norm: array<vec4<f32>>;       // (INNER)
 @group(0) @binding(5) var<storage, read> conv: array<f32>;                   // weight (CHANNELS, TAPS), then bias (CHANNELS)
@@ -30,6 +30,7 @@ struct Params {
 override WIDTH: u32 = 32u;
 override TEAMS: u32 = 1u;
 override WORKGROUPS: u32 = 1u;
+override BLOCKS: u32 = 1u;
 override HEADS: u32 = 1u;
 override HEAD_DIM: u32 = 64u;
 const FOURS = 32u; // of a row of the state
@@ -55,9 +56,13 @@ override PARTIAL: u32 = SUMS * SUBGROUPS;
 override LANES: u32 = min(16u, SUBGROUP); // that share a row of the state
 override UNIT: u32 = THREADS / LANES; // rows of the state that a workgroup has at a time
 override CONVS: u32 = BC + OWN;
+override IN_EIGHTS: u32 = (2u * INNER + ALL) * WIDTH;
+override OUT_EIGHTS: u32 = DIM * 2u * WIDTH;
+override IN_SCALES: u32 = select(0u, IN_EIGHTS / 2u, GROUPED); // bytes
+override OUT_SCALES: u32 = select(0u, OUT_EIGHTS / 2u, GROUPED);
 // From what a block has to that of the next.
-override IN_STRIDE: u32 = (2u * INNER + ALL) * WIDTH;
-override OUT_STRIDE: u32 = DIM * 2u * WIDTH;
+override IN_STRIDE: u32 = (IN_EIGHTS * WORD_BYTES + IN_SCALES + 255u) / 256u * (256u / WORD_BYTES);
+override OUT_STRIDE: u32 = (OUT_EIGHTS * WORD_BYTES + OUT_SCALES + 255u) / 256u * (256u / WORD_BYTES);
 override HEAD_STRIDE: u32 = (3u * HEADS + 63u) / 64u * 64u;
 override CONV_STRIDE: u32 = (TAPS + 1u) * CHANNELS;
 
@@ -74,10 +79,23 @@ struct Conv { old: f32, weight: f32 }
 struct Block { s0: vec4<f32>, s1: vec4<f32>, bias: f32, rate: f32, skip: f32 }
 struct Quad { a: Stored, b: Stored, c: Stored, d: Stored }
 
+// An eight of in_proj and one of out_proj.
+fn in_stored(i: u32) -> Stored {
+  let base = nth * IN_STRIDE;
+  if (GROUPED) { return stored_of(weight[base + i], weight[base + scales_at(IN_EIGHTS, i)], i); }
+  return stored_of(weight[base + i], Word(), i);
+}
+
+fn out_stored(i: u32) -> Stored {
+  let base = nth * OUT_STRIDE;
+  if (GROUPED) { return stored_of(out_weight[base + i], out_weight[base + scales_at(OUT_EIGHTS, i)], i); }
+  return stored_of(out_weight[base + i], Word(), i);
+}
+
 // An eight of a row that all need; behind the last there is nothing to load.
 fn all_eight(row: u32, lane: u32) -> Stored {
   if (row >= ALL) { return Stored(); }
-  return stored8(nth * IN_STRIDE + (2u * INNER + row) * WIDTH + lane);
+  return in_stored((2u * INNER + row) * WIDTH + lane);
 }
 
 fn all_quad(first: u32, q: u32, lane: u32) -> Quad {
@@ -95,14 +113,14 @@ fn own_quad(group: u32, team: u32, q: u32, lane: u32) -> Quad {
   let c = 2u * (team + q * TEAMS);
   let channel = group * OWN + c;
   if (c >= OWN || channel >= INNER) { return Quad(); }
-  let at = nth * IN_STRIDE + channel * WIDTH + lane;
+  let at = channel * WIDTH + lane;
   // An odd number of channels ends with one that is not there; what it gives is not used.
-  return Quad(stored8(at), stored8(at + WIDTH), stored8(at + INNER * WIDTH), stored8(at + (INNER + 1u) * WIDTH));
+  return Quad(in_stored(at), in_stored(at + WIDTH), in_stored(at + INNER * WIDTH), in_stored(at + (INNER + 1u) * WIDTH));
 }
 
 fn out_eight(row: u32, eight: u32) -> Stored {
   if (row >= DIM) { return Stored(); }
-  return out_weight[nth * OUT_STRIDE + row * 2u * WIDTH + eight];
+  return out_stored(row * 2u * WIDTH + eight);
 }
 
 fn out_quad(first: u32, q: u32, lane: u32) -> Quad {
@@ -115,13 +133,14 @@ fn out_quad(first: u32, q: u32, lane: u32) -> Quad {
   );
 }
 
-fn four_rows(q: Quad, lo: vec4<f32>, hi: vec4<f32>) -> vec4<f32> {
-  return vec4(dot8(q.a, 0u, lo, hi), dot8(q.b, 0u, lo, hi), dot8(q.c, 0u, lo, hi), dot8(q.d, 0u, lo, hi));
+// A row is a multiple of 32 eights, so which of two scales is that of an eight follows from the lane.
+fn four_rows(lane: u32, q: Quad, lo: vec4<f32>, hi: vec4<f32>) -> vec4<f32> {
+  return vec4(dot8(q.a, lane, lo, hi), dot8(q.b, lane, lo, hi), dot8(q.c, lane, lo, hi), dot8(q.d, lane, lo, hi));
 }
 
-fn two_rows(q: Quad, y0: vec4<f32>, y1: vec4<f32>, y2: vec4<f32>, y3: vec4<f32>) -> vec4<f32> {
-  let a = dot8(q.a, 0u, y0, y1) + dot8(q.b, 0u, y2, y3);
-  return vec4(a, dot8(q.c, 0u, y0, y1) + dot8(q.d, 0u, y2, y3), 0.0, 0.0);
+fn two_rows(lane: u32, q: Quad, y0: vec4<f32>, y1: vec4<f32>, y2: vec4<f32>, y3: vec4<f32>) -> vec4<f32> {
+  let a = dot8(q.a, lane, y0, y1) + dot8(q.b, lane, y2, y3);
+  return vec4(a, dot8(q.c, lane, y0, y1) + dot8(q.d, lane, y2, y3), 0.0, 0.0);
 }
 
 // Sums over the lanes of a subgroup: lanes 4i … 4i + 3 get those of x, y, z and w.
@@ -184,7 +203,7 @@ fn advance(row: u32, n: u32, s: vec4<f32>, decay: f32, dtx: f32) -> f32 {
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let group = id.x;
   let before = atomicLoad(&sync[BEFORE]);
-  if (params.blocks == 0u) {
+  if (params.dry != 0u) {
     arrive(thread);
     wait(thread, before, 1u);
     leave(group, thread, before, 1u);
@@ -211,9 +230,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     keep(thread, SQUARES, vec4(dot(lo, lo) + dot(hi, hi), 0.0, 0.0, 0.0));
     lo *= n0;
     hi *= n1;
-    keep(thread, 0u, four_rows(q0, lo, hi));
+    keep(thread, 0u, four_rows(lane, q0, lo, hi));
     q0 = own_quad(group, team, 2u, lane);
-    for (var q = 1u; q < ALL_QUADS; q += 1u) { keep(thread, 4u * q, four_rows(all_quad(first, q, lane), lo, hi)); }
+    for (var q = 1u; q < ALL_QUADS; q += 1u) { keep(thread, 4u * q, four_rows(lane, all_quad(first, q, lane), lo, hi)); }
     workgroupBarrier();
     let in_scale = inverseSqrt(total(0u, SQUARES) / f32(DIM) + params.eps);
     for (var k = thread; k < 4u * ALL_QUADS * TEAMS; k += THREADS) {
@@ -228,13 +247,13 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     }
     var block = block_of(group, thread / LANES, n);
     for (var q = 0u; q < OWN_QUADS; q += 3u) {
-      let a = four_rows(q1, lo, hi);
+      let a = four_rows(lane, q1, lo, hi);
       q1 = own_quad(group, team, q + 3u, lane);
       keep(thread, FIRST + 4u * q, a);
-      let b = four_rows(q2, lo, hi);
+      let b = four_rows(lane, q2, lo, hi);
       q2 = own_quad(group, team, q + 4u, lane);
       if (q + 1u < OWN_QUADS) { keep(thread, FIRST + 4u * q + 4u, b); }
-      let c = four_rows(q0, lo, hi);
+      let c = four_rows(lane, q0, lo, hi);
       q0 = own_quad(group, team, q + 5u, lane);
       if (q + 2u < OWN_QUADS) { keep(thread, FIRST + 4u * q + 8u, c); }
     }
@@ -297,13 +316,13 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     y3 *= g3;
     for (var q = 0u; q < OUT_QUADS; q += 3u) {
       let more = q + 3u < OUT_QUADS;
-      let a = two_rows(q0, y0, y1, y2, y3);
+      let a = two_rows(lane, q0, y0, y1, y2, y3);
       if (more) { q0 = out_quad(first, q + 3u, lane); }
       keep(thread, 4u * q, a);
-      let b = two_rows(q1, y0, y1, y2, y3);
+      let b = two_rows(lane, q1, y0, y1, y2, y3);
       if (more) { q1 = out_quad(first, q + 4u, lane); }
       if (q + 1u < OUT_QUADS) { keep(thread, 4u * q + 4u, b); }
-      let c = two_rows(q2, y0, y1, y2, y3);
+      let c = two_rows(lane, q2, y0, y1, y2, y3);
       if (more) { q2 = out_quad(first, q + 5u, lane); }
       if (q + 2u < OUT_QUADS) { keep(thread, 4u * q + 8u, c); }
     }
@@ -318,7 +337,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
       if (row < DIM) { x[row / 4u][row % 4u] = residual[j]; }
     }
     nth += 1u;
-    if (nth == params.blocks) { break; }
+    if (nth == BLOCKS) { break; }
 
     // Weights of the next block come while x does.
     arrive(thread);
@@ -329,5 +348,5 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     q2 = own_quad(group, team, 1u, lane);
     wait(thread, before, 2u * nth);
   }
-  leave(group, thread, before, 2u * params.blocks - 1u);
+  leave(group, thread, before, 2u * BLOCKS - 1u);
 }

@@ -11,6 +11,8 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
         (256, 64, 0, 1, WeightFormat::F16),
         (256, 32, 2, 3, WeightFormat::Bf16),
         (256, 128, 5, 2, WeightFormat::F16),
+        (256, 64, 6, 3, WeightFormat::Q8),
+        (256, 32, 4, 3, WeightFormat::Q4),
         (512, 64, 3, 1, WeightFormat::Bf16),
         (768, 64, 1000, 2, WeightFormat::F16),
     ] {

@@ -260,7 +260,7 @@ impl Gpu {
             subgroups,
             lanes,
             together,
-            blocks: together::BLOCKS.into(),
+            blocks: together::AS_MEASURED.into(),
         };
         gpu.find_subgroups(request.subgroups).await;
         Ok(gpu)

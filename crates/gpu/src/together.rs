@@ -4,6 +4,7 @@
 
 use std::sync::atomic::Ordering;
 
+use taipan_kernels::WeightFormat;
 use wgpu::Features;
 
 use crate::{AdapterReport, Gpu};
@@ -18,8 +19,8 @@ pub(crate) fn usual(report: &AdapterReport) -> u32 {
     if measured { 264 } else { 0 }
 }
 
-/// Blocks of a dispatch. More have to be measured first.
-pub(crate) const BLOCKS: u32 = 1;
+/// Nobody said how many blocks a dispatch goes through.
+pub(crate) const AS_MEASURED: u32 = u32::MAX;
 
 impl Gpu {
     /// The fewest lanes of a subgroup, where there are any as they are expected, whether or not all kernels use them.
@@ -44,13 +45,17 @@ impl Gpu {
     /// never does.
     #[must_use]
     pub fn together(&self) -> u32 {
-        if self.can_wait() && self.blocks() > 0 { self.together } else { 0 }
+        if self.can_wait() { self.together } else { 0 }
     }
 
-    /// Blocks that a token goes through in one dispatch whose workgroups wait for each other, at most.
+    /// Blocks with matrices of a format that a token goes through in one dispatch whose workgroups wait for each other, at
+    /// most: as many as were asked for, or else as were measured and found faster.
     #[must_use]
-    pub fn blocks(&self) -> u32 {
-        self.blocks.load(Ordering::Relaxed)
+    pub fn blocks(&self, format: WeightFormat) -> u32 {
+        match self.blocks.load(Ordering::Relaxed) {
+            AS_MEASURED => u32::from(!format.is_quantised()),
+            asked => asked,
+        }
     }
 
     /// From now on models are loaded to go through so many blocks in one dispatch. With 0 no workgroup waits for another.

@@ -109,7 +109,7 @@ impl MixerStep {
     /// Formats that its matrices may have; both have the same.
     #[must_use]
     pub fn reads(format: WeightFormat) -> bool {
-        matches!(format, WeightFormat::F16 | WeightFormat::Bf16)
+        !matches!(format, WeightFormat::F32)
     }
 
     /// in_proj and out_proj.
@@ -173,30 +173,33 @@ impl MixerStep {
     /// at the same time. The vectors lack out_proj, which comes first, the buffers `sync`, which comes last.
     #[must_use]
     pub fn launch(&self, workgroups: u32, blocks: u32) -> Launch {
-        self.dispatch(workgroups, Self::PATIENCE, blocks)
+        self.dispatch(workgroups, blocks, Self::PATIENCE, false)
     }
 
     /// A dispatch of the same pipeline that does nothing but wait once: whether so many workgroups run at the same time.
     #[must_use]
-    pub fn trial(&self, workgroups: u32) -> Launch {
-        self.dispatch(workgroups, Self::TRIAL, 0)
+    pub fn trial(&self, workgroups: u32, blocks: u32) -> Launch {
+        self.dispatch(workgroups, blocks, Self::TRIAL, true)
     }
 
-    fn dispatch(&self, workgroups: u32, patience: u32, blocks: u32) -> Launch {
+    fn dispatch(&self, workgroups: u32, blocks: u32, patience: u32, dry: bool) -> Launch {
         let (u, m) = (&self.update, &self.update.mixer);
         let mut params = vec![
+            ("cols", self.in_proj.weight.cols.into()),
+            ("rows", self.in_proj.weight.rows.into()),
             ("eps", self.norm.eps.into()),
             ("gated_eps", self.gated_norm.eps.into()),
             ("scale", self.out_proj.epilogue.scale().into()),
             ("z_scale", m.z_scale.into()),
         ];
         params.extend(m.dt_words());
-        params.extend([("patience", patience.into()), ("blocks", blocks.into())]);
+        params.extend([("patience", patience.into()), ("dry", u32::from(dry).into())]);
         Launch {
             overrides: vec![
                 ("WIDTH", self.width().into()),
                 ("TEAMS", Self::teams(self.width()).into()),
                 ("WORKGROUPS", workgroups.into()),
+                ("BLOCKS", blocks.into()),
                 ("HEADS", m.heads.into()),
                 ("HEAD_DIM", m.head_dim.into()),
             ],

@@ -6,7 +6,7 @@ use taipan_kernels::{Call, Launch, MixerStep, WeightFormat};
 
 use super::{Dispatch, Weights};
 
-/// What makes the pipeline of a block another.
+/// What makes the pipeline of a block another, but for their number.
 type Switches = (Vec<(&'static str, f64)>, WeightFormat);
 
 /// The blocks of one program.
@@ -15,8 +15,8 @@ pub(super) struct Together<'a> {
     weights: &'a Weights,
     /// What their workgroups count in.
     sync: Option<Buffer>,
-    /// Workgroups of each pipeline, by its switches and format, as trials found them.
-    found: Vec<(Switches, Option<u32>)>,
+    /// Workgroups of each pipeline, by its switches and blocks, as trials found them.
+    found: Vec<(Switches, u32, Option<u32>)>,
 }
 
 impl<'a> Together<'a> {
@@ -31,19 +31,21 @@ impl<'a> Together<'a> {
         }
         let step = MixerStep::of(calls).filter(|_| self.gpu.together() > 0)?;
         let ([in_proj, out_proj], format) = matrices(self.weights, &step)?;
+        let row = self.row(calls, format);
+        let (last, blocks) = (row.last()?, row.len() as u32);
         let key = (step.launch(1, 1).overrides, format);
-        let workgroups = match self.found.iter().find(|(k, _)| *k == key) {
-            Some((_, workgroups)) => *workgroups,
+        // Where one number of blocks is tried in vain, so would the others be.
+        let known = |(k, n, workgroups): &&_| *k == key && (*n == blocks || Option::<u32>::is_none(workgroups));
+        let workgroups = match self.found.iter().find(known) {
+            Some((.., workgroups)) => *workgroups,
             None => {
-                let workgroups = self.find(&step, [in_proj, out_proj], format);
-                self.found.push((key, workgroups));
+                let workgroups = self.find(&step, blocks, [in_proj, out_proj], format);
+                self.found.push((key, blocks, workgroups));
                 workgroups
             }
         }?;
-        let row = self.row(calls);
-        let last = row.last()?;
         let sync = self.sync.get_or_insert_with(|| sync(self.gpu)).clone();
-        let launch = step.launch(workgroups, row.len() as u32);
+        let launch = step.launch(workgroups, blocks);
         let [first, until] = [&step, last].map(|step| buffers(self.weights, step));
         let bound: Vec<Buffer> = first?.iter().zip(until?).map(|(first, last)| first.up_to(last)).collect();
         let vectors: Vec<_> = bound[1..].iter().map(Some).collect();
@@ -54,7 +56,7 @@ impl<'a> Together<'a> {
     }
 
     /// The blocks that a list of calls begins with, as far as their weights lie in rows.
-    fn row(&self, calls: &[Call]) -> Vec<MixerStep> {
+    fn row(&self, calls: &[Call], format: WeightFormat) -> Vec<MixerStep> {
         let mut before: Option<[&Buffer; 6]> = None;
         let in_row = |step: &MixerStep| {
             let own = buffers(self.weights, step);
@@ -65,11 +67,11 @@ impl<'a> Together<'a> {
             before = own;
             follows
         };
-        MixerStep::row(calls).take(self.gpu.blocks() as usize).take_while(in_row).collect()
+        MixerStep::row(calls).take(self.gpu.blocks(format) as usize).take_while(in_row).collect()
     }
 
     /// As many workgroups as run at the same time, of a few numbers tried.
-    fn find(&self, step: &MixerStep, weights: [&Buffer; 2], format: WeightFormat) -> Option<u32> {
+    fn find(&self, step: &MixerStep, blocks: u32, weights: [&Buffer; 2], format: WeightFormat) -> Option<u32> {
         let lanes = self.gpu.lanes()?;
         if step.threads() > self.gpu.max_workgroup() || !step.width().is_multiple_of(lanes) {
             return None;
@@ -78,7 +80,7 @@ impl<'a> Together<'a> {
         let most = std::iter::successors(Some(self.gpu.together()), |n| Some(n / 2)).find(|n| *n <= enough)?;
         let fits = |n: &u32| *n > 0 && step.memory(*n, lanes) <= self.gpu.max_workgroup_memory();
         let mut tried = [most, most * 3 / 4, most / 2].into_iter().filter(fits);
-        tried.find(|n| self.run_together(step, &step.trial(*n), weights, format))
+        tried.find(|n| self.run_together(step, &step.trial(*n, blocks), weights, format))
     }
 
     /// Whether a dispatch that only waits comes to an end as it should.
@@ -120,14 +122,17 @@ fn buffers<'a>(weights: &'a Weights, step: &MixerStep) -> Option<[&'a Buffer; 6]
 /// Moves weights of consecutive blocks to rows of equal buffers, so that one dispatch can go through several blocks. Each move
 /// takes the memory of so many matrices once more for a moment.
 pub fn in_rows(gpu: &Gpu, calls: &[Call], weights: &mut Weights) {
-    if cfg!(target_arch = "wasm32") || gpu.together() == 0 || gpu.blocks() == 1 {
+    if cfg!(target_arch = "wasm32") || gpu.together() == 0 {
         return;
     }
     let mut rest = calls;
     while !rest.is_empty() {
         let blocks: Vec<_> = MixerStep::row(rest).collect();
         rest = &rest[(MixerStep::CALLS * blocks.len()).max(1)..];
-        let Some(([in_proj, _], _)) = blocks.first().and_then(|step| matrices(weights, step)) else { continue };
+        let Some(([in_proj, _], format)) = blocks.first().and_then(|step| matrices(weights, step)) else { continue };
+        if gpu.blocks(format) < 2 {
+            continue;
+        }
         let fits = |n: &usize| in_proj.bytes() * *n as u64 <= gpu.max_binding();
         let most = std::iter::successors(Some(MixerStep::MOST_BLOCKS), |n| Some(n / 2)).find(fits).unwrap_or(1);
         blocks.chunks(most).filter(|blocks| blocks.len() > 1).for_each(|blocks| move_blocks(gpu, weights, blocks));
