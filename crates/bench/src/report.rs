@@ -1,5 +1,6 @@
 //! One self-contained page about results: everything from a file is escaped, charts are inline, no script.
 
+use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde::Serialize;
 
@@ -33,7 +34,8 @@ pub fn page(entries: &[Entry]) -> String {
     let template = environment.get_template("report.html").expect("it was just added");
     let rows: Vec<_> = workloads.iter().map(|r| workload(r)).collect();
     let kernels: Vec<_> = kernels.iter().map(|k| kernel(k)).collect();
-    let page = template.render(context! { charts => all, workloads => rows, kernels, devices => devices(entries) });
+    let page =
+        template.render(context! { charts => Serde(all), workloads => rows, kernels, devices => devices(entries) });
     page.expect("a test renders the template")
 }
 
@@ -54,7 +56,7 @@ fn workload(r: &Record) -> minijinja::Value {
         notes.push(format!("{} is {:.3} × ({:.3} to {:.3})", vs.options, x.ratio, x.low, x.high));
     }
     context! {
-        model => r.model_type, device => device_name(&r.adapter), backend => r.backends, test => test_name(r),
+        model => r.model_type.as_str(), device => device_name(&r.adapter), backend => r.backends.as_str(), test => test_name(r),
         ts => format!("{} ± {}", number(r.stats.median_ts), number(r.stats.mad_ts)),
         ttft => format!("{}, {}", ms(r.ttft_cold_ns), ms(r.ttft_ns)),
         bw => format!("{:.0} %", 100.0 * r.derived.bw_efficiency),
@@ -66,7 +68,8 @@ fn workload(r: &Record) -> minijinja::Value {
 
 fn kernel(k: &KernelRecord) -> minijinja::Value {
     context! {
-        device => device_name(&k.adapter), model => k.model, phase => k.phase, kernel => k.kernel, shape => k.shape,
+        device => device_name(&k.adapter), model => k.model.as_str(), phase => k.phase.as_str(),
+        kernel => k.kernel.as_str(), shape => k.shape.as_str(),
         calls => k.calls, us => format!("{} ± {}", number(k.median_ns / 1e3), number(k.mad_ns / 1e3)),
         gbps => number(k.gbps), bw => format!("{:.2}", k.bw_ratio), flops => format!("{:.3}", k.flops_ratio),
         verdict => if k.ok { format!("ok, {:.0e}", k.worst) } else { format!("MISMATCH, {:.0e}", k.worst) },
@@ -87,7 +90,7 @@ fn devices(entries: &[Entry]) -> Vec<minijinja::Value> {
         seen.push(adapter);
         let maybe = |x: Option<f64>| x.map_or("–".to_owned(), number);
         out.push(context! {
-            name => device_name(adapter), kind => adapter.kind,
+            name => device_name(adapter), kind => adapter.kind.as_str(),
             driver => format!("{} {}", adapter.driver, adapter.driver_info),
             copy => number(probes.copy_gbps), fma => number(probes.fma_gflops),
             dispatch => maybe(probes.dispatch_us), roundtrip => maybe(probes.map_roundtrip_us), host => host,

@@ -35,8 +35,8 @@ impl<'a> Together<'a> {
         let (last, blocks) = (row.last()?, row.len() as u32);
         let key = (step.launch(1, 1).overrides, format);
         // Where one number of blocks is tried in vain, so would the others be.
-        let known = |(k, n, workgroups): &&_| *k == key && (*n == blocks || Option::<u32>::is_none(workgroups));
-        let workgroups = match self.found.iter().find(known) {
+        let known = self.found.iter().find(|found| found.0 == key && (found.1 == blocks || found.2.is_none()));
+        let workgroups = match known {
             Some((.., workgroups)) => *workgroups,
             None => {
                 let workgroups = self.find(&step, blocks, [in_proj, out_proj], format);
