@@ -4,7 +4,6 @@ use std::{
     fs::{self, File},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::Instant,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -22,7 +21,6 @@ pub(super) struct Beside {
     name: &'static str,
     child: Child,
     log: PathBuf,
-    began: Instant,
 }
 
 impl Beside {
@@ -37,7 +35,7 @@ impl Beside {
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         println!("beside the steps that follow; what it prints is in {}", log.display());
-        Ok(Self { name, child: command.spawn().context("cannot start a step")?, log, began: Instant::now() })
+        Ok(Self { name, child: command.spawn().context("cannot start a step")?, log })
     }
 
     /// Whether it has ended, and not well.
@@ -52,7 +50,6 @@ impl Beside {
         let lines: Vec<&str> = text.lines().collect();
         let from = if status.success() { lines.len().saturating_sub(SHOWN) } else { 0 };
         println!("\n=== {}, which ran beside the others ===\n{}", self.name, lines[from..].join("\n"));
-        println!("--- {}: {:.0} s", self.name, self.began.elapsed().as_secs_f64());
         ensure!(status.success(), "it ended with {status}");
         Ok(lines.iter().filter_map(|line| line.strip_prefix(SKIPPED)).map(str::to_owned).collect())
     }
