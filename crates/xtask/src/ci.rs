@@ -1,7 +1,7 @@
 //! All checks, in the order that finds a mistake soonest; the last is `cargo test`.
 //!
-//! Everything that runs is built once, in cargo's dev profile, by the step `build`. The page, whose tests wait for a browser
-//! half of the time, is built and tested beside that and what follows.
+//! Everything that runs is built once, in cargo's dev profile, by the step `build`. The page, whose tests keep little more
+//! than one core at work, is built and tested beside that and what follows.
 
 mod beside;
 
