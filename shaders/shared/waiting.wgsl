@@ -1,53 +1,47 @@
-// Workgroups that wait for each other. The body binds `sync`, words that are zero at first, and has WORKGROUPS and
-// `params.patience`, rounds after which an invocation gives up, and waits no more.
-const BEFORE = 0u;  // what the counter was at when this dispatch began
-const COUNTER = 1u; // workgroups that have arrived, as often as they have
-const GAVE_UP = 2u; // invocations that did
-const GIVEN = 3u;   // numbers, inverted: those that are zero are not there
+// Workgroups that wait for each other's numbers. The body binds `sync`, words that are zero at first, and has WORKGROUPS, THREADS
+// and `params.patience`, rounds after which an invocation gives up, and waits no more.
+//
+// A number says itself that it is there: the last of its bits is that of the round. So no fence is needed, nobody counts, and
+// what was asked for before may still be on its way. A place is written once in every round, by the same workgroup, and not
+// before its writer has what all the others made of the number before.
+const GAVE_UP = 1u; // not zero: an invocation did
+const ROUND = 2u;   // the last one of the dispatch before
+const GIVEN = 4u;   // numbers
 
 var<private> gave_up: bool = false;
+var<private> bit: u32 = 0u; // of this round
 
 // Whether to go on waiting.
 fn patient(tries: u32) -> bool {
   if (!gave_up && tries > params.patience) {
     gave_up = true;
-    atomicAdd(&sync[GAVE_UP], 1u);
+    sync[GAVE_UP / 4u][GAVE_UP % 4u] = 1u;
   }
   return !gave_up;
 }
 
-// Says that what this workgroup has stored is there.
-fn arrive(thread: u32) {
-  storageBarrier();
-  if (thread == 0u) { atomicAdd(&sync[COUNTER], 1u); }
+fn give(k: u32, v: f32) { sync[(GIVEN + k) / 4u][k % 4u] = (bitcast<u32>(v) & ~1u) | bit; }
+
+fn given(k: u32) -> u32 { return sync[(GIVEN + k) / 4u][k % 4u]; }
+
+fn four_given(k: u32) -> vec4<u32> { return sync[(GIVEN + k) / 4u]; }
+
+fn there(bits: vec4<u32>) -> bool { return all((bits & vec4(1u)) == vec4(bit)); }
+
+// Numbers, or none if nobody gave them.
+fn numbers(bits: vec4<u32>) -> vec4<f32> { return bitcast<vec4<f32>>(bits | vec4(select(0u, 0x7fc00000u, gave_up))); }
+
+// Comes back with a number, or in vain; what was found when it was first looked for.
+fn take(k: u32, found: u32) -> f32 {
+  var bits = found;
+  for (var tries = 1u; (bits & 1u) != bit && patient(tries); tries += 1u) { bits = given(k); }
+  return numbers(vec4(bits)).x;
 }
 
-// Comes back when all have arrived so often since the counter was at `before`, or in vain.
-fn wait(thread: u32, before: u32, times: u32) {
-  if (thread == 0u) {
-    for (var tries = 1u; atomicLoad(&sync[COUNTER]) - before < times * WORKGROUPS && patient(tries); tries += 1u) {}
-  }
-  storageBarrier();
-  workgroupBarrier(); // of workgroup memory a storage barrier says nothing
+// Comes back when all workgroups have begun, or in vain.
+fn meet(thread: u32, group: u32) {
+  bit = 1u;
+  if (thread == 0u) { give(group, 0.0); }
+  for (var k = thread; k < WORKGROUPS; k += THREADS) { let begun = take(k, 0u); }
+  workgroupBarrier(); // else some invocations end, and their registers are free for the next workgroup
 }
-
-// For the next dispatch. Once all have arrived nobody has yet to read where this one began.
-fn leave(group: u32, thread: u32, before: u32, times: u32) {
-  if (group == 0u && thread == 0u) { atomicStore(&sync[BEFORE], before + times * WORKGROUPS); }
-}
-
-// A number for all, which says itself that it is there: no fence, and nobody has to arrive.
-fn give(k: u32, v: f32) {
-  let bits = bitcast<u32>(v);
-  atomicStore(&sync[GIVEN + k], select(~bits, 0x803fffffu, bits == 0xffffffffu)); // no number is as good as another
-}
-
-// Comes back with it, or in vain with no number.
-fn take(k: u32) -> f32 {
-  var bits = atomicLoad(&sync[GIVEN + k]);
-  for (var tries = 1u; bits == 0u && patient(tries); tries += 1u) { bits = atomicLoad(&sync[GIVEN + k]); }
-  return bitcast<f32>(~bits);
-}
-
-// Nobody needs it any more.
-fn take_back(k: u32) { atomicStore(&sync[GIVEN + k], 0u); }

@@ -21,11 +21,10 @@ struct Params {
 @group(0) @binding(5) var<storage, read> conv: array<f32>;                   // weight (CHANNELS, TAPS), then bias (CHANNELS)
 @group(0) @binding(6) var<storage, read> per_head: array<f32>;               // dt_bias (H), A_log (H), D (H)
 @group(1) @binding(0) var<storage, read> control: array<u32>;
-@group(1) @binding(1) @coherent var<storage, read_write> x: array<vec4<f32>>; // (1, DIM)
+@group(1) @binding(1) var<storage, read_write> x: array<vec4<f32>>; // (1, DIM)
 @group(1) @binding(2) var<storage, read_write> conv_state: array<f32>;       // (TAPS, CHANNELS)
 @group(1) @binding(3) var<storage, read_write> ssm: array<vec4<f32>>;        // (INNER, N)
-@group(1) @binding(4) @coherent var<storage, read_write> y: array<vec4<f32>>; // (1, INNER)
-@group(1) @binding(5) var<storage, read_write> sync: array<atomic<u32>>;
+@group(1) @binding(4) @coherent @volatile var<storage, read_write> sync: array<vec4<u32>>;
 
 override WIDTH: u32 = 32u;
 override TEAMS: u32 = 1u;
@@ -36,6 +35,7 @@ override HEAD_DIM: u32 = 64u;
 const FOURS = 32u; // of a row of the state
 const TAPS = 4u;
 const BC = 256u; // channels of B and C
+const FOR_ALL = 512u; // numbers of B, C and dt at most
 override THREADS: u32 = WIDTH * TEAMS;
 override DIM: u32 = 8u * WIDTH;
 override INNER: u32 = 16u * WIDTH;
@@ -43,15 +43,21 @@ override CHANNELS: u32 = INNER + BC;
 override ALL: u32 = BC + HEADS; // rows of in_proj that all need
 override OWN: u32 = (INNER + WORKGROUPS - 1u) / WORKGROUPS;
 override SPAN: u32 = WORKGROUPS * TEAMS;
-override ALL_QUADS: u32 = (ALL + 4u * SPAN - 1u) / (4u * SPAN);
+override ALL_QUADS: u32 = ((ALL + 4u * SPAN - 1u) / (4u * SPAN) + 1u) / 3u * 3u + 1u; // one more than whole threes
 override OWN_QUADS: u32 = (OWN + 2u * TEAMS - 1u) / (2u * TEAMS); // z and x of two channels
 override OUT_ROWS: u32 = TEAMS * ((DIM + SPAN - 1u) / SPAN);
+// Where the numbers of x and y are that go from block to block and within one: the first of each eight, then the second ones.
+override X_GIVEN: u32 = FOR_ALL;
+override Y_GIVEN: u32 = X_GIVEN + DIM;
 override OUT_QUADS: u32 = (OUT_ROWS / TEAMS + 1u) / 2u;
+// Where in the order of quads those of in_proj end, and a block, in threes, as they are asked for.
+override IN_END: u32 = (ALL_QUADS + OWN_QUADS + 2u) / 3u * 3u;
+override END: u32 = IN_END + (OUT_QUADS + 2u) / 3u * 3u;
 override SUBGROUPS: u32 = THREADS / SUBGROUP;
 override PER_TEAM: u32 = WIDTH / SUBGROUP;
-override SQUARES: u32 = 4u * ALL_QUADS; // where the sum of squares of x is among the sums
-override FIRST: u32 = SQUARES + 4u;      // and the first of the own rows
-override SUMS: u32 = max(FIRST + 4u * OWN_QUADS, 4u * OUT_QUADS + 4u);
+override FIRST: u32 = 4u * ALL_QUADS; // where the sum of the first own row is
+override SQUARES: u32 = 4u * max(IN_END, END - IN_END); // and that of the squares of x or y
+override SUMS: u32 = SQUARES + 4u;
 override PARTIAL: u32 = SUMS * SUBGROUPS;
 override LANES: u32 = min(16u, SUBGROUP); // that share a row of the state
 override UNIT: u32 = THREADS / LANES; // rows of the state that a workgroup has at a time
@@ -77,11 +83,13 @@ var<private> nth: u32 = 0u; // of the blocks
 struct Conv { old: f32, weight: f32 }
 // Of a row of the state: two of the lane's fours, and the head's dt_bias, −exp(A_log) and D.
 struct Block { s0: vec4<f32>, s1: vec4<f32>, bias: f32, rate: f32, skip: f32 }
+// Of an invocation: its workgroup, team, lane of the team, and the first of the team's rows.
+struct Place { group: u32, team: u32, lane: u32, first: u32 }
 struct Quad { a: Stored, b: Stored, c: Stored, d: Stored }
 
 // An eight of in_proj and one of out_proj.
-fn in_stored(i: u32) -> Stored {
-  let base = nth * IN_STRIDE;
+fn in_stored(block: u32, i: u32) -> Stored {
+  let base = block * IN_STRIDE;
   if (GROUPED) { return stored_of(weight[base + i], weight[base + scales_at(IN_EIGHTS, i)], i); }
   return stored_of(weight[base + i], Word(), i);
 }
@@ -93,29 +101,34 @@ fn out_stored(i: u32) -> Stored {
 }
 
 // An eight of a row that all need; behind the last there is nothing to load.
-fn all_eight(row: u32, lane: u32) -> Stored {
+fn all_eight(block: u32, row: u32, lane: u32) -> Stored {
   if (row >= ALL) { return Stored(); }
-  return in_stored((2u * INNER + row) * WIDTH + lane);
+  return in_stored(block, (2u * INNER + row) * WIDTH + lane);
 }
 
-fn all_quad(first: u32, q: u32, lane: u32) -> Quad {
-  let row = first + 4u * q * SPAN;
+fn all_quad(block: u32, q: u32, at: Place) -> Quad {
+  let row = at.first + 4u * q * SPAN;
   return Quad(
-    all_eight(row, lane),
-    all_eight(row + SPAN, lane),
-    all_eight(row + 2u * SPAN, lane),
-    all_eight(row + 3u * SPAN, lane),
+    all_eight(block, row, at.lane),
+    all_eight(block, row + SPAN, at.lane),
+    all_eight(block, row + 2u * SPAN, at.lane),
+    all_eight(block, row + 3u * SPAN, at.lane),
   );
 }
 
 // z and x of two channels.
-fn own_quad(group: u32, team: u32, q: u32, lane: u32) -> Quad {
-  let c = 2u * (team + q * TEAMS);
-  let channel = group * OWN + c;
+fn own_quad(block: u32, q: u32, at: Place) -> Quad {
+  let c = 2u * (at.team + q * TEAMS);
+  let channel = at.group * OWN + c;
   if (c >= OWN || channel >= INNER) { return Quad(); }
-  let at = channel * WIDTH + lane;
+  let i = channel * WIDTH + at.lane;
   // An odd number of channels ends with one that is not there; what it gives is not used.
-  return Quad(in_stored(at), in_stored(at + WIDTH), in_stored(at + INNER * WIDTH), in_stored(at + (INNER + 1u) * WIDTH));
+  return Quad(
+    in_stored(block, i),
+    in_stored(block, i + WIDTH),
+    in_stored(block, i + INNER * WIDTH),
+    in_stored(block, i + (INNER + 1u) * WIDTH),
+  );
 }
 
 fn out_eight(row: u32, eight: u32) -> Stored {
@@ -123,14 +136,29 @@ fn out_eight(row: u32, eight: u32) -> Stored {
   return out_stored(row * 2u * WIDTH + eight);
 }
 
-fn out_quad(first: u32, q: u32, lane: u32) -> Quad {
-  let row = first + 2u * q * SPAN;
+fn out_quad(q: u32, at: Place) -> Quad {
+  let row = at.first + 2u * q * SPAN;
   return Quad(
-    out_eight(row, lane),
-    out_eight(row, lane + WIDTH),
-    out_eight(row + SPAN, lane),
-    out_eight(row + SPAN, lane + WIDTH),
+    out_eight(row, at.lane),
+    out_eight(row, at.lane + WIDTH),
+    out_eight(row + SPAN, at.lane),
+    out_eight(row + SPAN, at.lane + WIDTH),
   );
+}
+
+// The quads of the block in the order in which they are needed, and then those of the next.
+fn quad(i: u32, at: Place) -> Quad {
+  if (i >= END) {
+    if (nth + 1u == BLOCKS) { return Quad(); }
+    return in_quad(nth + 1u, i - END, at);
+  }
+  if (i < IN_END) { return in_quad(nth, i, at); }
+  return out_quad(i - IN_END, at);
+}
+
+fn in_quad(block: u32, i: u32, at: Place) -> Quad {
+  if (i < ALL_QUADS) { return all_quad(block, i, at); }
+  return own_quad(block, i - ALL_QUADS, at);
 }
 
 // A row is a multiple of 32 eights, so which of two scales is that of an eight follows from the lane.
@@ -184,9 +212,12 @@ fn convolve(channel: u32, position: u32, c: Conv, raw: f32, owner: bool) -> f32 
   return silu(c.old + c.weight * raw);
 }
 
+// The channel, for those there are.
+fn row_of(group: u32, own: u32) -> u32 { return min(group * OWN + min(own, OWN - 1u), INNER - 1u); }
+
 // All of an own row of the state that is there before the token is.
 fn block_of(group: u32, own: u32, n: u32) -> Block {
-  let row = min(group * OWN + min(own, OWN - 1u), INNER - 1u);
+  let row = row_of(group, own);
   let head = nth * HEAD_STRIDE + row / HEAD_DIM;
   let at = (nth * INNER + row) * FOURS + n;
   return Block(ssm[at], ssm[at + LANES], per_head[head], -exp(per_head[HEADS + head]), per_head[2u * HEADS + head]);
@@ -202,81 +233,82 @@ fn advance(row: u32, n: u32, s: vec4<f32>, decay: f32, dtx: f32) -> f32 {
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let group = id.x;
-  let before = atomicLoad(&sync[BEFORE]);
   if (params.dry != 0u) {
-    arrive(thread);
-    wait(thread, before, 1u);
-    leave(group, thread, before, 1u);
+    meet(thread, group);
     return;
   }
+  let round = sync[ROUND / 4u][ROUND % 4u];
   let team = thread / WIDTH;
   let lane = thread % WIDTH;
-  let first = group + team * WORKGROUPS;
   let n = thread % LANES;
   let position = first_position();
   for (var j = thread; j < OUT_ROWS; j += THREADS) {
     let row = min(group + j * WORKGROUPS, DIM - 1u);
     residual[j] = x[row / 4u][row % 4u];
   }
+  let at = Place(group, team, lane, group + team * WORKGROUPS);
   var n0 = norm[2u * lane];
   var n1 = norm[2u * lane + 1u];
-  var q0 = all_quad(first, 0u, lane);
-  var q1 = own_quad(group, team, 0u, lane);
-  var q2 = own_quad(group, team, 1u, lane);
+  var q0 = quad(0u, at);
+  var q1 = quad(1u, at);
+  var q2 = quad(2u, at);
+  var lo = x[2u * lane];
+  var hi = x[2u * lane + 1u];
   loop {
-    // in_proj of what all need, which goes out at once.
-    var lo = x[2u * lane];
-    var hi = x[2u * lane + 1u];
+    bit = (round + nth + 1u) & 1u;
+
+    // in_proj: what all need goes out at once.
     keep(thread, SQUARES, vec4(dot(lo, lo) + dot(hi, hi), 0.0, 0.0, 0.0));
     lo *= n0;
     hi *= n1;
-    keep(thread, 0u, four_rows(lane, q0, lo, hi));
-    q0 = own_quad(group, team, 2u, lane);
-    for (var q = 1u; q < ALL_QUADS; q += 1u) { keep(thread, 4u * q, four_rows(lane, all_quad(first, q, lane), lo, hi)); }
-    workgroupBarrier();
-    let in_scale = inverseSqrt(total(0u, SQUARES) / f32(DIM) + params.eps);
-    for (var k = thread; k < 4u * ALL_QUADS * TEAMS; k += THREADS) {
-      let row = group + k * WORKGROUPS;
-      if (row < ALL) { give(row, in_scale * total(k % TEAMS, k / TEAMS)); }
+    var in_scale = 0.0;
+    var block = Block();
+    for (var q = 0u; q < IN_END; q += 3u) {
+      let a = four_rows(lane, q0, lo, hi);
+      q0 = quad(q + 3u, at);
+      keep(thread, 4u * q, a);
+      if (q + 1u == ALL_QUADS) {
+        workgroupBarrier();
+        in_scale = inverseSqrt(total(0u, SQUARES) / f32(DIM) + params.eps);
+        for (var k = thread; k < 4u * ALL_QUADS * TEAMS; k += THREADS) {
+          let row = group + k * WORKGROUPS;
+          if (row < ALL) { give(row, in_scale * total(k % TEAMS, k / TEAMS)); }
+        }
+        // What is there before the token is.
+        for (var i = thread; i < CONVS; i += THREADS) {
+          let own = group * OWN + i - BC;
+          convs[i] = conv_of(select(min(own, INNER - 1u), INNER + i, i < BC), position);
+        }
+        block = block_of(group, thread / LANES, n);
+      }
+      let b = four_rows(lane, q1, lo, hi);
+      q1 = quad(q + 4u, at);
+      if (q + 1u < ALL_QUADS + OWN_QUADS) { keep(thread, 4u * q + 4u, b); }
+      let c = four_rows(lane, q2, lo, hi);
+      q2 = quad(q + 5u, at);
+      if (q + 2u < ALL_QUADS + OWN_QUADS) { keep(thread, 4u * q + 8u, c); }
     }
 
-    // What is there before the token is, and in_proj of the own channels.
-    for (var i = thread; i < CONVS; i += THREADS) {
-      let own = group * OWN + i - BC;
-      convs[i] = conv_of(select(min(own, INNER - 1u), INNER + i, i < BC), position);
-    }
-    var block = block_of(group, thread / LANES, n);
-    for (var q = 0u; q < OWN_QUADS; q += 3u) {
-      let a = four_rows(lane, q1, lo, hi);
-      q1 = own_quad(group, team, q + 3u, lane);
-      keep(thread, FIRST + 4u * q, a);
-      let b = four_rows(lane, q2, lo, hi);
-      q2 = own_quad(group, team, q + 4u, lane);
-      if (q + 1u < OWN_QUADS) { keep(thread, FIRST + 4u * q + 4u, b); }
-      let c = four_rows(lane, q0, lo, hi);
-      q0 = own_quad(group, team, q + 5u, lane);
-      if (q + 2u < OWN_QUADS) { keep(thread, FIRST + 4u * q + 8u, c); }
-    }
-
-    // The state, while the first weights of out_proj come.
-    q0 = out_quad(first, 0u, lane);
-    q1 = out_quad(first, 1u, lane);
-    q2 = out_quad(first, 2u, lane);
+    // The state.
+    var for_dt = given(BC + row_of(group, thread / LANES) / HEAD_DIM);
     for (var i = thread; i < BC; i += THREADS) {
-      let v = convolve(INNER + i, position, convs[i], take(i), group == 0u);
+      let v = convolve(INNER + i, position, convs[i], take(i, given(i)), group == 0u);
       if (i < BC / 2u) { bs[i / 4u][i % 4u] = v; } else { cs[(i - BC / 2u) / 4u][i % 4u] = v; }
     }
     workgroupBarrier();
     for (var unit = 0u; unit < OWN; unit += UNIT) {
       let own = unit + thread / LANES;
       let row = group * OWN + own;
-      let there = own < OWN && row < INNER;
-      if (unit > 0u) { block = block_of(group, own, n); }
+      let exists = own < OWN && row < INNER;
+      if (unit > 0u) {
+        block = block_of(group, own, n);
+        for_dt = given(BC + row_of(group, own) / HEAD_DIM);
+      }
       var sum = 0.0;
       var v = 0.0;
       var gate = 0.0;
-      if (there) {
-        let dt = clamp(softplus(params.dt_scale * take(BC + row / HEAD_DIM) + block.bias), params.dt_min, params.dt_max);
+      if (exists) {
+        let dt = clamp(softplus(params.dt_scale * take(BC + row / HEAD_DIM, for_dt) + block.bias), params.dt_min, params.dt_max);
         let decay = exp(dt * block.rate);
         let at = FIRST + 4u * (own / (2u * TEAMS)) + own % 2u;
         gate = silu(params.z_scale * in_scale * total(own / 2u % TEAMS, at));
@@ -287,66 +319,77 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         }
       }
       for (var i = LANES / 2u; i > 0u; i /= 2u) { sum += subgroupShuffleXor(sum, i); }
-      if (there && n == 0u) { y[row / 4u][row % 4u] = (sum + block.skip * v) * gate; }
+      if (exists && n == 0u) { give(Y_GIVEN + row, (sum + block.skip * v) * gate); }
     }
-    arrive(thread);
-    wait(thread, before, 2u * nth + 1u);
-
-    // Everybody has what all need.
-    for (var k = thread; k < 4u * ALL_QUADS * TEAMS; k += THREADS) {
-      let row = group + k * WORKGROUPS;
-      if (row < ALL) { take_back(row); }
-    }
-    let lost = atomicLoad(&sync[GAVE_UP]) != 0u;
+    workgroupBarrier(); // the sums of in_proj are no longer needed
 
     // out_proj.
-    var y0 = y[2u * lane];
-    var y1 = y[2u * lane + 1u];
-    var y2 = y[2u * (lane + WIDTH)];
-    var y3 = y[2u * (lane + WIDTH) + 1u];
     let g = 4u * WIDTH * nth + 2u * lane;
     let g0 = gated_norm[g];
     let g1 = gated_norm[g + 1u];
     let g2 = gated_norm[g + 2u * WIDTH];
     let g3 = gated_norm[g + 2u * WIDTH + 1u];
-    keep(thread, 4u * OUT_QUADS, vec4(dot(y0, y0) + dot(y1, y1) + dot(y2, y2) + dot(y3, y3), 0.0, 0.0, 0.0));
+    var a0 = vec4(~bit);
+    var a1 = a0;
+    var a2 = a0;
+    var a3 = a0;
+    for (var tries = 1u; !(there(a0) && there(a1) && there(a2) && there(a3)) && patient(tries); tries += 1u) {
+      a0 = four_given(Y_GIVEN + 8u * lane);
+      a1 = four_given(Y_GIVEN + 8u * lane + 4u);
+      a2 = four_given(Y_GIVEN + 8u * (lane + WIDTH));
+      a3 = four_given(Y_GIVEN + 8u * (lane + WIDTH) + 4u);
+    }
+    var y0 = numbers(a0);
+    var y1 = numbers(a1);
+    var y2 = numbers(a2);
+    var y3 = numbers(a3);
+    keep(thread, SQUARES, vec4(dot(y0, y0) + dot(y1, y1) + dot(y2, y2) + dot(y3, y3), 0.0, 0.0, 0.0));
     y0 *= g0;
     y1 *= g1;
     y2 *= g2;
     y3 *= g3;
-    for (var q = 0u; q < OUT_QUADS; q += 3u) {
-      let more = q + 3u < OUT_QUADS;
+    for (var q = 0u; q < END - IN_END; q += 3u) {
       let a = two_rows(lane, q0, y0, y1, y2, y3);
-      if (more) { q0 = out_quad(first, q + 3u, lane); }
+      q0 = quad(IN_END + q + 3u, at);
       keep(thread, 4u * q, a);
       let b = two_rows(lane, q1, y0, y1, y2, y3);
-      if (more) { q1 = out_quad(first, q + 4u, lane); }
+      q1 = quad(IN_END + q + 4u, at);
       if (q + 1u < OUT_QUADS) { keep(thread, 4u * q + 4u, b); }
       let c = two_rows(lane, q2, y0, y1, y2, y3);
-      if (more) { q2 = out_quad(first, q + 5u, lane); }
+      q2 = quad(IN_END + q + 5u, at);
       if (q + 2u < OUT_QUADS) { keep(thread, 4u * q + 8u, c); }
     }
     workgroupBarrier();
-    let scale = params.scale * inverseSqrt(total(0u, 4u * OUT_QUADS) / f32(INNER) + params.gated_eps);
+    let scale = params.scale * inverseSqrt(total(0u, SQUARES) / f32(INNER) + params.gated_eps);
     for (var j = thread; j < OUT_ROWS; j += THREADS) {
       let row = group + j * WORKGROUPS;
       let k = j / TEAMS;
       var v = scale * total(j % TEAMS, 4u * (k / 2u) + k % 2u);
-      if (lost) { v = bitcast<f32>(params.patience | 0x7fc00000u); } // no number
       residual[j] += v;
-      if (row < DIM) { x[row / 4u][row % 4u] = residual[j]; }
+      if (row < DIM) { give(X_GIVEN + row, residual[j]); }
     }
     nth += 1u;
     if (nth == BLOCKS) { break; }
 
-    // Weights of the next block come while x does.
-    arrive(thread);
     n0 = norm[2u * (WIDTH * nth + lane)];
     n1 = norm[2u * (WIDTH * nth + lane) + 1u];
-    q0 = all_quad(first, 0u, lane);
-    q1 = own_quad(group, team, 0u, lane);
-    q2 = own_quad(group, team, 1u, lane);
-    wait(thread, before, 2u * nth);
+    workgroupBarrier(); // nor are those of out_proj
+    var b0 = vec4(~bit);
+    var b1 = b0;
+    for (var tries = 1u; !(there(b0) && there(b1)) && patient(tries); tries += 1u) {
+      b0 = four_given(X_GIVEN + 8u * lane);
+      b1 = four_given(X_GIVEN + 8u * lane + 4u);
+    }
+    lo = numbers(b0);
+    hi = numbers(b1);
   }
-  leave(group, thread, before, 2u * BLOCKS - 1u);
+
+  // Where somebody has waited in vain x is no number.
+  let lost = sync[GAVE_UP / 4u][GAVE_UP % 4u] != 0u;
+  for (var j = thread; j < OUT_ROWS; j += THREADS) {
+    let row = group + j * WORKGROUPS;
+    let v = bitcast<f32>(bitcast<u32>(residual[j]) | select(0u, 0x7fc00000u, lost));
+    if (row < DIM) { x[row / 4u][row % 4u] = v; }
+  }
+  if (group == 0u && thread == 0u) { sync[ROUND / 4u][ROUND % 4u] = round + BLOCKS; }
 }

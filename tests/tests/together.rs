@@ -10,7 +10,7 @@ fn waiting(workgroups: u32, blocks: Option<u32>) -> Device {
     let request = GpuRequest { together: Some(workgroups), ..GpuRequest::default() };
     let device = block_on(Device::gpu(&request)).unwrap();
     let together = device.as_gpu().unwrap().together();
-    assert_eq!(together, workgroups, "the adapter has subgroups and coherent buffers");
+    assert_eq!(together, workgroups, "the adapter has subgroups");
     blocks.into_iter().for_each(|blocks| device.as_gpu().unwrap().run_blocks(blocks));
     device
 }
@@ -35,8 +35,9 @@ fn blocks_in_one_dispatch_agree_with_their_calls() {
     assert_eq!(dispatches(&waiting(1, Some(8)), 7, ""), [2; 5]);
     // The third block is another pipeline, so there is another trial.
     assert_eq!(dispatches(&waiting(1, Some(2)), 8, "3 blocks bf16"), [4]);
-    // As measured: one by one, and integers not at all.
-    assert_eq!(dispatches(&waiting(1, None), 9, "3 blocks"), [4, 9, 9]);
+    // One by one, each of the same pipeline.
+    assert_eq!(dispatches(&waiting(1, Some(1)), 9, "3 blocks"), [4; 3]);
+    assert_eq!(dispatches(&waiting(1, None), 9, "3 blocks"), [2; 3]);
     // The calls one by one, which nobody tries.
     assert_eq!(dispatches(&waiting(1, Some(0)), 10, "3 blocks bf16"), [9]);
     assert_eq!(dispatches(&waiting(0, Some(8)), 11, "3 blocks bf16"), [9]);
@@ -44,12 +45,12 @@ fn blocks_in_one_dispatch_agree_with_their_calls() {
 
 #[test]
 fn workgroups_that_do_not_run_at_the_same_time_are_noticed() {
-    let device = waiting(106, Some(8)); // 53 are tried first, which have rows enough, then 39 and 26
+    let device = waiting(106, Some(8)); // 53 are tried first, which have rows enough, then 46, 39, 33 and 26
     let few_cores = std::thread::available_parallelism().is_ok_and(|n| n.get() < 26);
     let found = dispatches(&device, 9, "3 blocks bf16");
     if device.as_gpu().unwrap().report().software && few_cores {
-        // Three trials in vain, and the calls one by one. A card may run so many.
-        assert_eq!(found, [12]);
+        // Five trials in vain, and the calls one by one. A card may run so many.
+        assert_eq!(found, [14]);
     }
 }
 

@@ -20,9 +20,9 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
         let shape = format!("{dim} wide, {heads} heads of {head_dim} at {first}, {blocks} blocks");
         let mut b = Builder::new("mixer_step", shape, seed, 1, first).format(format);
         let x = b.rows("x", 1, dim, -2.0, 2.0);
-        // What in_proj gives stays where it is in one dispatch.
+        // What in_proj and the state give stays where it is in one dispatch.
         let projected = b.rows("projected", 1, 4 * dim + 256 + heads, -1.0, 1.0);
-        let y = b.output("y", 1, 2 * dim);
+        let y = b.rows("y", 1, 2 * dim, -1.0, 1.0);
         b.check(x.buffer);
         let states: Vec<_> = (0..blocks).map(|_| block(&mut b, (dim, head_dim), [x, projected, y])).collect();
         b.in_rows(&states);

@@ -260,7 +260,7 @@ impl Gpu {
             subgroups,
             lanes,
             together,
-            blocks: together::AS_MEASURED.into(),
+            blocks: together::ALL.into(),
         };
         gpu.find_subgroups(request.subgroups).await;
         Ok(gpu)

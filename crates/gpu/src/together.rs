@@ -4,23 +4,23 @@
 
 use std::sync::atomic::Ordering;
 
-use taipan_kernels::WeightFormat;
 use wgpu::Features;
 
 use crate::{AdapterReport, Gpu};
 
 /// What a kernel asks for whose workgroups wait for each other.
-pub(crate) const WAITING: Features = Features::SUBGROUP.union(Features::MEMORY_DECORATION_COHERENT);
+pub(crate) const WAITING: Features =
+    Features::SUBGROUP.union(Features::MEMORY_DECORATION_COHERENT).union(Features::MEMORY_DECORATION_VOLATILE);
 
 /// Workgroups that may wait for each other on an adapter: none where such kernels were not measured and found faster, which
 /// they were on NVIDIA's cards through Vulkan. Two for each processor of the largest of those; more, and they wait longer.
 pub(crate) fn usual(report: &AdapterReport) -> u32 {
     let measured = (report.vendor, report.kind.as_str(), report.backend.as_str()) == (0x10de, "discrete", "vulkan");
-    if measured { 264 } else { 0 }
+    if measured { 132 } else { 0 }
 }
 
-/// Nobody said how many blocks a dispatch goes through.
-pub(crate) const AS_MEASURED: u32 = u32::MAX;
+/// Blocks of a dispatch, if nobody says how many: as many as there are, which was found faster in every format.
+pub(crate) const ALL: u32 = u32::MAX;
 
 impl Gpu {
     /// The fewest lanes of a subgroup, where there are any as they are expected, whether or not all kernels use them.
@@ -48,14 +48,10 @@ impl Gpu {
         if self.can_wait() { self.together } else { 0 }
     }
 
-    /// Blocks with matrices of a format that a token goes through in one dispatch whose workgroups wait for each other, at
-    /// most: as many as were asked for, or else as were measured and found faster.
+    /// Blocks that a token goes through in one dispatch whose workgroups wait for each other, at most.
     #[must_use]
-    pub fn blocks(&self, format: WeightFormat) -> u32 {
-        match self.blocks.load(Ordering::Relaxed) {
-            AS_MEASURED => u32::from(!format.is_quantised()),
-            asked => asked,
-        }
+    pub fn blocks(&self) -> u32 {
+        self.blocks.load(Ordering::Relaxed)
     }
 
     /// From now on models are loaded to go through so many blocks in one dispatch. With 0 no workgroup waits for another.

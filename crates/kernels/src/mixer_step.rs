@@ -35,7 +35,6 @@ static DECL: Decl = Decl {
         write("x"),
         write("conv_state"),
         write("ssm"),
-        write("y"),
         write(SYNC),
     ],
     workgroup: [256, 1, 1],
@@ -45,14 +44,18 @@ impl MixerStep {
     /// Calls that it stands for.
     pub const CALLS: usize = 3;
 
-    /// Words of its buffer `sync`, all zero before it runs for the first time: three that workgroups count in, and B, C and dt.
-    pub const SYNC: usize = 3 + 256 + Self::MOST_HEADS as usize;
+    /// Words of its buffer `sync`, all zero before it runs for the first time: three that workgroups count in, and numbers that
+    /// they give each other, B, C and dt, x and y.
+    #[must_use]
+    pub const fn sync(&self) -> usize {
+        4 + 256 + Self::MOST_HEADS as usize + 24 * self.width() as usize
+    }
 
     /// Blocks that one dispatch goes through at most. A power of two.
     pub const MOST_BLOCKS: usize = 8;
 
     /// The word of `sync` that is not zero once a workgroup has waited in vain; x is then no number.
-    pub const GAVE_UP: usize = 2;
+    pub const GAVE_UP: usize = 1;
 
     const MOST_HEADS: u32 = 256;
 
@@ -129,6 +132,7 @@ impl MixerStep {
         match width {
             0..=64 => 8,
             65..=128 => 4,
+            129..=512 => 2,
             _ => 1,
         }
     }
@@ -151,9 +155,9 @@ impl MixerStep {
     pub const fn memory_of(width: u32, heads: u32, workgroups: u32, lanes: u32) -> u32 {
         let teams = Self::teams(width);
         let (own, span) = ((16 * width).div_ceil(workgroups), workgroups * teams);
-        let (all, out_rows) = ((256 + heads).div_ceil(4 * span), (8 * width).div_ceil(span));
-        let (a, b) = (4 * (all + 1 + own.div_ceil(2 * teams)), 4 * (out_rows.div_ceil(2) + 1));
-        let partial = if a > b { a } else { b } * (width * teams / lanes);
+        let (all, out_rows) = (((256 + heads).div_ceil(4 * span) + 1) / 3 * 3 + 1, (8 * width).div_ceil(span));
+        let (a, b) = ((all + own.div_ceil(2 * teams)).div_ceil(3), out_rows.div_ceil(2).div_ceil(3));
+        let partial = (12 * if a > b { a } else { b } + 4) * (width * teams / lanes);
         4 * (partial + 2 * (256 + own) + out_rows * teams + 2 * 128)
     }
 
@@ -167,6 +171,14 @@ impl MixerStep {
     #[must_use]
     pub const fn states(&self) -> [BufferId; 2] {
         [self.update.conv_state, self.update.ssm]
+    }
+
+    /// The most workgroups that it can have: each gives something to the others in each half of a block, or they would not know
+    /// that it has what they gave.
+    #[must_use]
+    pub const fn most_workgroups(&self) -> u32 {
+        let (for_all, out) = (256 + self.update.mixer.heads, self.out_proj.weight.rows);
+        if for_all < out { for_all } else { out }
     }
 
     /// The dispatch that goes through so many blocks, of which this is the first, with so many workgroups, which have to run
@@ -205,13 +217,7 @@ impl MixerStep {
             ],
             params,
             vectors: self.vectors().map(Some).to_vec(),
-            buffers: vec![
-                Some(u.control),
-                Some(self.in_proj.x.buffer),
-                Some(u.conv_state),
-                Some(u.ssm),
-                Some(u.y.buffer),
-            ],
+            buffers: vec![Some(u.control), Some(self.in_proj.x.buffer), Some(u.conv_state), Some(u.ssm)],
             grid: Grid::Fixed([workgroups, 1, 1]),
         }
     }

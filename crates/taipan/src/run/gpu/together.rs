@@ -13,8 +13,8 @@ type Switches = (Vec<(&'static str, f64)>, WeightFormat);
 pub(super) struct Together<'a> {
     gpu: &'a Gpu,
     weights: &'a Weights,
-    /// What their workgroups count in.
-    sync: Option<Buffer>,
+    /// Where their workgroups give each other numbers, and how wide they are.
+    sync: Option<(u32, Buffer)>,
     /// Workgroups of each pipeline, by its switches and blocks, as trials found them.
     found: Vec<(Switches, u32, Option<u32>)>,
 }
@@ -31,7 +31,7 @@ impl<'a> Together<'a> {
         }
         let step = MixerStep::of(calls).filter(|_| self.gpu.together() > 0)?;
         let ([in_proj, out_proj], format) = matrices(self.weights, &step)?;
-        let row = self.row(calls, format);
+        let row = self.row(calls);
         let (last, blocks) = (row.last()?, row.len() as u32);
         let key = (step.launch(1, 1).overrides, format);
         // Where one number of blocks is tried in vain, so would the others be.
@@ -44,7 +44,10 @@ impl<'a> Together<'a> {
                 workgroups
             }
         }?;
-        let sync = self.sync.get_or_insert_with(|| sync(self.gpu)).clone();
+        let (width, sync) = self.sync.get_or_insert_with(|| (step.width(), sync(self.gpu, &step))).clone();
+        if width != step.width() {
+            return None; // no model has blocks of two widths
+        }
         let launch = step.launch(workgroups, blocks);
         let [first, until] = [&step, last].map(|step| buffers(self.weights, step));
         let bound: Vec<Buffer> = first?.iter().zip(until?).map(|(first, last)| first.up_to(last)).collect();
@@ -56,7 +59,7 @@ impl<'a> Together<'a> {
     }
 
     /// The blocks that a list of calls begins with, as far as their weights lie in rows.
-    fn row(&self, calls: &[Call], format: WeightFormat) -> Vec<MixerStep> {
+    fn row(&self, calls: &[Call]) -> Vec<MixerStep> {
         let mut before: Option<[&Buffer; 6]> = None;
         let in_row = |step: &MixerStep| {
             let own = buffers(self.weights, step);
@@ -67,7 +70,7 @@ impl<'a> Together<'a> {
             before = own;
             follows
         };
-        MixerStep::row(calls).take(self.gpu.blocks(format) as usize).take_while(in_row).collect()
+        MixerStep::row(calls).take(self.gpu.blocks() as usize).take_while(in_row).collect()
     }
 
     /// As many workgroups as run at the same time, of a few numbers tried.
@@ -76,10 +79,10 @@ impl<'a> Together<'a> {
         if step.threads() > self.gpu.max_workgroup() || !step.width().is_multiple_of(lanes) {
             return None;
         }
-        let enough = step.matrices()[0].rows / MIN_ROWS;
+        let enough = step.most_workgroups().min(step.matrices()[0].rows / MIN_ROWS);
         let most = std::iter::successors(Some(self.gpu.together()), |n| Some(n / 2)).find(|n| *n <= enough)?;
         let fits = |n: &u32| *n > 0 && step.memory(*n, lanes) <= self.gpu.max_workgroup_memory();
-        let mut tried = [most, most * 3 / 4, most / 2].into_iter().filter(fits);
+        let mut tried = (4..=8).rev().map(|eighths| most * eighths / 8).filter(fits);
         tried.find(|n| self.run_together(step, &step.trial(*n, blocks), weights, format))
     }
 
@@ -88,7 +91,7 @@ impl<'a> Together<'a> {
         let (gpu, [in_proj, out_proj]) = (self.gpu, weights);
         let vectors: Vec<_> = std::iter::once(Some(out_proj)).chain(launch.vectors.iter().map(|_| None)).collect();
         let prepared = gpu.prepare(step.decl(), None, launch, Some((in_proj, format)), &vectors);
-        let (sync, other) = (sync(gpu), gpu.buffer("unused", 64));
+        let (sync, other) = (sync(gpu, step), gpu.buffer("unused", 64));
         let mut buffers: Vec<_> = launch.buffers.iter().map(|_| Some(&other)).collect();
         buffers[0] = None; // it is read, and the others are written
         buffers.push(Some(&sync));
@@ -129,8 +132,8 @@ pub fn in_rows(gpu: &Gpu, calls: &[Call], weights: &mut Weights) {
     while !rest.is_empty() {
         let blocks: Vec<_> = MixerStep::row(rest).collect();
         rest = &rest[(MixerStep::CALLS * blocks.len()).max(1)..];
-        let Some(([in_proj, _], format)) = blocks.first().and_then(|step| matrices(weights, step)) else { continue };
-        if gpu.blocks(format) < 2 {
+        let Some(([in_proj, _], _)) = blocks.first().and_then(|step| matrices(weights, step)) else { continue };
+        if gpu.blocks() < 2 {
             continue;
         }
         let fits = |n: &usize| in_proj.bytes() * *n as u64 <= gpu.max_binding();
@@ -173,8 +176,8 @@ const MIN_ROWS: u32 = 24;
 const COUNTED: usize = MixerStep::GAVE_UP + 1;
 const COUNTED_BYTES: u64 = 4 * COUNTED as u64;
 
-fn sync(gpu: &Gpu) -> Buffer {
-    gpu.buffer("sync", 4 * MixerStep::SYNC as u64)
+fn sync(gpu: &Gpu, step: &MixerStep) -> Buffer {
+    gpu.buffer("sync", 4 * step.sync() as u64)
 }
 
 /// What a trial left. A shader that the driver refuses is no harm: there is the other way.
