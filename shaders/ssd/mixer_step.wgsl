@@ -3,13 +3,14 @@
 // states, four taps. What the blocks have of their own lies in rows of equal buffers, each bound as one.
 //
 // A workgroup computes what it alone needs of in_proj, z and x of OWN channels, and its part of what all need, B, C and dt,
-// which comes first, so that by the time it is needed it has long been there. It updates the state of its channels, waits
-// until all have done so, and has every WORKGROUPS'th row of out_proj; before the next block it waits again. So all
-// workgroups must run at the same time: WGSL promises no such thing, a host tries before it relies on it, nobody waits longer
-// than `patience`, and who gives up says so in `sync` and leaves no number in x.
+// which comes first, so that by the time it is needed it has long been there. It updates the state of its channels, takes y as
+// all have made it, and has every WORKGROUPS'th row of out_proj; before the next block it takes x. So all workgroups must run
+// at the same time: WGSL promises no such thing, a host tries before it relies on it, nobody waits longer than `patience`,
+// and who gives up says so in `sync` and leaves no number in x.
 //
 // A team of WIDTH lanes holds x, an eight each, and goes through rows four at a time, two of out_proj, which are twice as
-// long. Weights are asked for three such quads ahead, and stay where they are loaded: a copy would have to wait for them.
+// long. Such quads are asked for SLOTS ahead, whatever has to be waited for meanwhile and from block to block, and stay where
+// they are loaded: a copy would have to wait for them.
 struct Params {
   cols: u32, rows: u32, // of in_proj, as a matrix's prelude wants them
   eps: f32, gated_eps: f32, scale: f32, z_scale: f32, dt_scale: f32, dt_min: f32, dt_max: f32, patience: u32, dry: u32,
@@ -21,21 +22,22 @@ struct Params {
 @group(0) @binding(5) var<storage, read> conv: array<f32>;                   // weight (CHANNELS, TAPS), then bias (CHANNELS)
 @group(0) @binding(6) var<storage, read> per_head: array<f32>;               // dt_bias (H), A_log (H), D (H)
 @group(1) @binding(0) var<storage, read> control: array<u32>;
-@group(1) @binding(1) var<storage, read_write> x: array<vec4<f32>>; // (1, DIM)
+@group(1) @binding(1) var<storage, read_write> x: array<vec4<f32>>;          // (1, DIM)
 @group(1) @binding(2) var<storage, read_write> conv_state: array<f32>;       // (TAPS, CHANNELS)
 @group(1) @binding(3) var<storage, read_write> ssm: array<vec4<f32>>;        // (INNER, N)
-@group(1) @binding(4) @coherent @volatile var<storage, read_write> sync: array<vec4<u32>>;
+@group(1) @binding(4) @coherent @volatile var<storage, read_write> sync: array<vec4<u32>>; // shared/waiting.wgsl
 
 override WIDTH: u32 = 32u;
 override TEAMS: u32 = 1u;
 override WORKGROUPS: u32 = 1u;
 override BLOCKS: u32 = 1u;
+override FOUR: bool = false;
 override HEADS: u32 = 1u;
 override HEAD_DIM: u32 = 64u;
 const FOURS = 32u; // of a row of the state
 const TAPS = 4u;
 const BC = 256u; // channels of B and C
-const FOR_ALL = 512u; // numbers of B, C and dt at most
+const FOR_ALL = 512u; // B, C and dt at most
 override THREADS: u32 = WIDTH * TEAMS;
 override DIM: u32 = 8u * WIDTH;
 override INNER: u32 = 16u * WIDTH;
@@ -43,16 +45,17 @@ override CHANNELS: u32 = INNER + BC;
 override ALL: u32 = BC + HEADS; // rows of in_proj that all need
 override OWN: u32 = (INNER + WORKGROUPS - 1u) / WORKGROUPS;
 override SPAN: u32 = WORKGROUPS * TEAMS;
-override ALL_QUADS: u32 = ((ALL + 4u * SPAN - 1u) / (4u * SPAN) + 1u) / 3u * 3u + 1u; // one more than whole threes
+override SLOTS: u32 = select(3u, 4u, FOUR); // quads that are on their way
+override ALL_QUADS: u32 = ((ALL + 4u * SPAN - 1u) / (4u * SPAN) + SLOTS - 2u) / SLOTS * SLOTS + 1u; // the last in q0
 override OWN_QUADS: u32 = (OWN + 2u * TEAMS - 1u) / (2u * TEAMS); // z and x of two channels
 override OUT_ROWS: u32 = TEAMS * ((DIM + SPAN - 1u) / SPAN);
-// Where the numbers of x and y are that go from block to block and within one: the first of each eight, then the second ones.
+override OUT_QUADS: u32 = (OUT_ROWS / TEAMS + 1u) / 2u;
+// Where x and y are among the numbers that are given, after B, C and dt.
 override X_GIVEN: u32 = FOR_ALL;
 override Y_GIVEN: u32 = X_GIVEN + DIM;
-override OUT_QUADS: u32 = (OUT_ROWS / TEAMS + 1u) / 2u;
-// Where in the order of quads those of in_proj end, and a block, in threes, as they are asked for.
-override IN_END: u32 = (ALL_QUADS + OWN_QUADS + 2u) / 3u * 3u;
-override END: u32 = IN_END + (OUT_QUADS + 2u) / 3u * 3u;
+// Where in the order of quads in_proj ends, and the block; each in whole SLOTS.
+override IN_END: u32 = (ALL_QUADS + OWN_QUADS + SLOTS - 1u) / SLOTS * SLOTS;
+override END: u32 = IN_END + (OUT_QUADS + SLOTS - 1u) / SLOTS * SLOTS;
 override SUBGROUPS: u32 = THREADS / SUBGROUP;
 override PER_TEAM: u32 = WIDTH / SUBGROUP;
 override FIRST: u32 = 4u * ALL_QUADS; // where the sum of the first own row is
@@ -252,6 +255,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
   var q0 = quad(0u, at);
   var q1 = quad(1u, at);
   var q2 = quad(2u, at);
+  var q3 = Quad();
+  if (FOUR) { q3 = quad(3u, at); }
   var lo = x[2u * lane];
   var hi = x[2u * lane + 1u];
   loop {
@@ -263,9 +268,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     hi *= n1;
     var in_scale = 0.0;
     var block = Block();
-    for (var q = 0u; q < IN_END; q += 3u) {
+    for (var q = 0u; q < IN_END; q += SLOTS) {
       let a = four_rows(lane, q0, lo, hi);
-      q0 = quad(q + 3u, at);
+      q0 = quad(q + SLOTS, at);
       keep(thread, 4u * q, a);
       if (q + 1u == ALL_QUADS) {
         workgroupBarrier();
@@ -282,11 +287,16 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         block = block_of(group, thread / LANES, n);
       }
       let b = four_rows(lane, q1, lo, hi);
-      q1 = quad(q + 4u, at);
+      q1 = quad(q + SLOTS + 1u, at);
       if (q + 1u < ALL_QUADS + OWN_QUADS) { keep(thread, 4u * q + 4u, b); }
       let c = four_rows(lane, q2, lo, hi);
-      q2 = quad(q + 5u, at);
+      q2 = quad(q + SLOTS + 2u, at);
       if (q + 2u < ALL_QUADS + OWN_QUADS) { keep(thread, 4u * q + 8u, c); }
+      if (FOUR) {
+        let d = four_rows(lane, q3, lo, hi);
+        q3 = quad(q + SLOTS + 3u, at);
+        if (q + 3u < ALL_QUADS + OWN_QUADS) { keep(thread, 4u * q + 12u, d); }
+      }
     }
 
     // The state.
@@ -339,6 +349,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
       a2 = four_given(Y_GIVEN + 8u * (lane + WIDTH));
       a3 = four_given(Y_GIVEN + 8u * (lane + WIDTH) + 4u);
     }
+    waited(there(a0) && there(a1) && there(a2) && there(a3));
     var y0 = numbers(a0);
     var y1 = numbers(a1);
     var y2 = numbers(a2);
@@ -348,16 +359,21 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     y1 *= g1;
     y2 *= g2;
     y3 *= g3;
-    for (var q = 0u; q < END - IN_END; q += 3u) {
+    for (var q = 0u; q < END - IN_END; q += SLOTS) {
       let a = two_rows(lane, q0, y0, y1, y2, y3);
-      q0 = quad(IN_END + q + 3u, at);
+      q0 = quad(IN_END + q + SLOTS, at);
       keep(thread, 4u * q, a);
       let b = two_rows(lane, q1, y0, y1, y2, y3);
-      q1 = quad(IN_END + q + 4u, at);
+      q1 = quad(IN_END + q + SLOTS + 1u, at);
       if (q + 1u < OUT_QUADS) { keep(thread, 4u * q + 4u, b); }
       let c = two_rows(lane, q2, y0, y1, y2, y3);
-      q2 = quad(IN_END + q + 5u, at);
+      q2 = quad(IN_END + q + SLOTS + 2u, at);
       if (q + 2u < OUT_QUADS) { keep(thread, 4u * q + 8u, c); }
+      if (FOUR) {
+        let d = two_rows(lane, q3, y0, y1, y2, y3);
+        q3 = quad(IN_END + q + SLOTS + 3u, at);
+        if (q + 3u < OUT_QUADS) { keep(thread, 4u * q + 12u, d); }
+      }
     }
     workgroupBarrier();
     let scale = params.scale * inverseSqrt(total(0u, SQUARES) / f32(INNER) + params.gated_eps);
@@ -380,6 +396,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
       b0 = four_given(X_GIVEN + 8u * lane);
       b1 = four_given(X_GIVEN + 8u * lane + 4u);
     }
+    waited(there(b0) && there(b1));
     lo = numbers(b0);
     hi = numbers(b1);
   }

@@ -31,7 +31,7 @@ fn validate(p: &Permutation, module: &Module, subgroups: bool) -> ModuleInfo {
     let cooperative = Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
     let more = match p.decl {
         decl if decl.body.starts_with("enable f16") => cooperative,
-        decl if decl.waits() => Capabilities::MEMORY_DECORATION_COHERENT,
+        decl if decl.waits() => Capabilities::MEMORY_DECORATION_COHERENT | Capabilities::MEMORY_DECORATION_VOLATILE,
         _ => Capabilities::empty(),
     };
     let packed = if matches!(p.format, Some(WeightFormat::F16 | WeightFormat::Q8 | WeightFormat::Q4)) {

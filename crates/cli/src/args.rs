@@ -87,8 +87,8 @@ pub(crate) struct TargetArgs {
     /// Do without an adapter's matrix units, which make prompts faster where it has them
     #[arg(long, global = true, help_heading = "Device")]
     pub(crate) no_cooperative: bool,
-    /// Mamba-2 blocks that a token goes through in one dispatch, whose workgroups wait for each other, on NVIDIA's cards; 0: no
-    /// workgroup waits for another [default: 1, and 0 for q8 and q4]
+    /// Mamba-2 blocks that a token goes through in one dispatch at most, whose workgroups wait for each other, on NVIDIA's
+    /// cards; 0: no workgroup waits for another [default: 8]
     #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u32).range(..=8))]
     #[arg(global = true, help_heading = "Device")]
     pub(crate) persistent: Option<u32>,

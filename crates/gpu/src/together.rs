@@ -13,13 +13,13 @@ pub(crate) const WAITING: Features =
     Features::SUBGROUP.union(Features::MEMORY_DECORATION_COHERENT).union(Features::MEMORY_DECORATION_VOLATILE);
 
 /// Workgroups that may wait for each other on an adapter: none where such kernels were not measured and found faster, which
-/// they were on NVIDIA's cards through Vulkan. Two for each processor of the largest of those; more, and they wait longer.
+/// they were on NVIDIA's cards through Vulkan. One for each processor of the largest of those; more, and they wait longer.
 pub(crate) fn usual(report: &AdapterReport) -> u32 {
     let measured = (report.vendor, report.kind.as_str(), report.backend.as_str()) == (0x10de, "discrete", "vulkan");
     if measured { 132 } else { 0 }
 }
 
-/// Blocks of a dispatch, if nobody says how many: as many as there are, which was found faster in every format.
+/// Blocks of a dispatch, if nobody says how many: as many as it can go through, which was found faster in every format.
 pub(crate) const ALL: u32 = u32::MAX;
 
 impl Gpu {

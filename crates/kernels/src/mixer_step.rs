@@ -127,14 +127,18 @@ impl MixerStep {
         self.in_proj.weight.cols / 8
     }
 
-    /// Teams of a workgroup: several where rows are short, as measured.
+    /// Teams of a workgroup, as measured: more where rows are short.
     const fn teams(width: u32) -> u32 {
         match width {
             0..=64 => 8,
-            65..=128 => 4,
-            129..=512 => 2,
+            65..=512 => 2,
             _ => 1,
         }
+    }
+
+    /// Quads of rows that an invocation has on their way, as measured: wider workgroups have no registers for more.
+    const fn slots(width: u32) -> u32 {
+        if width <= 256 { 4 } else { 3 }
     }
 
     /// Invocations of a workgroup.
@@ -155,9 +159,10 @@ impl MixerStep {
     pub const fn memory_of(width: u32, heads: u32, workgroups: u32, lanes: u32) -> u32 {
         let teams = Self::teams(width);
         let (own, span) = ((16 * width).div_ceil(workgroups), workgroups * teams);
-        let (all, out_rows) = (((256 + heads).div_ceil(4 * span) + 1) / 3 * 3 + 1, (8 * width).div_ceil(span));
-        let (a, b) = ((all + own.div_ceil(2 * teams)).div_ceil(3), out_rows.div_ceil(2).div_ceil(3));
-        let partial = (12 * if a > b { a } else { b } + 4) * (width * teams / lanes);
+        let (slots, out_rows) = (Self::slots(width), (8 * width).div_ceil(span));
+        let all = ((256 + heads).div_ceil(4 * span) + slots - 2) / slots * slots + 1;
+        let (a, b) = ((all + own.div_ceil(2 * teams)).div_ceil(slots), out_rows.div_ceil(2).div_ceil(slots));
+        let partial = (4 * slots * if a > b { a } else { b } + 4) * (width * teams / lanes);
         4 * (partial + 2 * (256 + own) + out_rows * teams + 2 * 128)
     }
 
@@ -212,6 +217,7 @@ impl MixerStep {
                 ("TEAMS", Self::teams(self.width()).into()),
                 ("WORKGROUPS", workgroups.into()),
                 ("BLOCKS", blocks.into()),
+                ("FOUR", f64::from(u8::from(Self::slots(self.width()) == 4))),
                 ("HEADS", m.heads.into()),
                 ("HEAD_DIM", m.head_dim.into()),
             ],
