@@ -7,7 +7,7 @@ use taipan::run::cpu::Memory;
 use taipan::run::dense::Dense;
 use taipan::{Config, Weights};
 use taipan_gpu::Gpu;
-use taipan_kernels::{Call, Kernel};
+use taipan_kernels::{Decl, Kernel};
 use taipan_tests::compare::{assert_close, worst};
 use taipan_tests::device;
 use taipan_tests::golden::{Prompt, cases};
@@ -89,10 +89,10 @@ fn a_broken_kernel_is_located() {
     for kernel in
         ["rms_norm", "causal_conv1d", "chunk_cumsum", "chunk_scan", "rms_norm_gated", "window_attention", "matmul"]
     {
-        let is_it = |call: &Call| call.decl().name == kernel;
-        let last = calls.iter().rposition(is_it).unwrap();
+        let is_it = |decl: &Decl| decl.name == kernel;
+        let last = calls.iter().rposition(|call| is_it(call.decl())).unwrap();
         let wrong = mutate::every_store(calls[last].decl());
-        let broken = split().replacing(move |call| if is_it(call) { wrong.decl } else { call.decl() });
+        let broken = split().replacing(move |decl| if is_it(decl) { wrong.decl } else { decl });
         assert_eq!(locate(&broken), Some(last + 1), "{kernel}: {}", wrong.what);
     }
 }

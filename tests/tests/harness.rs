@@ -161,8 +161,7 @@ impl Proof {
     fn fails(&self, device: &Device, case: usize, mutant: Mutant) -> bool {
         let (right, (case, expected)) = (self.decl(), &self.cases[case]);
         let swap = |own: &'static Decl| if std::ptr::eq(own, right) { mutant.decl } else { own };
-        let found =
-            block_on(on_gpu(case, device.as_gpu().unwrap(), Some(&|call| swap(taipan_kernels::Kernel::decl(call)))));
+        let found = block_on(on_gpu(case, device.as_gpu().unwrap(), Some(&swap)));
         let found = found.unwrap_or_else(|e| panic!("{}: {}: {e}", self.kernel, mutant.what));
         !compare(case, &found, expected).ok
     }

@@ -3,6 +3,7 @@
 
 use pollster::block_on;
 use taipan::{Device, GpuRequest, LoadOptions, Model, SessionOptions, WeightDtype};
+use taipan_kernels::{Decl, MixerStep};
 use taipan_tests::tiny::{Tiny, ids};
 
 /// A device of its own on which so many workgroups may wait for each other, in dispatches that go through so many blocks.
@@ -51,6 +52,25 @@ fn workgroups_that_do_not_run_at_the_same_time_are_noticed() {
     if device.as_gpu().unwrap().report().software && few_cores {
         // Five trials in vain, and the calls one by one. A card may run so many.
         assert_eq!(found, [14]);
+    }
+}
+
+#[test]
+fn who_waits_in_vain_says_so_and_leaves_no_number() {
+    let device = waiting(1, Some(8));
+    let right = MixerStep::decl();
+    let mut cases = taipan_cases::blocks(12).into_iter();
+    let case = cases.find(|case| case.shape.starts_with("256 wide") && case.shape.contains("3 blocks bf16")).unwrap();
+    // B, C and dt, y, and x of the block before are given to a place that nobody takes them from.
+    for (i, given) in ["give(row,", "give(Y_GIVEN + row,", "give(X_GIVEN + row,"].into_iter().enumerate() {
+        assert_eq!(right.body.matches(given).count(), 1, "{given}");
+        let name = format!("mixer_step without {i}").leak();
+        let body = right.body.replace(given, "give(FOR_ALL - 1u,").leak();
+        let Decl { shared, matrix, bindings, workgroup, .. } = *right;
+        let wrong: &Decl = Box::leak(Box::new(Decl { name, body, shared, matrix, bindings, workgroup }));
+        let swap = |decl: &'static Decl| if std::ptr::eq(decl, right) { wrong } else { decl };
+        let found = block_on(taipan_cases::on_gpu(&case, device.as_gpu().unwrap(), Some(&swap))).unwrap();
+        assert!(found[0].iter().all(|word| f32::from_bits(*word).is_nan()), "{given}: {:?}", found[0]);
     }
 }
 

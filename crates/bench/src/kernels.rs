@@ -115,7 +115,7 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn kernel(&self) -> &'static str {
-        MixerStep::of(self.calls).map_or(self.calls[0].decl(), |step| step.decl()).name
+        MixerStep::of(self.calls).map_or(self.calls[0].decl(), |_| MixerStep::decl()).name
     }
 }
 

@@ -50,7 +50,7 @@ impl Case {
 
     /// Those that stand for several calls of it.
     pub(crate) fn blocks(&self) -> Vec<Permutation> {
-        let step = MixerStep::of(&self.calls).map(|step| (step.decl(), step.launch(1, 2)));
+        let step = MixerStep::of(&self.calls).map(|step| (MixerStep::decl(), step.launch(1, 2)));
         step.map(|(decl, launch)| Permutation::new(decl, Some(self.format), launch)).into_iter().collect()
     }
 

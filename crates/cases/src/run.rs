@@ -5,7 +5,7 @@ use taipan::run::dense::{Dense, PackedMatrix};
 use taipan::run::{cpu, gpu};
 use taipan::{Device, Result};
 use taipan_gpu::Gpu;
-use taipan_kernels::{BufferDesc, BufferId, Call, Decl, Element, selection};
+use taipan_kernels::{BufferDesc, BufferId, Decl, Element, selection};
 
 use crate::builder::CAPACITY;
 use crate::{Case, tolerance};
@@ -62,11 +62,15 @@ pub async fn on_device(case: &Case, device: &Device) -> Result<Outputs> {
     }
 }
 
-/// A GPU's outputs; with other shaders than the calls', if `decl` names them: the harness is given wrong ones and must notice.
+/// A GPU's outputs; with other shaders than the kernels' own, if `decl` names them: the harness is given wrong ones and must notice.
 ///
 /// # Errors
 /// Device errors.
-pub async fn on_gpu(case: &Case, device: &Gpu, decl: Option<&dyn Fn(&Call) -> &'static Decl>) -> Result<Outputs> {
+pub async fn on_gpu(
+    case: &Case,
+    device: &Gpu,
+    decl: Option<&dyn Fn(&'static Decl) -> &'static Decl>,
+) -> Result<Outputs> {
     let matrix = |(data, cols): &(Vec<f32>, usize)| {
         let most = case.split_rows.min((data.len() / cols).max(1));
         gpu::MatrixBuffers::upload(device, data, *cols, case.format, most)

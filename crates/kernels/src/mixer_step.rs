@@ -105,7 +105,7 @@ impl MixerStep {
 
     /// The constant part. The workgroup is one of many sizes: [`MixerStep::width`].
     #[must_use]
-    pub fn decl(&self) -> &'static Decl {
+    pub fn decl() -> &'static Decl {
         &DECL
     }
 

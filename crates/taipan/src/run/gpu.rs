@@ -164,14 +164,21 @@ impl Program {
             Some(c) => Shader { decl: c.decl, many: c.many.filter(|(from, _)| *from < NEVER) },
             None => Shader { decl: call.decl(), many: None },
         };
-        Self::prepare(gpu, calls, weights, tuning, best, true)
+        Self::prepare(gpu, calls, weights, tuning, best, MixerStep::decl())
     }
 
-    /// As [`Program::new`], with other shaders: `decl` says which one stands for the kernel of a call. Checks use it to
-    /// see a wrong kernel being noticed. A shader must have a name of its own: compiled ones are kept by name.
+    /// As [`Program::new`], with other shaders: `decl` says which one stands for a kernel. Checks use it to see a wrong
+    /// kernel being noticed. A shader must have a name of its own: compiled ones are kept by name.
     #[must_use]
-    pub fn replaced(gpu: &Gpu, calls: &[Call], weights: &Weights, decl: impl Fn(&Call) -> &'static Decl) -> Self {
-        Self::prepare(gpu, calls, weights, &gpu.tuning(), |call, _| Shader { decl: decl(call), many: None }, false)
+    pub fn replaced(
+        gpu: &Gpu,
+        calls: &[Call],
+        weights: &Weights,
+        decl: impl Fn(&'static Decl) -> &'static Decl,
+    ) -> Self {
+        let step = decl(MixerStep::decl());
+        let plain = |call: &Call, _| Shader { decl: decl(call.decl()), many: None };
+        Self::prepare(gpu, calls, weights, &gpu.tuning(), plain, step)
     }
 
     fn prepare(
@@ -180,12 +187,12 @@ impl Program {
         weights: &Weights,
         tuning: &Tuning,
         shader: impl Fn(&Call, Option<WeightFormat>) -> Shader,
-        blocks: bool,
+        step: &'static Decl,
     ) -> Self {
         let mut dispatches = Vec::with_capacity(calls.len());
-        let (mut together, mut rest) = (Together::new(gpu, weights), calls);
+        let (mut together, mut rest) = (Together::new(gpu, weights, step), calls);
         while let [call, others @ ..] = rest {
-            if let Some((dispatch, calls)) = blocks.then(|| together.dispatch(rest)).flatten() {
+            if let Some((dispatch, calls)) = together.dispatch(rest) {
                 dispatches.push(dispatch);
                 rest = &rest[calls..];
                 continue;

@@ -19,7 +19,7 @@ pub struct Split<'a> {
 }
 
 /// Which declaration stands for the kernel of a call.
-type Replace<'a> = Box<dyn Fn(&Call) -> &'static Decl + 'a>;
+type Replace<'a> = Box<dyn Fn(&'static Decl) -> &'static Decl + 'a>;
 
 impl<'a> Split<'a> {
     /// Uploads the weights.
@@ -42,9 +42,9 @@ impl<'a> Split<'a> {
         Self { gpu, description, on_cpu: weights, on_gpu: gpu::Weights { matrices, vectors }, replace: None }
     }
 
-    /// Runs other shaders than the calls': with a kernel broken on purpose one can see that [`Split::locate`] finds it.
+    /// Runs other shaders than the kernels' own: with a kernel broken on purpose one can see that [`Split::locate`] finds it.
     #[must_use]
-    pub fn replacing(mut self, replace: impl Fn(&Call) -> &'static Decl + 'a) -> Self {
+    pub fn replacing(mut self, replace: impl Fn(&'static Decl) -> &'static Decl + 'a) -> Self {
         self.replace = Some(Box::new(replace));
         self
     }

@@ -2,7 +2,7 @@
 //! where a trial shows that the workgroups run at the same time.
 
 use taipan_gpu::{Buffer, ComputePassDescriptor, Gpu, Readback};
-use taipan_kernels::{Call, Launch, MixerStep, WeightFormat};
+use taipan_kernels::{Call, Decl, Launch, MixerStep, WeightFormat};
 
 use super::{Dispatch, Weights};
 
@@ -13,6 +13,7 @@ type Switches = (Vec<(&'static str, f64)>, WeightFormat);
 pub(super) struct Together<'a> {
     gpu: &'a Gpu,
     weights: &'a Weights,
+    decl: &'static Decl,
     /// Where their workgroups give each other numbers, and how wide they are.
     sync: Option<(u32, Buffer)>,
     /// Workgroups of each pipeline, by its switches and blocks, as trials found them.
@@ -20,8 +21,8 @@ pub(super) struct Together<'a> {
 }
 
 impl<'a> Together<'a> {
-    pub(super) fn new(gpu: &'a Gpu, weights: &'a Weights) -> Self {
-        Self { gpu, weights, sync: None, found: vec![] }
+    pub(super) fn new(gpu: &'a Gpu, weights: &'a Weights, decl: &'static Decl) -> Self {
+        Self { gpu, weights, decl, sync: None, found: vec![] }
     }
 
     /// The dispatch that stands for the first calls of a list, and how many they are.
@@ -52,7 +53,7 @@ impl<'a> Together<'a> {
         let [first, until] = [&step, last].map(|step| buffers(self.weights, step));
         let bound: Vec<Buffer> = first?.iter().zip(until?).map(|(first, last)| first.up_to(last)).collect();
         let vectors: Vec<_> = bound[1..].iter().map(Some).collect();
-        let prepared = self.gpu.prepare(step.decl(), None, &launch, Some((&bound[0], format)), &vectors);
+        let prepared = self.gpu.prepare(self.decl, None, &launch, Some((&bound[0], format)), &vectors);
         let until = last.launch(workgroups, 1).buffers;
         let buffers = launch.buffers.iter().zip(until).map(|(first, last)| Some([(*first)?, last?])).collect();
         Some((Dispatch { prepared, buffers, sync: Some(sync) }, MixerStep::CALLS * row.len()))
@@ -90,7 +91,7 @@ impl<'a> Together<'a> {
     fn run_together(&self, step: &MixerStep, launch: &Launch, weights: [&Buffer; 2], format: WeightFormat) -> bool {
         let (gpu, [in_proj, out_proj]) = (self.gpu, weights);
         let vectors: Vec<_> = std::iter::once(Some(out_proj)).chain(launch.vectors.iter().map(|_| None)).collect();
-        let prepared = gpu.prepare(step.decl(), None, launch, Some((in_proj, format)), &vectors);
+        let prepared = gpu.prepare(self.decl, None, launch, Some((in_proj, format)), &vectors);
         let (sync, other) = (sync(gpu, step), gpu.buffer("unused", 64));
         let mut buffers: Vec<_> = launch.buffers.iter().map(|_| Some(&other)).collect();
         buffers[0] = None; // it is read, and the others are written
