@@ -36,9 +36,9 @@ fn blocks_in_one_dispatch_agree_with_their_calls() {
     assert_eq!(dispatches(&waiting(1, Some(8)), 7, ""), [2; 5]);
     // The third block is another pipeline, so there is another trial.
     assert_eq!(dispatches(&waiting(1, Some(2)), 8, "3 blocks bf16"), [4]);
-    // One by one, each of the same pipeline.
-    assert_eq!(dispatches(&waiting(1, Some(1)), 9, "3 blocks"), [4; 3]);
-    assert_eq!(dispatches(&waiting(1, None), 9, "3 blocks"), [2; 3]);
+    // One by one, all with the same pipeline; and as many as there are, if nobody says how many.
+    assert_eq!(dispatches(&waiting(1, Some(1)), 9, "3 blocks bf16"), [4]);
+    assert_eq!(dispatches(&waiting(1, None), 9, "3 blocks q4"), [2]);
     // The calls one by one, which nobody tries.
     assert_eq!(dispatches(&waiting(1, Some(0)), 10, "3 blocks bf16"), [9]);
     assert_eq!(dispatches(&waiting(0, Some(8)), 11, "3 blocks bf16"), [9]);

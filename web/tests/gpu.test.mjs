@@ -8,16 +8,17 @@ import Ajv from 'ajv/dist/2020.js';
 
 import { TIMEOUT } from './browser.mjs';
 import { assertGolden, pages } from './inpage.mjs';
-import { PROMPT, files, withManifest } from './models.mjs';
+import { PROMPT, files, withManifest, withoutAttention } from './models.mjs';
 
 /** Of a session that used subgroups. */
 let state;
 
-const { here, inPage } = pages({ plain: { files: withManifest(files()) } }, { webgpu: true, prepare });
+const models = { plain: { files: withManifest(files()) }, short: { files: withManifest(withoutAttention()) } };
+const { here, inPage } = pages(models, { webgpu: true, prepare });
 
 function prepare() {
     const loadOn = globalThis.load;
-    globalThis.load = (options = {}) => loadOn('plain', { device: 'gpu', ...options });
+    globalThis.load = (options = {}, name = 'plain') => loadOn(name, { device: 'gpu', ...options });
     // A software adapter takes half a second for a token.
     globalThis.greedy = { temperature: 0, maxTokens: 12 };
     /** A greedy text with a hash of the state after it. */
@@ -232,7 +233,7 @@ describe('on WebGPU', { timeout: 4 * TIMEOUT }, () => {
                     heard.push(progress.phase);
                     if (progress.phase === phase) controller.abort();
                 };
-                const error = await failure(() => load({ worker: false, signal: controller.signal, onProgress }));
+                const error = await failure(() => load({ worker: false, signal: controller.signal, onProgress }, 'short'));
                 found.push({ phase, name: error?.name, last: heard.at(-1) });
             }
             const lost = await Promise.all(watched.devices.map((device) => device.lost.then(({ reason }) => reason)));
@@ -250,7 +251,7 @@ describe('on WebGPU', { timeout: 4 * TIMEOUT }, () => {
     test('a device that does not come back is said so, and everything that is asked for rejects', async () => {
         const seen = await inPage(async () => {
             const watched = watch();
-            const model = await load({ worker: false, autoRecover: true, warmup: false });
+            const model = await load({ worker: false, autoRecover: true, warmup: false }, 'short');
             const session = model.createSession();
             await session.stats();
             const recovered = new Promise((resolve) => model.on('recovered', ({ error }) => resolve(error)));

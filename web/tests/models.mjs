@@ -19,34 +19,52 @@ export function files() {
     return new Map(['config.json', 'tokenizer.json', 'model.safetensors'].map((name) => [name, read(name)]));
 }
 
+/** The tensors of the embedded model by their place in its file, and a file of some of them. */
+function tensors() {
+    const weights = read('model.safetensors');
+    const begin = 8 + Number(weights.readBigUInt64LE(0));
+    const { __metadata__, ...header } = JSON.parse(weights.subarray(8, begin).toString());
+    const all = Object.entries(header).sort(([, a], [, b]) => a.data_offsets[0] - b.data_offsets[0]);
+    const file = (some) => {
+        const [own, data] = [{}, []];
+        let at = 0;
+        for (const [name, { data_offsets: [from, to], ...entry }] of some) {
+            own[name] = { ...entry, data_offsets: [at, (at += to - from)] };
+            data.push(weights.subarray(begin + from, begin + to));
+        }
+        const json = JSON.stringify(own);
+        const prefix = Buffer.alloc(8);
+        prefix.writeBigUInt64LE(BigInt(8 * Math.ceil(json.length / 8)));
+        return Buffer.concat([prefix, Buffer.from(json.padEnd(8 * Math.ceil(json.length / 8))), ...data]);
+    };
+    return { all, file };
+}
+
 /** The same weights in two files with an index. */
 export function sharded() {
-    const all = files();
-    const weights = all.get('model.safetensors');
-    const length = Number(weights.readBigUInt64LE(0));
-    const header = JSON.parse(weights.subarray(8, 8 + length).toString());
-    delete header.__metadata__;
-    const tensors = Object.entries(header).sort(([, a], [, b]) => a.data_offsets[0] - b.data_offsets[0]);
-    const middle = tensors.length >> 1;
+    const model = files();
+    const { all, file } = tensors();
+    const middle = all.length >> 1;
     const map = {};
-    for (const [index, part] of [tensors.slice(0, middle), tensors.slice(middle)].entries()) {
+    for (const [index, part] of [all.slice(0, middle), all.slice(middle)].entries()) {
         const name = `model-0000${index + 1}-of-00002.safetensors`;
-        const first = part[0][1].data_offsets[0];
-        const own = Object.fromEntries(
-            part.map(([tensor, entry]) => [tensor, { ...entry, data_offsets: entry.data_offsets.map((at) => at - first) }]),
-        );
-        for (const tensor of Object.keys(own)) map[tensor] = name;
-        let json = JSON.stringify(own);
-        json += ' '.repeat((8 - (json.length % 8)) % 8);
-        const prefix = Buffer.alloc(8);
-        prefix.writeBigUInt64LE(BigInt(json.length));
-        const end = part.at(-1)[1].data_offsets[1];
-        const data = weights.subarray(8 + length + first, 8 + length + end);
-        all.set(name, Buffer.concat([prefix, Buffer.from(json), data]));
+        for (const [tensor] of part) map[tensor] = name;
+        model.set(name, file(part));
     }
-    all.delete('model.safetensors');
-    all.set('model.safetensors.index.json', Buffer.from(JSON.stringify({ metadata: {}, weight_map: map })));
-    return all;
+    model.delete('model.safetensors');
+    model.set('model.safetensors.index.json', Buffer.from(JSON.stringify({ metadata: {}, weight_map: map })));
+    return model;
+}
+
+/** Its layers before the first with attention: a third of the shaders, and nothing to say. */
+export function withoutAttention() {
+    const model = files();
+    const { selective_attention, ...config } = JSON.parse(model.get('config.json').toString());
+    const layers = config.layer_types.indexOf('selective_attention');
+    config.layer_types.length = layers;
+    const { all, file } = tensors();
+    const some = all.filter(([name]) => Number(/^layers\.(\d+)\./.exec(name)?.[1] ?? 0) < layers);
+    return new Map([...model, ['config.json', Buffer.from(JSON.stringify(config))], ['model.safetensors', file(some)]]);
 }
 
 /** Adds the list of sizes and hashes. */

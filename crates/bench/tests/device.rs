@@ -230,8 +230,13 @@ fn every_kernel_of_a_model_matches_the_cpu_where_it_is_timed() {
 /// A block that a device runs in one dispatch is timed as that, and its calls are not.
 #[test]
 fn a_block_in_one_dispatch_is_a_kernel_of_its_own() {
-    let config =
-        TINY.replace("\"hidden_size\": 36", "\"hidden_size\": 256").replace("\"d_state\": 16", "\"d_state\": 128");
+    let wide = [
+        ("\"hidden_size\": 36", "\"hidden_size\": 256"),
+        ("\"d_state\": 16", "\"d_state\": 128"),
+        // Few heads: one workgroup has the sums of all of them in its memory.
+        ("\"expand\": 2, \"head_dim\": 8", "\"expand\": 2, \"head_dim\": 32"),
+    ];
+    let config = wide.into_iter().fold(TINY.to_owned(), |config, (from, to)| config.replace(from, to));
     let config = Config::from_json(config.as_bytes()).expect("a valid config");
     let decode = |together: u32| {
         let request = GpuRequest { together: Some(together), ..GpuRequest::default() };
