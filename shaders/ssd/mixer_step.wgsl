@@ -380,7 +380,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     for (var j = thread; j < OUT_ROWS; j += THREADS) {
       let row = group + j * WORKGROUPS;
       let k = j / TEAMS;
-      var v = scale * total(j % TEAMS, 4u * (k / 2u) + k % 2u);
+      let v = scale * total(j % TEAMS, 4u * (k / 2u) + k % 2u);
       residual[j] += v;
       if (row < DIM) { give(X_GIVEN + row, residual[j]); }
     }
