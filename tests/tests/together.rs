@@ -11,7 +11,7 @@ fn waiting(workgroups: u32, blocks: Option<u32>) -> Device {
     let request = GpuRequest { together: Some(workgroups), ..GpuRequest::default() };
     let device = block_on(Device::gpu(&request)).unwrap();
     let together = device.as_gpu().unwrap().together();
-    assert_eq!(together, workgroups, "the adapter has subgroups");
+    assert_eq!(together, workgroups, "the adapter has subgroups, coherent and volatile buffers");
     blocks.into_iter().for_each(|blocks| device.as_gpu().unwrap().run_blocks(blocks));
     device
 }

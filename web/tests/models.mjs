@@ -32,10 +32,11 @@ function tensors() {
             own[name] = { ...entry, data_offsets: [at, (at += to - from)] };
             data.push(weights.subarray(begin + from, begin + to));
         }
-        const json = JSON.stringify(own);
+        const text = JSON.stringify(own);
+        const json = Buffer.from(text.padEnd(8 * Math.ceil(text.length / 8)));
         const prefix = Buffer.alloc(8);
-        prefix.writeBigUInt64LE(BigInt(8 * Math.ceil(json.length / 8)));
-        return Buffer.concat([prefix, Buffer.from(json.padEnd(8 * Math.ceil(json.length / 8))), ...data]);
+        prefix.writeBigUInt64LE(BigInt(json.length));
+        return Buffer.concat([prefix, json, ...data]);
     };
     return { all, file };
 }

@@ -43,7 +43,7 @@ pub const fn write(name: &'static str) -> Binding {
     Binding { name, access: Access::Write }
 }
 
-/// The binding that workgroups count in which wait for each other.
+/// The binding in which workgroups that wait for each other give each other numbers.
 pub(crate) const SYNC: &str = "sync";
 
 /// The constant part of a kernel.

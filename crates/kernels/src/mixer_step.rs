@@ -44,8 +44,8 @@ impl MixerStep {
     /// Calls that it stands for.
     pub const CALLS: usize = 3;
 
-    /// Words of its buffer `sync`, all zero before it runs for the first time: three that workgroups count in, and numbers that
-    /// they give each other, B, C and dt, x and y.
+    /// Words of its buffer `sync`, all zero before it runs for the first time: four, [`MixerStep::GAVE_UP`] and the last round
+    /// among them, and numbers that workgroups give each other, B, C and dt, x and y.
     #[must_use]
     pub const fn sync(&self) -> usize {
         4 + 256 + Self::MOST_HEADS as usize + 24 * self.width() as usize

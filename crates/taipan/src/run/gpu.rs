@@ -133,7 +133,7 @@ struct Dispatch {
     prepared: Prepared,
     /// The first of a row and the last, which are one and the same but for the state of several blocks.
     buffers: Vec<Option<[BufferId; 2]>>,
-    /// What workgroups that wait for each other count in: the program's own, bound behind the others.
+    /// Where workgroups that wait for each other give each other numbers: the program's own, bound behind the others.
     sync: Option<Buffer>,
 }
 
