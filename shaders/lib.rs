@@ -1,11 +1,13 @@
 //! The WGSL kernels of Taipan, one entry point per file, and how a file becomes a shader module.
 //!
-//! A module is `prelude + shared parts + body`, without comments and indentation; nothing is generated: a prelude says how a
-//! weight matrix is stored, so that a body never names a dtype; the shared parts are small functions; the body is one kernel,
-//! with what it has in common with its kin. Sizes and switches are WGSL `override` constants. `README.md` beside this file
+//! A module is `prelude + shared parts + body`, without comments and indentation; nothing is generated but the stages of a loop
+//! over them: a prelude says how a weight matrix is stored, so that a body never names a dtype; the shared parts are small
+//! functions; the body is one kernel, with what it has in common with its kin. Sizes and switches are WGSL `override` constants. `README.md` beside this file
 //! defines the shape letters and the conventions.
 
 #![forbid(unsafe_code)]
+
+use std::borrow::Cow;
 
 /// The code of files, one after another. Lines stay lines, so that what a compiler says of one is true of the file; what is
 /// in a line for people is left out, because browsers download every byte.
@@ -191,8 +193,32 @@ pub fn assemble(format: Option<WeightFormat>, shared: &[Shared], body: &str, sub
     for part in shared.iter().filter(|part| lanes.is_none() || **part != Shared::Lanes) {
         source.push_str(part.source());
     }
-    source.push_str(body);
+    source.push_str(&written_out(body, STAGES));
     source
+}
+
+/// The most stages that a loop over stages is written out for: those of a block whose rows more than a hundred workgroups
+/// share. With more it stays a loop.
+const STAGES: usize = 24;
+
+/// Writes loops over so many stages out, `for (var stage = 0u; stage < N; stage += 1u) {` to the brace that closes it, as
+/// compilers do not. Each stage then knows which it is, so that an array that it uses by that number can stay in registers.
+#[must_use]
+pub fn written_out(body: &str, most: usize) -> Cow<'_, str> {
+    const HEAD: &str = "for (var stage = 0u; stage < ";
+    let Some(start) = body.find(HEAD) else { return body.into() };
+    let (before, found) = body.split_at(start);
+    let ((head, rest), stages) = (found.split_once(" {").unwrap(), found[HEAD.len()..].split_once(';').unwrap().0);
+    let mut depth = 1;
+    let end = rest.find(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        depth == 0
+    });
+    let (inner, after) = rest.split_at(end.expect("a loop that ends"));
+    let all = (0..most).map(|k| (k, inner.replace("stage", &format!("{k}u"))));
+    let all: String = all.map(|(k, stage)| format!("if ({k}u < {stages}) {{{stage}}}\n")).collect();
+    let after = written_out(&after[1..], most);
+    format!("{before}if ({stages} <= {most}u) {{\n{all}}} else {{\n{head} {{{inner}}}\n}}{after}").into()
 }
 
 macro_rules! bodies {
@@ -243,7 +269,7 @@ bodies! {
 
 #[cfg(test)]
 mod tests {
-    use super::strip;
+    use super::{strip, written_out};
 
     #[test]
     fn what_is_for_people_is_left_out() {
@@ -252,5 +278,17 @@ mod tests {
         let len = strip(source, &mut out);
         assert_eq!(str::from_utf8(&out[..len]), Ok("\nfn f() {\nlet a = 1 / 2;\n\n\nreturn a; }"));
         assert_eq!(strip(source, &mut []), len);
+    }
+
+    #[test]
+    fn loops_over_stages_are_written_out() {
+        let one = "for (var stage = 0u; stage < N; stage += 1u) {\nif (stage == 1u) { a += stage; }\n}";
+        let out = written_out(one, 3);
+        for stage in ["if (N <= 3u) {", "if (0u < N) {\nif (0u == 1u) { a += 0u; }\n}", "if (2u < N) {", "} else {"] {
+            assert!(out.contains(stage), "{stage} in {out}");
+        }
+        assert!(out.contains(one) && !out.contains("if (3u < N)"), "{out}");
+        assert_eq!(written_out(&format!("{one} b; {one} c;"), 3), format!("{out} b; {out} c;"));
+        assert_eq!(written_out("for (var i = 0u; i < N; i += 1u) { }", 3), "for (var i = 0u; i < N; i += 1u) { }");
     }
 }

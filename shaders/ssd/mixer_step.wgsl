@@ -10,7 +10,10 @@
 //
 // A team of WIDTH lanes holds x, an eight each, and goes through rows four at a time, two of out_proj, which are twice as
 // long. Such quads are asked for SLOTS ahead, whatever has to be waited for meanwhile and from block to block, and stay where
-// they are loaded: a copy would have to wait for them.
+// they are loaded: a copy would have to wait for them. A loop over stages is written out, so that which is where is known.
+//
+// NVIDIA's compiler has one counter for all loads that are on their way, so who waits for one waits for those asked for since.
+// What the state needs is therefore asked for, and used, before the first of out_proj is asked for.
 struct Params {
   cols: u32, rows: u32, // of in_proj, as a matrix's prelude wants them
   eps: f32, gated_eps: f32, scale: f32, z_scale: f32, dt_scale: f32, dt_min: f32, dt_max: f32, patience: u32, dry: u32,
@@ -31,7 +34,7 @@ override WIDTH: u32 = 32u;
 override TEAMS: u32 = 1u;
 override WORKGROUPS: u32 = 1u;
 override BLOCKS: u32 = 1u;
-override FOUR: bool = false;
+override SLOTS: u32 = 3u; // quads that are on their way, four at most
 override HEADS: u32 = 1u;
 override HEAD_DIM: u32 = 64u;
 const FOURS = 32u; // of a row of the state
@@ -45,17 +48,21 @@ override CHANNELS: u32 = INNER + BC;
 override ALL: u32 = BC + HEADS; // rows of in_proj that all need
 override OWN: u32 = (INNER + WORKGROUPS - 1u) / WORKGROUPS;
 override SPAN: u32 = WORKGROUPS * TEAMS;
-override SLOTS: u32 = select(3u, 4u, FOUR); // quads that are on their way
-override ALL_QUADS: u32 = ((ALL + 4u * SPAN - 1u) / (4u * SPAN) + SLOTS - 2u) / SLOTS * SLOTS + 1u; // the last in q0
+override ALL_QUADS: u32 = (ALL + 4u * SPAN - 1u) / (4u * SPAN);
 override OWN_QUADS: u32 = (OWN + 2u * TEAMS - 1u) / (2u * TEAMS); // z and x of two channels
+override IN_QUADS: u32 = ALL_QUADS + OWN_QUADS;
 override OUT_ROWS: u32 = TEAMS * ((DIM + SPAN - 1u) / SPAN);
 override OUT_QUADS: u32 = (OUT_ROWS / TEAMS + 1u) / 2u;
 // Where x and y are among the numbers that are given, after B, C and dt.
 override X_GIVEN: u32 = FOR_ALL;
 override Y_GIVEN: u32 = X_GIVEN + DIM;
 // Where in the order of quads in_proj ends, and the block; each in whole SLOTS.
-override IN_END: u32 = (ALL_QUADS + OWN_QUADS + SLOTS - 1u) / SLOTS * SLOTS;
+override IN_END: u32 = (IN_QUADS + SLOTS - 1u) / SLOTS * SLOTS;
 override END: u32 = IN_END + (OUT_QUADS + SLOTS - 1u) / SLOTS * SLOTS;
+// The stages at which what the state needs is asked for, and used, B, C and dt among it; where rows are few those come LATE.
+override USED: u32 = (IN_QUADS - 1u) / SLOTS * SLOTS;
+override LATE: bool = USED < ALL_QUADS + 2u;
+override ASKED: u32 = select(USED - min(SLOTS, max(USED, ALL_QUADS) - ALL_QUADS), ALL_QUADS - 1u, LATE);
 override SUBGROUPS: u32 = THREADS / SUBGROUP;
 override PER_TEAM: u32 = WIDTH / SUBGROUP;
 override FIRST: u32 = 4u * ALL_QUADS; // where the sum of the first own row is
@@ -84,8 +91,12 @@ var<private> nth: u32 = 0u; // of the blocks
 
 // Of the convolution of a channel: what the tokens before leave, and the weight of this one.
 struct Conv { old: f32, weight: f32 }
+// What that is made of: the bias, the weight, and raw values of the tokens before.
+struct Parts { bias: f32, weight: vec4<f32>, raw: vec3<f32> }
 // Of a row of the state: two of the lane's fours, and the head's dt_bias, −exp(A_log) and D.
 struct Block { s0: vec4<f32>, s1: vec4<f32>, bias: f32, rate: f32, skip: f32 }
+// What is asked for before it is needed: of a convolution and of a row of the state, and B or C, and dt, if they are there.
+struct Ahead { parts: Parts, block: Block, bc: u32, dt: u32 }
 // Of an invocation: its workgroup, team, lane of the team, and the first of the team's rows.
 struct Place { group: u32, team: u32, lane: u32, first: u32 }
 struct Quad { a: Stored, b: Stored, c: Stored, d: Stored }
@@ -200,14 +211,24 @@ fn total(team: u32, at: u32) -> f32 {
 // Where the raw value of a channel is kept. CHANNELS are a multiple of eight.
 fn raw_at(channel: u32, position: u32) -> u32 { return (nth * TAPS + position % TAPS) * CHANNELS + channel; }
 
-fn conv_of(channel: u32, position: u32) -> Conv {
+fn parts_of(channel: u32, position: u32) -> Parts {
   let first = nth * CONV_STRIDE;
-  var sum = conv[first + CHANNELS * TAPS + channel];
-  for (var back = 1u; back < TAPS; back += 1u) {
-    sum += conv[first + channel * TAPS + TAPS - 1u - back] * conv_state[raw_at(channel, position + TAPS - back)];
-  }
-  return Conv(sum, conv[first + channel * TAPS + TAPS - 1u]);
+  let w = first + channel * TAPS;
+  return Parts(
+    conv[first + CHANNELS * TAPS + channel],
+    vec4(conv[w], conv[w + 1u], conv[w + 2u], conv[w + 3u]),
+    vec3(
+      conv_state[raw_at(channel, position + 1u)],
+      conv_state[raw_at(channel, position + 2u)],
+      conv_state[raw_at(channel, position + 3u)],
+    ),
+  );
 }
+
+fn conv_of(p: Parts) -> Conv { return Conv(p.bias + dot(p.weight.xyz, p.raw), p.weight.w); }
+
+// The channel of a convolution: of B and C, then the own ones.
+fn channel_of(group: u32, i: u32) -> u32 { return select(row_of(group, i - BC), INNER + i, i < BC); }
 
 // The convolution, and the raw value kept.
 fn convolve(channel: u32, position: u32, c: Conv, raw: f32, owner: bool) -> f32 {
@@ -224,6 +245,38 @@ fn block_of(group: u32, own: u32, n: u32) -> Block {
   let head = nth * HEAD_STRIDE + row / HEAD_DIM;
   let at = (nth * INNER + row) * FOURS + n;
   return Block(ssm[at], ssm[at + LANES], per_head[head], -exp(per_head[HEADS + head]), per_head[2u * HEADS + head]);
+}
+
+// Asks for what the state needs; B, C and dt may be asked for later.
+fn ask(at: Place, thread: u32, position: u32) -> Ahead {
+  var ahead = Ahead();
+  if (thread < CONVS) { ahead.parts = parts_of(channel_of(at.group, thread), position); }
+  ahead.block = block_of(at.group, thread / LANES, thread % LANES);
+  for (var i = thread + THREADS; i < CONVS; i += THREADS) { convs[i] = conv_of(parts_of(channel_of(at.group, i), position)); }
+  return ahead;
+}
+
+fn ask_all(at: Place, thread: u32, ahead: Ahead) -> Ahead {
+  var asked = ahead;
+  if (thread < BC) { asked.bc = given(thread); }
+  asked.dt = given(dt_at(at.group, thread / LANES));
+  return asked;
+}
+
+// Where dt of an own row is among the numbers.
+fn dt_at(group: u32, own: u32) -> u32 { return BC + row_of(group, own) / HEAD_DIM; }
+
+// Puts convolutions, and B and C as they come out of theirs, where all can read them; dt as it came from in_proj.
+fn take_all(at: Place, thread: u32, position: u32, ahead: Ahead) -> f32 {
+  if (thread < CONVS) { convs[thread] = conv_of(ahead.parts); }
+  if (thread < BC) { take_one(at, thread, position, ahead.bc); }
+  for (var i = thread + THREADS; i < BC; i += THREADS) { take_one(at, i, position, given(i)); }
+  return take(dt_at(at.group, thread / LANES), ahead.dt);
+}
+
+fn take_one(at: Place, i: u32, position: u32, found: u32) {
+  let v = convolve(INNER + i, position, convs[i], take(i, found), at.group == 0u);
+  if (i < BC / 2u) { bs[i / 4u][i % 4u] = v; } else { cs[(i - BC / 2u) / 4u][i % 4u] = v; }
 }
 
 // S ← decay·S + dt·x·B for four numbers; their part of S·C.
@@ -252,11 +305,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
   let at = Place(group, team, lane, group + team * WORKGROUPS);
   var n0 = norm[2u * lane];
   var n1 = norm[2u * lane + 1u];
-  var q0 = quad(0u, at);
-  var q1 = quad(1u, at);
-  var q2 = quad(2u, at);
-  var q3 = Quad();
-  if (FOUR) { q3 = quad(3u, at); }
+  var quads: array<Quad, 4>;
+  quads[0] = quad(0u, at);
+  quads[1] = quad(1u, at);
+  quads[2] = quad(2u, at);
+  if (SLOTS > 3u) { quads[3] = quad(3u, at); }
   var lo = x[2u * lane];
   var hi = x[2u * lane + 1u];
   loop {
@@ -267,44 +320,31 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     lo *= n0;
     hi *= n1;
     var in_scale = 0.0;
-    var block = Block();
-    for (var q = 0u; q < IN_END; q += SLOTS) {
-      let a = four_rows(lane, q0, lo, hi);
-      q0 = quad(q + SLOTS, at);
-      keep(thread, 4u * q, a);
-      if (q + 1u == ALL_QUADS) {
+    var ahead = Ahead();
+    var raw_dt = 0.0;
+    for (var stage = 0u; stage < IN_END; stage += 1u) {
+      var rows = vec4(0.0);
+      if (stage < IN_QUADS) { rows = four_rows(lane, quads[stage % SLOTS], lo, hi); }
+      if (!LATE && stage == USED) { raw_dt = take_all(at, thread, position, ahead); }
+      quads[stage % SLOTS] = quad(stage + SLOTS, at);
+      if (stage < IN_QUADS) { keep(thread, 4u * stage, rows); }
+      if (stage + 1u == ALL_QUADS) {
         workgroupBarrier();
         in_scale = inverseSqrt(total(0u, SQUARES) / f32(DIM) + params.eps);
         for (var k = thread; k < 4u * ALL_QUADS * TEAMS; k += THREADS) {
           let row = group + k * WORKGROUPS;
           if (row < ALL) { give(row, in_scale * total(k % TEAMS, k / TEAMS)); }
         }
-        // What is there before the token is.
-        for (var i = thread; i < CONVS; i += THREADS) {
-          let own = group * OWN + i - BC;
-          convs[i] = conv_of(select(min(own, INNER - 1u), INNER + i, i < BC), position);
-        }
-        block = block_of(group, thread / LANES, n);
       }
-      let b = four_rows(lane, q1, lo, hi);
-      q1 = quad(q + SLOTS + 1u, at);
-      if (q + 1u < ALL_QUADS + OWN_QUADS) { keep(thread, 4u * q + 4u, b); }
-      let c = four_rows(lane, q2, lo, hi);
-      q2 = quad(q + SLOTS + 2u, at);
-      if (q + 2u < ALL_QUADS + OWN_QUADS) { keep(thread, 4u * q + 8u, c); }
-      if (FOUR) {
-        let d = four_rows(lane, q3, lo, hi);
-        q3 = quad(q + SLOTS + 3u, at);
-        if (q + 3u < ALL_QUADS + OWN_QUADS) { keep(thread, 4u * q + 12u, d); }
+      if (stage == ASKED) {
+        ahead = ask(at, thread, position);
+        if (!LATE) { ahead = ask_all(at, thread, ahead); }
       }
     }
+    if (LATE) { raw_dt = take_all(at, thread, position, ask_all(at, thread, ahead)); }
 
     // The state.
-    var for_dt = given(BC + row_of(group, thread / LANES) / HEAD_DIM);
-    for (var i = thread; i < BC; i += THREADS) {
-      let v = convolve(INNER + i, position, convs[i], take(i, given(i)), group == 0u);
-      if (i < BC / 2u) { bs[i / 4u][i % 4u] = v; } else { cs[(i - BC / 2u) / 4u][i % 4u] = v; }
-    }
+    var block = ahead.block;
     workgroupBarrier();
     for (var unit = 0u; unit < OWN; unit += UNIT) {
       let own = unit + thread / LANES;
@@ -312,13 +352,13 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
       let exists = own < OWN && row < INNER;
       if (unit > 0u) {
         block = block_of(group, own, n);
-        for_dt = given(BC + row_of(group, own) / HEAD_DIM);
+        raw_dt = take(dt_at(group, own), given(dt_at(group, own)));
       }
       var sum = 0.0;
       var v = 0.0;
       var gate = 0.0;
       if (exists) {
-        let dt = clamp(softplus(params.dt_scale * take(BC + row / HEAD_DIM, for_dt) + block.bias), params.dt_min, params.dt_max);
+        let dt = clamp(softplus(params.dt_scale * raw_dt + block.bias), params.dt_min, params.dt_max);
         let decay = exp(dt * block.rate);
         let at = FIRST + 4u * (own / (2u * TEAMS)) + own % 2u;
         gate = silu(params.z_scale * in_scale * total(own / 2u % TEAMS, at));
@@ -359,21 +399,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     y1 *= g1;
     y2 *= g2;
     y3 *= g3;
-    for (var q = 0u; q < END - IN_END; q += SLOTS) {
-      let a = two_rows(lane, q0, y0, y1, y2, y3);
-      q0 = quad(IN_END + q + SLOTS, at);
-      keep(thread, 4u * q, a);
-      let b = two_rows(lane, q1, y0, y1, y2, y3);
-      q1 = quad(IN_END + q + SLOTS + 1u, at);
-      if (q + 1u < OUT_QUADS) { keep(thread, 4u * q + 4u, b); }
-      let c = two_rows(lane, q2, y0, y1, y2, y3);
-      q2 = quad(IN_END + q + SLOTS + 2u, at);
-      if (q + 2u < OUT_QUADS) { keep(thread, 4u * q + 8u, c); }
-      if (FOUR) {
-        let d = two_rows(lane, q3, y0, y1, y2, y3);
-        q3 = quad(IN_END + q + SLOTS + 3u, at);
-        if (q + 3u < OUT_QUADS) { keep(thread, 4u * q + 12u, d); }
-      }
+    for (var stage = 0u; stage < END - IN_END; stage += 1u) {
+      var rows = vec4(0.0);
+      if (stage < OUT_QUADS) { rows = two_rows(lane, quads[stage % SLOTS], y0, y1, y2, y3); }
+      quads[stage % SLOTS] = quad(IN_END + stage + SLOTS, at);
+      if (stage < OUT_QUADS) { keep(thread, 4u * stage, rows); }
     }
     workgroupBarrier();
     let scale = params.scale * inverseSqrt(total(0u, SQUARES) / f32(INNER) + params.gated_eps);

@@ -55,21 +55,40 @@ fn workgroups_that_do_not_run_at_the_same_time_are_noticed() {
     }
 }
 
+/// `mixer_step` with another body.
+fn another(name: &'static str, body: String) -> &'static Decl {
+    let Decl { shared, matrix, bindings, workgroup, .. } = *MixerStep::decl();
+    Box::leak(Box::new(Decl { name, body: body.leak(), shared, matrix, bindings, workgroup }))
+}
+
+/// What a case gives where another kernel stands for `mixer_step`.
+fn with(case: &taipan_cases::Case, device: &Device, other: &'static Decl) -> Vec<Vec<u32>> {
+    let swap = |decl: &'static Decl| if std::ptr::eq(decl, MixerStep::decl()) { other } else { decl };
+    block_on(taipan_cases::on_gpu(case, device.as_gpu().unwrap(), Some(&swap))).unwrap()
+}
+
+fn one_of(seed: u64, shape: &str) -> taipan_cases::Case {
+    let mut cases = taipan_cases::blocks(seed).into_iter();
+    cases.find(|case| case.shape.starts_with("256 wide") && case.shape.contains(shape)).unwrap()
+}
+
+#[test]
+fn stages_written_out_are_those_of_the_loop() {
+    let (device, case) = (waiting(1, Some(8)), one_of(13, "1 blocks f16"));
+    // One workgroup has more stages than are written out where many share them.
+    let body = taipan_shaders::written_out(MixerStep::decl().body, 48);
+    assert_eq!(with(&case, &device, another("written out", body.into())), with(&case, &device, MixerStep::decl()));
+}
+
 #[test]
 fn who_waits_in_vain_says_so_and_leaves_no_number() {
-    let device = waiting(1, Some(8));
-    let right = MixerStep::decl();
-    let mut cases = taipan_cases::blocks(12).into_iter();
-    let case = cases.find(|case| case.shape.starts_with("256 wide") && case.shape.contains("3 blocks bf16")).unwrap();
+    let (device, case) = (waiting(1, Some(8)), one_of(12, "3 blocks bf16"));
     // B, C and dt, y, and x of the block before are given to a place that nobody takes them from.
     for (i, given) in ["give(row,", "give(Y_GIVEN + row,", "give(X_GIVEN + row,"].into_iter().enumerate() {
-        assert_eq!(right.body.matches(given).count(), 1, "{given}");
-        let name = format!("mixer_step without {i}").leak();
-        let body = right.body.replace(given, "give(FOR_ALL - 1u,").leak();
-        let Decl { shared, matrix, bindings, workgroup, .. } = *right;
-        let wrong: &Decl = Box::leak(Box::new(Decl { name, body, shared, matrix, bindings, workgroup }));
-        let swap = |decl: &'static Decl| if std::ptr::eq(decl, right) { wrong } else { decl };
-        let found = block_on(taipan_cases::on_gpu(&case, device.as_gpu().unwrap(), Some(&swap))).unwrap();
+        let right = MixerStep::decl().body;
+        assert_eq!(right.matches(given).count(), 1, "{given}");
+        let wrong = another(format!("without {i}").leak(), right.replace(given, "give(FOR_ALL - 1u,"));
+        let found = with(&case, &device, wrong);
         assert!(found[0].iter().all(|word| f32::from_bits(*word).is_nan()), "{given}: {:?}", found[0]);
     }
 }

@@ -160,7 +160,7 @@ impl MixerStep {
         let teams = Self::teams(width);
         let (own, span) = ((16 * width).div_ceil(workgroups), workgroups * teams);
         let (slots, out_rows) = (Self::slots(width), (8 * width).div_ceil(span));
-        let all = ((256 + heads).div_ceil(4 * span) + slots - 2) / slots * slots + 1;
+        let all = (256 + heads).div_ceil(4 * span);
         let (a, b) = ((all + own.div_ceil(2 * teams)).div_ceil(slots), out_rows.div_ceil(2).div_ceil(slots));
         let partial = (4 * slots * if a > b { a } else { b } + 4) * (width * teams / lanes);
         4 * (partial + 2 * (256 + own) + out_rows * teams + 2 * 128)
@@ -217,7 +217,7 @@ impl MixerStep {
                 ("TEAMS", Self::teams(self.width()).into()),
                 ("WORKGROUPS", workgroups.into()),
                 ("BLOCKS", blocks.into()),
-                ("FOUR", f64::from(u8::from(Self::slots(self.width()) == 4))),
+                ("SLOTS", Self::slots(self.width()).into()),
                 ("HEADS", m.heads.into()),
                 ("HEAD_DIM", m.head_dim.into()),
             ],
