@@ -4,9 +4,9 @@
 //
 // A workgroup computes what it alone needs of in_proj, z and x of OWN channels, and its part of what all need, B, C and dt,
 // which comes first, so that by the time it is needed it has long been there. It updates the state of its channels, takes y as
-// all have made it, and has every WORKGROUPS'th row of out_proj; before the next block it takes x. So all workgroups must run
-// at the same time: WGSL promises no such thing, a host tries before it relies on it, nobody waits longer than `patience`,
-// and who gives up says so in `sync` and leaves no number in x.
+// all have made it, and has its share of out_proj; before the next block it takes x. So all workgroups must run at the same
+// time: WGSL promises no such thing, a host tries before it relies on it, nobody waits longer than `patience`, and who gives
+// up says so in `sync` and leaves no number in x.
 //
 // A team of WIDTH lanes holds x, an eight each, and goes through rows four at a time, two of out_proj, which are twice as
 // long. Such quads are asked for SLOTS ahead, whatever has to be waited for meanwhile and from block to block, and stay where
@@ -40,21 +40,21 @@ override HEAD_DIM: u32 = 64u;
 const FOURS = 32u; // of a row of the state
 const TAPS = 4u;
 const BC = 256u; // channels of B and C
-const FOR_ALL = 512u; // B, C and dt at most
 override THREADS: u32 = WIDTH * TEAMS;
 override DIM: u32 = 8u * WIDTH;
 override INNER: u32 = 16u * WIDTH;
 override CHANNELS: u32 = INNER + BC;
 override ALL: u32 = BC + HEADS; // rows of in_proj that all need
+override ALL_ROWS: u32 = (ALL + WORKGROUPS - 1u) / WORKGROUPS; // of a workgroup at most
+override ALL_STRIDE: u32 = (ALL_ROWS + 7u) / 8u * 8u; // a sector of the cache or several for those of each
 override OWN: u32 = (INNER + WORKGROUPS - 1u) / WORKGROUPS;
-override SPAN: u32 = WORKGROUPS * TEAMS;
-override ALL_QUADS: u32 = (ALL + 4u * SPAN - 1u) / (4u * SPAN);
+override ALL_QUADS: u32 = (ALL_ROWS + 4u * TEAMS - 1u) / (4u * TEAMS);
 override OWN_QUADS: u32 = (OWN + 2u * TEAMS - 1u) / (2u * TEAMS); // z and x of two channels
 override IN_QUADS: u32 = ALL_QUADS + OWN_QUADS;
-override OUT_ROWS: u32 = TEAMS * ((DIM + SPAN - 1u) / SPAN);
-override OUT_QUADS: u32 = (OUT_ROWS / TEAMS + 1u) / 2u;
+override OUT_ROWS: u32 = (DIM + WORKGROUPS - 1u) / WORKGROUPS; // of a workgroup at most
+override OUT_QUADS: u32 = (OUT_ROWS + 2u * TEAMS - 1u) / (2u * TEAMS);
 // Where x and y are among the numbers that are given, after B, C and dt.
-override X_GIVEN: u32 = FOR_ALL;
+override X_GIVEN: u32 = WORKGROUPS * ALL_STRIDE;
 override Y_GIVEN: u32 = X_GIVEN + DIM;
 // Where in the order of quads in_proj ends, and the block; each in whole SLOTS.
 override IN_END: u32 = (IN_QUADS + SLOTS - 1u) / SLOTS * SLOTS;
@@ -85,6 +85,7 @@ override CONV_STRIDE: u32 = (TAPS + 1u) * CHANNELS;
 var<workgroup> partial: array<f32, PARTIAL>;
 var<workgroup> convs: array<Conv, CONVS>; // of B and C, and of the own channels
 var<workgroup> residual: array<f32, OUT_ROWS>;
+var<workgroup> steps: array<Step, UNIT>; // of the first of the own rows
 var<workgroup> bs: array<vec4<f32>, FOURS>;
 var<workgroup> cs: array<vec4<f32>, FOURS>;
 var<private> nth: u32 = 0u; // of the blocks
@@ -95,10 +96,12 @@ struct Conv { old: f32, weight: f32 }
 struct Parts { bias: f32, weight: vec4<f32>, raw: vec3<f32> }
 // Of a row of the state: two of the lane's fours, and the head's dt_bias, −exp(A_log) and D.
 struct Block { s0: vec4<f32>, s1: vec4<f32>, bias: f32, rate: f32, skip: f32 }
+// Of a head: dt, the decay of its state, and D.
+struct Step { dt: f32, decay: f32, skip: f32 }
 // What is asked for before it is needed: of a convolution and of a row of the state, and B or C, and dt, if they are there.
 struct Ahead { parts: Parts, block: Block, bc: u32, dt: u32 }
-// Of an invocation: its workgroup, team, lane of the team, and the first of the team's rows.
-struct Place { group: u32, team: u32, lane: u32, first: u32 }
+// Of an invocation: its workgroup, team and lane of the team.
+struct Place { group: u32, team: u32, lane: u32 }
 struct Quad { a: Stored, b: Stored, c: Stored, d: Stored }
 
 // An eight of in_proj and one of out_proj.
@@ -114,19 +117,33 @@ fn out_stored(i: u32) -> Stored {
   return stored_of(out_weight[base + i], Word(), i);
 }
 
+// Of rows that are shared out the first of a workgroup's. Nobody has none: what everybody gave in one half of a block says that
+// they have what was given in the other.
+fn first_of(group: u32, rows: u32) -> u32 { return group * (rows / WORKGROUPS) + min(group, rows % WORKGROUPS); }
+
+fn count_of(group: u32, rows: u32) -> u32 { return rows / WORKGROUPS + select(0u, 1u, group < rows % WORKGROUPS); }
+
+// Where the row of B, C and dt is among the numbers.
+fn all_at(row: u32) -> u32 {
+  let few = ALL / WORKGROUPS;
+  let more = ALL % WORKGROUPS * (few + 1u);
+  if (row < more) { return row / (few + 1u) * ALL_STRIDE + row % (few + 1u); }
+  return (ALL % WORKGROUPS + (row - more) / few) * ALL_STRIDE + (row - more) % few;
+}
+
 // An eight of a row that all need; behind the last there is nothing to load.
-fn all_eight(block: u32, row: u32, lane: u32) -> Stored {
-  if (row >= ALL) { return Stored(); }
-  return in_stored(block, (2u * INNER + row) * WIDTH + lane);
+fn all_eight(block: u32, j: u32, at: Place) -> Stored {
+  if (j >= count_of(at.group, ALL)) { return Stored(); }
+  return in_stored(block, (2u * INNER + first_of(at.group, ALL) + j) * WIDTH + at.lane);
 }
 
 fn all_quad(block: u32, q: u32, at: Place) -> Quad {
-  let row = at.first + 4u * q * SPAN;
+  let j = at.team + 4u * q * TEAMS;
   return Quad(
-    all_eight(block, row, at.lane),
-    all_eight(block, row + SPAN, at.lane),
-    all_eight(block, row + 2u * SPAN, at.lane),
-    all_eight(block, row + 3u * SPAN, at.lane),
+    all_eight(block, j, at),
+    all_eight(block, j + TEAMS, at),
+    all_eight(block, j + 2u * TEAMS, at),
+    all_eight(block, j + 3u * TEAMS, at),
   );
 }
 
@@ -145,19 +162,14 @@ fn own_quad(block: u32, q: u32, at: Place) -> Quad {
   );
 }
 
-fn out_eight(row: u32, eight: u32) -> Stored {
-  if (row >= DIM) { return Stored(); }
-  return out_stored(row * 2u * WIDTH + eight);
+fn out_eight(j: u32, half: u32, at: Place) -> Stored {
+  if (j >= count_of(at.group, DIM)) { return Stored(); }
+  return out_stored((first_of(at.group, DIM) + j) * 2u * WIDTH + half * WIDTH + at.lane);
 }
 
 fn out_quad(q: u32, at: Place) -> Quad {
-  let row = at.first + 2u * q * SPAN;
-  return Quad(
-    out_eight(row, at.lane),
-    out_eight(row, at.lane + WIDTH),
-    out_eight(row + SPAN, at.lane),
-    out_eight(row + SPAN, at.lane + WIDTH),
-  );
+  let j = at.team + 2u * q * TEAMS;
+  return Quad(out_eight(j, 0u, at), out_eight(j, 1u, at), out_eight(j + TEAMS, 0u, at), out_eight(j + TEAMS, 1u, at));
 }
 
 // The quads of the block in the order in which they are needed, and then those of the next.
@@ -258,30 +270,37 @@ fn ask(at: Place, thread: u32, position: u32) -> Ahead {
 
 fn ask_all(at: Place, thread: u32, ahead: Ahead) -> Ahead {
   var asked = ahead;
-  if (thread < BC) { asked.bc = given(thread); }
+  if (thread < BC) { asked.bc = given(all_at(thread)); }
   asked.dt = given(dt_at(at.group, thread / LANES));
   return asked;
 }
 
 // Where dt of an own row is among the numbers.
-fn dt_at(group: u32, own: u32) -> u32 { return BC + row_of(group, own) / HEAD_DIM; }
+fn dt_at(group: u32, own: u32) -> u32 { return all_at(BC + row_of(group, own) / HEAD_DIM); }
 
-// Puts convolutions, and B and C as they come out of theirs, where all can read them; dt as it came from in_proj.
-fn take_all(at: Place, thread: u32, position: u32, ahead: Ahead) -> f32 {
+fn step_of(raw: f32, block: Block) -> Step {
+  let dt = clamp(softplus(params.dt_scale * raw + block.bias), params.dt_min, params.dt_max);
+  return Step(dt, exp(dt * block.rate), block.skip);
+}
+
+// Puts convolutions, B and C as they come out of theirs, and steps where all can read them.
+fn take_all(at: Place, thread: u32, position: u32, ahead: Ahead) {
+  workgroupBarrier(); // nobody waits for who waits for them to come here
   if (thread < CONVS) { convs[thread] = conv_of(ahead.parts); }
   if (thread < BC) { take_one(at, thread, position, ahead.bc); }
-  for (var i = thread + THREADS; i < BC; i += THREADS) { take_one(at, i, position, given(i)); }
-  return take(dt_at(at.group, thread / LANES), ahead.dt);
+  for (var i = thread + THREADS; i < BC; i += THREADS) { take_one(at, i, position, given(all_at(i))); }
+  let step = step_of(take(dt_at(at.group, thread / LANES), ahead.dt), ahead.block);
+  if (thread % LANES == 0u) { steps[thread / LANES] = step; }
 }
 
 fn take_one(at: Place, i: u32, position: u32, found: u32) {
-  let v = convolve(INNER + i, position, convs[i], take(i, found), at.group == 0u);
+  let v = convolve(INNER + i, position, convs[i], take(all_at(i), found), at.group == 0u);
   if (i < BC / 2u) { bs[i / 4u][i % 4u] = v; } else { cs[(i - BC / 2u) / 4u][i % 4u] = v; }
 }
 
 // S ← decay·S + dt·x·B for four numbers; their part of S·C.
-fn advance(row: u32, n: u32, s: vec4<f32>, decay: f32, dtx: f32) -> f32 {
-  let next = decay * s + dtx * bs[n];
+fn advance(row: u32, n: u32, s: vec4<f32>, step: Step, v: f32) -> f32 {
+  let next = step.decay * s + step.dt * v * bs[n];
   ssm[(nth * INNER + row) * FOURS + n] = next;
   return dot(next, cs[n]);
 }
@@ -299,10 +318,10 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
   let n = thread % LANES;
   let position = first_position();
   for (var j = thread; j < OUT_ROWS; j += THREADS) {
-    let row = min(group + j * WORKGROUPS, DIM - 1u);
+    let row = min(first_of(group, DIM) + j, DIM - 1u);
     residual[j] = x[row / 4u][row % 4u];
   }
-  let at = Place(group, team, lane, group + team * WORKGROUPS);
+  let at = Place(group, team, lane);
   var n0 = norm[2u * lane];
   var n1 = norm[2u * lane + 1u];
   var quads: array<Quad, 4>;
@@ -321,19 +340,17 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     hi *= n1;
     var in_scale = 0.0;
     var ahead = Ahead();
-    var raw_dt = 0.0;
     for (var stage = 0u; stage < IN_END; stage += 1u) {
       var rows = vec4(0.0);
       if (stage < IN_QUADS) { rows = four_rows(lane, quads[stage % SLOTS], lo, hi); }
-      if (!LATE && stage == USED) { raw_dt = take_all(at, thread, position, ahead); }
+      if (!LATE && stage == USED) { take_all(at, thread, position, ahead); }
       quads[stage % SLOTS] = quad(stage + SLOTS, at);
       if (stage < IN_QUADS) { keep(thread, 4u * stage, rows); }
       if (stage + 1u == ALL_QUADS) {
         workgroupBarrier();
         in_scale = inverseSqrt(total(0u, SQUARES) / f32(DIM) + params.eps);
-        for (var k = thread; k < 4u * ALL_QUADS * TEAMS; k += THREADS) {
-          let row = group + k * WORKGROUPS;
-          if (row < ALL) { give(row, in_scale * total(k % TEAMS, k / TEAMS)); }
+        for (var j = thread; j < count_of(group, ALL); j += THREADS) {
+          give(group * ALL_STRIDE + j, in_scale * total(j % TEAMS, j / TEAMS));
         }
       }
       if (stage == ASKED) {
@@ -341,35 +358,34 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         if (!LATE) { ahead = ask_all(at, thread, ahead); }
       }
     }
-    if (LATE) { raw_dt = take_all(at, thread, position, ask_all(at, thread, ahead)); }
+    if (LATE) { take_all(at, thread, position, ask_all(at, thread, ahead)); }
 
     // The state.
-    var block = ahead.block;
     workgroupBarrier();
     for (var unit = 0u; unit < OWN; unit += UNIT) {
       let own = unit + thread / LANES;
       let row = group * OWN + own;
       let exists = own < OWN && row < INNER;
+      var block = ahead.block;
+      var step = steps[thread / LANES];
       if (unit > 0u) {
         block = block_of(group, own, n);
-        raw_dt = take(dt_at(group, own), given(dt_at(group, own)));
+        step = step_of(take(dt_at(group, own), given(dt_at(group, own))), block);
       }
       var sum = 0.0;
       var v = 0.0;
       var gate = 0.0;
       if (exists) {
-        let dt = clamp(softplus(params.dt_scale * raw_dt + block.bias), params.dt_min, params.dt_max);
-        let decay = exp(dt * block.rate);
         let at = FIRST + 4u * (own / (2u * TEAMS)) + own % 2u;
         gate = silu(params.z_scale * in_scale * total(own / 2u % TEAMS, at));
         v = convolve(row, position, convs[BC + own], in_scale * total(own / 2u % TEAMS, at + 2u), n == 0u);
-        sum = advance(row, n, block.s0, decay, dt * v) + advance(row, n + LANES, block.s1, decay, dt * v);
+        sum = advance(row, n, block.s0, step, v) + advance(row, n + LANES, block.s1, step, v);
         for (var i = n + 2u * LANES; i < FOURS; i += LANES) {
-          sum += advance(row, i, ssm[(nth * INNER + row) * FOURS + i], decay, dt * v);
+          sum += advance(row, i, ssm[(nth * INNER + row) * FOURS + i], step, v);
         }
       }
       for (var i = LANES / 2u; i > 0u; i /= 2u) { sum += subgroupShuffleXor(sum, i); }
-      if (exists && n == 0u) { give(Y_GIVEN + row, (sum + block.skip * v) * gate); }
+      if (exists && n == 0u) { give(Y_GIVEN + row, (sum + step.skip * v) * gate); }
     }
     workgroupBarrier(); // the sums of in_proj are no longer needed
 
@@ -407,12 +423,10 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     }
     workgroupBarrier();
     let scale = params.scale * inverseSqrt(total(0u, SQUARES) / f32(INNER) + params.gated_eps);
-    for (var j = thread; j < OUT_ROWS; j += THREADS) {
-      let row = group + j * WORKGROUPS;
+    for (var j = thread; j < count_of(group, DIM); j += THREADS) {
       let k = j / TEAMS;
-      let v = scale * total(j % TEAMS, 4u * (k / 2u) + k % 2u);
-      residual[j] += v;
-      if (row < DIM) { give(X_GIVEN + row, residual[j]); }
+      residual[j] += scale * total(j % TEAMS, 4u * (k / 2u) + k % 2u);
+      give(X_GIVEN + first_of(group, DIM) + j, residual[j]);
     }
     nth += 1u;
     if (nth == BLOCKS) { break; }
@@ -433,10 +447,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
 
   // Where somebody has waited in vain x is no number.
   let lost = sync[GAVE_UP / 4u][GAVE_UP % 4u] != 0u;
-  for (var j = thread; j < OUT_ROWS; j += THREADS) {
-    let row = group + j * WORKGROUPS;
-    let v = bitcast<f32>(bitcast<u32>(residual[j]) | select(0u, 0x7fc00000u, lost));
-    if (row < DIM) { x[row / 4u][row % 4u] = v; }
+  for (var j = thread; j < count_of(group, DIM); j += THREADS) {
+    let row = first_of(group, DIM) + j;
+    x[row / 4u][row % 4u] = bitcast<f32>(bitcast<u32>(residual[j]) | select(0u, 0x7fc00000u, lost));
   }
   if (group == 0u && thread == 0u) { sync[ROUND / 4u][ROUND % 4u] = round + BLOCKS; }
 }

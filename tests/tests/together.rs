@@ -84,10 +84,14 @@ fn stages_written_out_are_those_of_the_loop() {
 fn who_waits_in_vain_says_so_and_leaves_no_number() {
     let (device, case) = (waiting(1, Some(8)), one_of(12, "3 blocks bf16"));
     // B, C and dt, y, and x of the block before are given to a place that nobody takes them from.
-    for (i, given) in ["give(row,", "give(Y_GIVEN + row,", "give(X_GIVEN + row,"].into_iter().enumerate() {
+    for (i, given) in
+        ["give(group * ALL_STRIDE + j,", "give(Y_GIVEN + row,", "give(X_GIVEN + first_of(group, DIM) + j,"]
+            .into_iter()
+            .enumerate()
+    {
         let right = MixerStep::decl().body;
         assert_eq!(right.matches(given).count(), 1, "{given}");
-        let wrong = another(format!("without {i}").leak(), right.replace(given, "give(FOR_ALL - 1u,"));
+        let wrong = another(format!("without {i}").leak(), right.replace(given, "give(~0u,"));
         let found = with(&case, &device, wrong);
         assert!(found[0].iter().all(|word| f32::from_bits(*word).is_nan()), "{given}: {:?}", found[0]);
     }

@@ -44,11 +44,12 @@ impl MixerStep {
     /// Calls that it stands for.
     pub const CALLS: usize = 3;
 
-    /// Words of its buffer `sync`, all zero before it runs for the first time: four, [`MixerStep::GAVE_UP`] and the last round
-    /// among them, and numbers that workgroups give each other, B, C and dt, x and y.
+    /// Words of its buffer `sync` for so many workgroups, all zero before it runs for the first time: four,
+    /// [`MixerStep::GAVE_UP`] and the last round among them, and numbers that workgroups give each other, B, C and dt, x and y.
     #[must_use]
-    pub const fn sync(&self) -> usize {
-        4 + 256 + Self::MOST_HEADS as usize + 24 * self.width() as usize
+    pub const fn sync(&self, workgroups: u32) -> usize {
+        let all = (256 + self.update.mixer.heads).div_ceil(workgroups).next_multiple_of(8);
+        (4 + workgroups * all + 24 * self.width()) as usize
     }
 
     /// Blocks that one dispatch goes through at most. A power of two.
@@ -158,12 +159,13 @@ impl MixerStep {
     #[must_use]
     pub const fn memory_of(width: u32, heads: u32, workgroups: u32, lanes: u32) -> u32 {
         let teams = Self::teams(width);
-        let (own, span) = ((16 * width).div_ceil(workgroups), workgroups * teams);
-        let (slots, out_rows) = (Self::slots(width), (8 * width).div_ceil(span));
-        let all = (256 + heads).div_ceil(4 * span);
-        let (a, b) = ((all + own.div_ceil(2 * teams)).div_ceil(slots), out_rows.div_ceil(2).div_ceil(slots));
+        let (own, all) = ((16 * width).div_ceil(workgroups), (256 + heads).div_ceil(workgroups).div_ceil(4 * teams));
+        let (slots, out_rows) = (Self::slots(width), (8 * width).div_ceil(workgroups));
+        let stages = [all + own.div_ceil(2 * teams), out_rows.div_ceil(2 * teams)];
+        let (a, b) = (stages[0].div_ceil(slots), stages[1].div_ceil(slots));
         let partial = (4 * slots * if a > b { a } else { b } + 4) * (width * teams / lanes);
-        4 * (partial + 2 * (256 + own) + out_rows * teams + 2 * 128)
+        let steps = 3 * (width * teams / if lanes < 16 { lanes } else { 16 });
+        4 * (partial + 2 * (256 + own) + out_rows + steps + 2 * 128)
     }
 
     /// The vectors of which every block has its own.

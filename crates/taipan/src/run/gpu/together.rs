@@ -2,7 +2,7 @@
 //! where a trial shows that the workgroups run at the same time.
 
 use taipan_gpu::{Buffer, ComputePassDescriptor, Gpu, Readback};
-use taipan_kernels::{Call, Decl, Launch, MixerStep, WeightFormat};
+use taipan_kernels::{Call, Decl, MixerStep, WeightFormat};
 
 use super::{Dispatch, Weights};
 
@@ -14,15 +14,15 @@ pub(super) struct Together<'a> {
     gpu: &'a Gpu,
     weights: &'a Weights,
     decl: &'static Decl,
-    /// Where their workgroups give each other numbers, and how wide they are.
-    sync: Option<(u32, Buffer)>,
+    /// Where their workgroups give each other numbers, by how wide they are and how many: places depend on both.
+    syncs: Vec<((u32, u32), Buffer)>,
     /// Workgroups of each pipeline, by its switches and blocks, as trials found them.
     found: Vec<(Switches, u32, Option<u32>)>,
 }
 
 impl<'a> Together<'a> {
     pub(super) fn new(gpu: &'a Gpu, weights: &'a Weights, decl: &'static Decl) -> Self {
-        Self { gpu, weights, decl, sync: None, found: vec![] }
+        Self { gpu, weights, decl, syncs: vec![], found: vec![] }
     }
 
     /// The dispatch that stands for the first calls of a list, and how many they are.
@@ -45,10 +45,7 @@ impl<'a> Together<'a> {
                 workgroups
             }
         }?;
-        let (width, sync) = self.sync.get_or_insert_with(|| (step.width(), sync(self.gpu, &step))).clone();
-        if width != step.width() {
-            return None; // no model has blocks of two widths
-        }
+        let sync = self.sync(&step, workgroups);
         let launch = step.launch(workgroups, blocks);
         let [first, until] = [&step, last].map(|step| buffers(self.weights, step));
         let bound: Vec<Buffer> = first?.iter().zip(until?).map(|(first, last)| first.up_to(last)).collect();
@@ -57,6 +54,16 @@ impl<'a> Together<'a> {
         let until = last.launch(workgroups, 1).buffers;
         let buffers = launch.buffers.iter().zip(until).map(|(first, last)| Some([(*first)?, last?])).collect();
         Some((Dispatch { prepared, buffers, sync: Some(sync) }, MixerStep::CALLS * row.len()))
+    }
+
+    fn sync(&mut self, step: &MixerStep, workgroups: u32) -> Buffer {
+        let key = (step.width(), workgroups);
+        if let Some((_, sync)) = self.syncs.iter().find(|sync| sync.0 == key) {
+            return sync.clone();
+        }
+        let made = sync(self.gpu, step, workgroups);
+        self.syncs.push((key, made.clone()));
+        made
     }
 
     /// The blocks that a list of calls begins with, as far as their weights lie in rows.
@@ -84,15 +91,22 @@ impl<'a> Together<'a> {
         let most = std::iter::successors(Some(self.gpu.together()), |n| Some(n / 2)).find(|n| *n <= enough)?;
         let fits = |n: &u32| *n > 0 && step.memory(*n, lanes) <= self.gpu.max_workgroup_memory();
         let mut tried = (4..=8).rev().map(|eighths| most * eighths / 8).filter(fits);
-        tried.find(|n| self.run_together(step, &step.trial(*n, blocks), weights, format))
+        tried.find(|n| self.run_together(step, *n, blocks, weights, format))
     }
 
     /// Whether a dispatch that only waits comes to an end as it should.
-    fn run_together(&self, step: &MixerStep, launch: &Launch, weights: [&Buffer; 2], format: WeightFormat) -> bool {
-        let (gpu, [in_proj, out_proj]) = (self.gpu, weights);
+    fn run_together(
+        &self,
+        step: &MixerStep,
+        workgroups: u32,
+        blocks: u32,
+        weights: [&Buffer; 2],
+        format: WeightFormat,
+    ) -> bool {
+        let (gpu, launch, [in_proj, out_proj]) = (self.gpu, step.trial(workgroups, blocks), weights);
         let vectors: Vec<_> = std::iter::once(Some(out_proj)).chain(launch.vectors.iter().map(|_| None)).collect();
-        let prepared = gpu.prepare(self.decl, None, launch, Some((in_proj, format)), &vectors);
-        let (sync, other) = (sync(gpu, step), gpu.buffer("unused", 64));
+        let prepared = gpu.prepare(self.decl, None, &launch, Some((in_proj, format)), &vectors);
+        let (sync, other) = (sync(gpu, step, workgroups), gpu.buffer("unused", 64));
         let mut buffers: Vec<_> = launch.buffers.iter().map(|_| Some(&other)).collect();
         buffers[0] = None; // it is read, and the others are written
         buffers.push(Some(&sync));
@@ -177,8 +191,8 @@ const MIN_ROWS: u32 = 24;
 const COUNTED: usize = MixerStep::GAVE_UP + 1;
 const COUNTED_BYTES: u64 = 4 * COUNTED as u64;
 
-fn sync(gpu: &Gpu, step: &MixerStep) -> Buffer {
-    gpu.buffer("sync", 4 * step.sync() as u64)
+fn sync(gpu: &Gpu, step: &MixerStep, workgroups: u32) -> Buffer {
+    gpu.buffer("sync", 4 * step.sync(workgroups) as u64)
 }
 
 /// What a trial left. A shader that the driver refuses is no harm: there is the other way.
