@@ -136,16 +136,25 @@ fn slow_case(dir: &Path) {
 }
 
 /// Runs a command to its end, then again with Ctrl-C after this part of the time, or the next one where that was too
-/// early or too late because others slowed a run down. It must end long before it would have.
+/// early or too late because others slowed a run down, or because the first one filled caches, as of compiled shaders. It must
+/// end long before it would have.
 fn interrupted(after: &[u32], device: &str, args: &[&str]) -> Output {
     let mut command = command();
     command.args(args).args(["--device", device]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let start = Instant::now();
     command.spawn().expect("the program starts").wait_with_output().expect("it ends");
-    let whole = start.elapsed();
+    let mut whole = start.elapsed();
     for part in after {
-        let child = command.spawn().expect("the program starts");
-        std::thread::sleep(whole / *part);
+        let mut child = command.spawn().expect("the program starts");
+        let start = Instant::now();
+        while start.elapsed() < whole / *part && child.try_wait().expect("a child of ours").is_none() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if child.try_wait().expect("a child of ours").is_some() {
+            whole = start.elapsed();
+            eprintln!("it took {whole:?} this time");
+            continue;
+        }
         press_ctrl_c(&child);
         let start = Instant::now();
         let output = child.wait_with_output().expect("it ends");
