@@ -1,6 +1,7 @@
 //! The harness must be able to fail: each way of being wrong is tried and must be noticed.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use pollster::block_on;
 use taipan::Device;
@@ -207,19 +208,29 @@ fn is_equivalent(kernel: &str, what: &str) -> bool {
     EQUIVALENT.iter().any(|(k, part)| *k == kernel && what.contains(part))
 }
 
+/// Wrong operators of a kernel that were tried, and those that nobody noticed.
+fn wrong_operators(kernel: &'static str) -> (usize, Vec<String>) {
+    let mut proof = Proof::new(kernel);
+    let mut mutants: Vec<_> = mutate::operators(proof.decl()).into_iter().filter(|m| compiles(&proof, *m)).collect();
+    mutants.retain(|m| !is_equivalent(kernel, m.what));
+    let count = mutants.len();
+    mutants.retain(|mutant| !proof.notices(*mutant));
+    (count, mutants.iter().map(|mutant| format!("{kernel}: {}", mutant.what)).collect())
+}
+
 #[test]
 fn a_kernel_with_a_wrong_operator_is_noticed() {
-    let (mut count, mut unnoticed) = (0, Vec::new());
-    for kernel in taipan_cases::kernels() {
-        let mut proof = Proof::new(kernel);
-        let mutants: Vec<_> = mutate::operators(proof.decl()).into_iter().filter(|m| compiles(&proof, *m)).collect();
-        for mutant in mutants.iter().filter(|m| !is_equivalent(kernel, m.what)) {
-            count += 1;
-            if !proof.notices(*mutant) {
-                unnoticed.push(format!("{kernel}: {}", mutant.what));
-            }
-        }
-    }
+    // A software adapter compiles each mutant on one core.
+    let kernels = taipan_cases::kernels();
+    let next = AtomicUsize::new(0);
+    let work = || std::iter::from_fn(|| kernels.get(next.fetch_add(1, Relaxed)).copied()).map(wrong_operators);
+    let found: Vec<_> = std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(|| work().collect::<Vec<_>>())).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    let count: usize = found.iter().map(|(count, _)| count).sum();
+    let unnoticed: Vec<_> = found.into_iter().flat_map(|(_, unnoticed)| unnoticed).collect();
     assert!(unnoticed.is_empty(), "{} of {count} go unnoticed:\n{}", unnoticed.len(), unnoticed.join("\n"));
     assert!(count >= 150, "only {count} operators");
 }
