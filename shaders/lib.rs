@@ -193,7 +193,11 @@ pub fn assemble(format: Option<WeightFormat>, shared: &[Shared], body: &str, sub
     for part in shared.iter().filter(|part| lanes.is_none() || **part != Shared::Lanes) {
         source.push_str(part.source());
     }
-    source.push_str(&written_out(body, STAGES));
+    if cfg!(target_arch = "wasm32") {
+        source.push_str(body); // no kernel of a page has such loops, and it need not load what writes them out
+    } else {
+        source.push_str(&written_out(body, STAGES));
+    }
     source
 }
 

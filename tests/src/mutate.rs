@@ -15,7 +15,9 @@ pub struct Mutant {
 }
 
 impl Mutant {
-    fn new(right: &Decl, body: String, what: String) -> Self {
+    /// A kernel with another body.
+    #[must_use]
+    pub fn new(right: &Decl, body: String, what: String) -> Self {
         // Compiled shaders are kept by name, so each mutant has its own; there are few, and a test program is short.
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{} mutant {}", right.name, COUNT.fetch_add(1, Relaxed));

@@ -4,6 +4,7 @@
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use taipan::ElementType;
@@ -135,6 +136,15 @@ fn slow_case(dir: &Path) {
     std::fs::write(dir.join("golden.safetensors"), numbers).expect("the test folder is writable");
 }
 
+/// What a program prints, read while it runs: one that nobody reads waits, and does not end.
+fn read_whole(mut stream: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = vec![];
+        stream.read_to_end(&mut bytes).expect("it is piped");
+        bytes
+    })
+}
+
 /// Runs a command to its end, then again with Ctrl-C after this part of the time, or the next one where that was too
 /// early or too late because others slowed a run down, or because the first one filled caches, as of compiled shaders. It must
 /// end long before it would have.
@@ -146,22 +156,27 @@ fn interrupted(after: &[u32], device: &str, args: &[&str]) -> Output {
     let mut whole = start.elapsed();
     for part in after {
         let mut child = command.spawn().expect("the program starts");
+        let stdout = read_whole(child.stdout.take().expect("it is piped"));
+        let stderr = read_whole(child.stderr.take().expect("it is piped"));
         let start = Instant::now();
-        while start.elapsed() < whole / *part && child.try_wait().expect("a child of ours").is_none() {
+        let mut ended = None;
+        while ended.is_none() && start.elapsed() < whole / *part {
             std::thread::sleep(Duration::from_millis(5));
+            ended = child.try_wait().expect("it is ours");
         }
-        if child.try_wait().expect("a child of ours").is_some() {
+        if ended.is_some() {
             whole = start.elapsed();
             eprintln!("it took {whole:?} this time");
             continue;
         }
         press_ctrl_c(&child);
         let start = Instant::now();
-        let output = child.wait_with_output().expect("it ends");
-        let (code, time) = (output.status.code(), start.elapsed());
+        let status = child.wait().expect("it ends");
+        let (code, time) = (status.code(), start.elapsed());
         eprintln!("after 1/{part} of {whole:?}: {code:?} in {time:?}");
         if code == Some(130) && time < whole / 2 {
-            return output;
+            let [stdout, stderr] = [stdout, stderr].map(|bytes| bytes.join().expect("it was read"));
+            return Output { status, stdout, stderr };
         }
     }
     panic!("it does not stop soon");
