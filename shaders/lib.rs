@@ -244,7 +244,8 @@ bodies! {
     GEGLU = "geglu.wgsl";
     RMS_NORM = "rms_norm.wgsl";
     RMS_NORM_GATED = "rms_norm_gated.wgsl";
-    SAMPLE = "sample.wgsl";
+    LOGIT_MAXIMA = "logit_maxima.wgsl" + "shared/logits.wgsl";
+    SAMPLE = "sample.wgsl" + "shared/logits.wgsl";
     CAUSAL_CONV1D = "conv1d/causal_conv1d.wgsl";
     CONV_APPEND = "conv1d/conv_append.wgsl";
     MIXER_UPDATE = "ssd/mixer_update.wgsl";

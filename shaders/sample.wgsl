@@ -1,30 +1,23 @@
 // Picks the next token: repeat penalty → top-k → top-p → min-p → temperature → draw, llama.cpp's order, without a sort.
 //   top-k: k largest lie at or above the k-th largest of the invocations' own maxima, so the few logits there are listed and
-//          ranked. Where they are too many: a radix select over the bit patterns (four histograms of 256 bins) finds the k-th
-//   top-p: a search over bit patterns finds the largest threshold whose mass is still ≥ top_p
+//          ranked, and each invocation has one of them. Where they are too many, or k is: a radix select over the bit patterns
+//          (four histograms of 256 bins) finds the k-th, and what follows goes through a list of any length
+//   top-p: the largest threshold whose mass is still ≥ top_p; of a long list by a search over bit patterns
 //   draw:  the kept tokens in order of their ids, the first whose cumulative weight exceeds u · total
-// The session's logits stay as they are: a token that nobody took can be drawn again. One workgroup; `candidates` holds the ids
-// that top-k kept, in increasing order, so that nothing depends on timing.
+// The session's logits stay as they are: a token that nobody took can be drawn again. One workgroup; what top-k kept is in
+// increasing order of ids, so that nothing depends on timing. With MAXIMA `logit_maxima` has looked at the logits before it.
 struct Params { vocab: u32, recent: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(1) @binding(0) var<storage, read> source: array<vec4<f32>>;      // (1, vocab), the session's logits
 @group(1) @binding(1) var<storage, read> recent: array<u32>;            // (recent) slot = position % recent
 @group(1) @binding(2) var<storage, read> control: array<u32>;
 @group(1) @binding(3) var<storage, read> options: array<u32>;           // see the constants below
-@group(1) @binding(4) var<storage, read_write> candidates: array<u32>;  // (vocab) scratch
+@group(1) @binding(4) var<storage, read_write> candidates: array<u32>;  // (vocab) scratch: maxima, then a long list
 @group(1) @binding(5) var<storage, read_write> adjusted: array<vec4<f32>>; // (1, vocab) scratch: a copy, if penalised
 @group(1) @binding(6) var<storage, read_write> ids: array<u32>;         // the result goes to ids[0]
 
-const TEMPERATURE = 0u; // f32 bits; ≤ 0 is greedy
-const TOP_K = 1u;
-const TOP_P = 2u;       // f32 bits
-const MIN_P_LOG = 3u;   // f32 bits of ln(min_p), hugely negative when off
-const PENALTY = 4u;     // f32 bits
-const LAST_N = 5u;
-const SEED_LO = 6u;
-const SEED_HI = 7u;
+override MAXIMA: bool = false;
 const WIDTH = 256u;
-const NONE = 0xffffffffu;
 const SIXTEEN = 16u; // the root of WIDTH
 const LIST = 512u;
 
@@ -38,48 +31,9 @@ var<workgroup> listed: atomic<u32>;
 var<workgroup> list_ids: array<u32, LIST>;
 var<workgroup> list_keys: array<u32, LIST>;
 var<workgroup> list_kept: array<u32, LIST>;
-var<private> penalised: bool;
-
-fn option_f32(i: u32) -> f32 { return bitcast<f32>(options[i]); }
-
-fn logit(i: u32) -> f32 {
-  if (penalised) { return adjusted[i / 4u][i % 4u]; }
-  return source[i / 4u][i % 4u];
-}
-
-// Four logits of which the first has an id of 4i; those behind the last are the last four again.
-fn four(i: u32) -> vec4<f32> {
-  let at = min(i, (params.vocab - 1u) / 4u);
-  if (penalised) { return adjusted[at]; }
-  return source[at];
-}
-
-// A u32 that orders as the float does.
-fn key(x: f32) -> u32 {
-  let bits = bitcast<u32>(x);
-  return select(bits | 0x80000000u, ~bits, (bits >> 31u) == 1u);
-}
-
-fn keys(v: vec4<f32>) -> vec4<u32> {
-  return vec4(key(v.x), key(v.y), key(v.z), key(v.w));
-}
-
-fn penalise(lane: u32) {
-  let penalty = option_f32(PENALTY);
-  let count = min(options[LAST_N], min(control[CONSUMED], params.recent));
-  for (var i = lane; i < count; i += WIDTH) {
-    let id = recent[(control[CONSUMED] - 1u - i) % params.recent];
-    var first = id < params.vocab;
-    for (var j = 0u; j < i; j += 1u) {
-      first = first && recent[(control[CONSUMED] - 1u - j) % params.recent] != id;
-    }
-    if (first) {
-      let x = source[id / 4u][id % 4u];
-      adjusted[id / 4u][id % 4u] = select(x / penalty, x * penalty, x <= 0.0);
-    }
-  }
-}
-
+// The k largest of them, by id.
+var<workgroup> kept_ids: array<u32, WIDTH>;
+var<workgroup> kept_keys: array<u32, WIDTH>;
 fn workgroup_max(lane: u32, value: u32) -> u32 {
   workgroupBarrier();
   words[lane] = value;
@@ -118,6 +72,37 @@ fn run_start(lane: u32, count: u32) -> u32 {
   return at;
 }
 
+// Maxima, and where the fours of each begin.
+fn parts() -> u32 { return (params.vocab + 32u * PART - 1u) / (32u * PART) * PART; }
+
+fn part_four(part: u32) -> u32 { return part / PART * 8u * PART + part % PART; }
+
+// The largest key of this invocation's logits, and the lowest id that has it.
+fn own_best(lane: u32) -> vec2<u32> {
+  if (!MAXIMA) { return best_of(lane, WIDTH); }
+  let count = parts();
+  var best = vec2(0u, 0u);
+  for (var i = lane; i < count; i += 8u * WIDTH) { // eight, so that they come together
+    let last = count - 1u;
+    let a = vec4(candidates[i], candidates[min(i + WIDTH, last)], candidates[min(i + 2u * WIDTH, last)],
+                 candidates[min(i + 3u * WIDTH, last)]);
+    let b = vec4(candidates[min(i + 4u * WIDTH, last)], candidates[min(i + 5u * WIDTH, last)],
+                 candidates[min(i + 6u * WIDTH, last)], candidates[min(i + 7u * WIDTH, last)]);
+    best = better_part(best, i, a);
+    best = better_part(best, i + 4u * WIDTH, b);
+  }
+  return vec2(best.x, candidates[count + best.y]);
+}
+
+fn better_part(best: vec2<u32>, i: u32, x: vec4<u32>) -> vec2<u32> {
+  let last = parts() - 1u;
+  var found = best;
+  found = select(found, vec2(x.x, min(i, last)), x.x > found.x);
+  found = select(found, vec2(x.y, min(i + WIDTH, last)), x.y > found.x);
+  found = select(found, vec2(x.z, min(i + 2u * WIDTH, last)), x.z > found.x);
+  return select(found, vec2(x.w, min(i + 3u * WIDTH, last)), x.w > found.x);
+}
+
 // Lists a logit that is not below `least`, or counts it where there is no room left.
 fn list_one(id: u32, x: u32, least: u32) {
   if (x >= least && id < params.vocab) {
@@ -138,6 +123,26 @@ fn list_four(id: u32, v: vec4<f32>, least: u32) {
   list_one(id + 3u, x.w, least);
 }
 
+// Lists eight fours.
+fn list_fours(i: u32, stride: u32, least: u32) {
+  let a = four(i);
+  let b = four(i + stride);
+  let c = four(i + 2u * stride);
+  let d = four(i + 3u * stride);
+  let e = four(i + 4u * stride);
+  let f = four(i + 5u * stride);
+  let g = four(i + 6u * stride);
+  let h = four(i + 7u * stride);
+  list_four(4u * i, a, least);
+  list_four(4u * (i + stride), b, least);
+  list_four(4u * (i + 2u * stride), c, least);
+  list_four(4u * (i + 3u * stride), d, least);
+  list_four(4u * (i + 4u * stride), e, least);
+  list_four(4u * (i + 5u * stride), f, least);
+  list_four(4u * (i + 6u * stride), g, least);
+  list_four(4u * (i + 7u * stride), h, least);
+}
+
 // Lists what is not below the k-th largest of the invocations' own maxima (`best` is this one's). Returns how many there are,
 // which may be more than there is room for.
 fn list_large(lane: u32, k: u32, best: u32) -> u32 {
@@ -145,22 +150,24 @@ fn list_large(lane: u32, k: u32, best: u32) -> u32 {
   words[lane] = best;
   if (lane == 0u) { atomicStore(&listed, 0u); }
   workgroupBarrier();
-  var before = 0u;
-  for (var i = 0u; i < WIDTH; i += 1u) {
-    before += select(0u, 1u, words[i] > best || (words[i] == best && i < lane));
+  var before = vec4(0u);
+  for (var i = 0u; i < WIDTH; i += 8u) { // eight, so that they come together
+    let a = vec4(words[i], words[i + 1u], words[i + 2u], words[i + 3u]);
+    let b = vec4(words[i + 4u], words[i + 5u], words[i + 6u], words[i + 7u]);
+    let own = vec4(lane) > vec4(i) + vec4(0u, 1u, 2u, 3u);
+    let more = vec4(lane) > vec4(i) + vec4(4u, 5u, 6u, 7u);
+    before += select(vec4(0u), vec4(1u), (a > vec4(best)) | ((a == vec4(best)) & own));
+    before += select(vec4(0u), vec4(1u), (b > vec4(best)) | ((b == vec4(best)) & more));
   }
-  if (before == k - 1u) { chosen.x = best; }
+  if (dot(before, vec4(1u)) == k - 1u) { chosen.x = best; }
   workgroupBarrier();
   let least = chosen.x;
-  for (var i = lane; 4u * i < params.vocab; i += 4u * WIDTH) {
-    let a = four(i);
-    let b = four(i + WIDTH);
-    let c = four(i + 2u * WIDTH);
-    let d = four(i + 3u * WIDTH);
-    list_four(4u * i, a, least);
-    list_four(4u * (i + WIDTH), b, least);
-    list_four(4u * (i + 2u * WIDTH), c, least);
-    list_four(4u * (i + 3u * WIDTH), d, least);
+  if (MAXIMA) {
+    for (var i = lane; i < parts(); i += WIDTH) {
+      if (candidates[i] >= least) { list_fours(part_four(i), PART, least); }
+    }
+  } else if (best >= least) {
+    list_fours(lane, WIDTH, least);
   }
   workgroupBarrier();
   // Barriers follow that depend on it, so it must be seen to be the same everywhere.
@@ -168,25 +175,82 @@ fn list_large(lane: u32, k: u32, best: u32) -> u32 {
   return workgroupUniformLoad(&chosen).y;
 }
 
-// Keeps the k largest of the `count` listed, of equal ones those with the lowest ids, in order of their ids. Returns how many.
+// Of four of the `count` listed, which come together, those that go before a key and its id.
+fn ahead_of(j: u32, count: u32, x: u32, id: u32) -> vec4<u32> {
+  let others = vec4(list_keys[j], list_keys[j + 1u], list_keys[j + 2u], list_keys[j + 3u]);
+  let ids = vec4(list_ids[j], list_ids[j + 1u], list_ids[j + 2u], list_ids[j + 3u]);
+  let there = vec4(j) + vec4(0u, 1u, 2u, 3u) < vec4(count);
+  return select(vec4(0u), vec4(1u), there & ((others > vec4(x)) | ((others == vec4(x)) & (ids < vec4(id)))));
+}
+
+fn kept_before(j: u32, count: u32, id: u32) -> vec4<u32> {
+  let ids = vec4(list_ids[j], list_ids[j + 1u], list_ids[j + 2u], list_ids[j + 3u]);
+  let kept = vec4(list_kept[j], list_kept[j + 1u], list_kept[j + 2u], list_kept[j + 3u]);
+  return select(vec4(0u), kept, (vec4(j) + vec4(0u, 1u, 2u, 3u) < vec4(count)) & (ids < vec4(id)));
+}
+
+// Keeps the k largest of the `count` listed, k at most WIDTH, of equal ones those with the lowest ids. Returns how many.
 fn keep_largest(lane: u32, k: u32, count: u32) -> u32 {
   for (var i = lane; i < count; i += WIDTH) {
     let x = list_keys[i];
     let id = list_ids[i];
     var before = 0u;
-    for (var j = 0u; j < count; j += 1u) {
-      before += select(0u, 1u, list_keys[j] > x || (list_keys[j] == x && list_ids[j] < id));
-    }
+    for (var j = 0u; j < count; j += 4u) { before += dot(vec4(1u), ahead_of(j, count, x, id)); }
     list_kept[i] = select(0u, 1u, before < k);
   }
   workgroupBarrier();
   for (var i = lane; i < count; i += WIDTH) {
     let id = list_ids[i];
     var before = 0u;
-    for (var j = 0u; j < count; j += 1u) { before += select(0u, list_kept[j], list_ids[j] < id); }
-    if (list_kept[i] == 1u) { candidates[before] = id; }
+    for (var j = 0u; j < count; j += 4u) { before += dot(vec4(1u), kept_before(j, count, id)); }
+    if (list_kept[i] == 1u) {
+      kept_ids[before] = id;
+      kept_keys[before] = list_keys[i];
+    }
   }
+  workgroupBarrier();
   return min(k, count);
+}
+
+// Top-p and the draw where every invocation has one of the kept at most.
+fn draw_kept(lane: u32, count: u32, highest: f32) {
+  let own = select(0u, kept_keys[lane], lane < count);
+  let x = unkey(own);
+  let top_p = option_f32(TOP_P);
+  var threshold = 0u;
+  if (top_p < 1.0) {
+    sums[lane] = select(0.0, exp(max(x - highest, -80.0)), lane < count);
+    workgroupBarrier();
+    var all = 0.0;
+    var mass = 0.0;
+    for (var i = 0u; i < count; i += 4u) { // behind the last the sums are 0
+      let w = vec4(sums[i], sums[i + 1u], sums[i + 2u], sums[i + 3u]);
+      let x = vec4(kept_keys[i], kept_keys[i + 1u], kept_keys[i + 2u], kept_keys[i + 3u]);
+      all += dot(w, vec4(1.0));
+      mass += dot(select(vec4(0.0), w, x >= vec4(own)), vec4(1.0));
+    }
+    let enough = workgroup_max(lane, select(0u, own, mass >= top_p * all));
+    threshold = min(enough, key(highest)); // with top_p ≤ 0 no mass at all would do
+  }
+  let stays = lane < count && own >= threshold && x >= highest + option_f32(MIN_P_LOG);
+  let weight = select(0.0, exp(max((x - highest) / option_f32(TEMPERATURE), -80.0)), stays);
+  workgroupBarrier();
+  sums[lane] = weight;
+  workgroupBarrier();
+  var before = 0.0;
+  var total = 0.0;
+  var last = weight > 0.0;
+  for (var i = 0u; i < count; i += 4u) {
+    let w = vec4(sums[i], sums[i + 1u], sums[i + 2u], sums[i + 3u]);
+    let at = vec4(i) + vec4(0u, 1u, 2u, 3u);
+    // One by one: every invocation must come to the same sums.
+    total = (((total + w.x) + w.y) + w.z) + w.w;
+    let own = select(vec4(0.0), w, at < vec4(lane));
+    before = (((before + own.x) + own.y) + own.z) + own.w;
+    last = last && all((at <= vec4(lane)) | (w == vec4(0.0)));
+  }
+  let at = uniform_at(options[SEED_LO], options[SEED_HI], control[CONSUMED]) * total;
+  if (weight > 0.0 && before <= at && (at < before + weight || last)) { ids[0] = kept_ids[lane]; }
 }
 
 // The k-th largest key, and how many of the tokens with exactly that key belong to the k largest.
@@ -296,47 +360,17 @@ fn draw(lane: u32, count: u32, highest: f32, threshold: u32, least: f32) {
   }
 }
 
-// The larger of `best`, a key and its id, and four logits. With branches a compiler takes minutes to see through the many calls.
-fn better(best: vec2<u32>, id: u32, v: vec4<f32>) -> vec2<u32> {
-  let x = keys(v);
-  var found = best;
-  found = select(found, vec2(x.x, id), (x.x > found.x) & (id < params.vocab));
-  found = select(found, vec2(x.y, id + 1u), (x.y > found.x) & (id + 1u < params.vocab));
-  found = select(found, vec2(x.z, id + 2u), (x.z > found.x) & (id + 2u < params.vocab));
-  found = select(found, vec2(x.w, id + 3u), (x.w > found.x) & (id + 3u < params.vocab));
-  return found;
-}
-
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(local_invocation_index) lane: u32) {
   let penalises = option_f32(PENALTY) != 1.0; // a private variable would not be seen to be the same everywhere
   penalised = penalises;
-  if (penalises) {
+  if (penalises && !MAXIMA) {
     for (var i = lane; 4u * i < params.vocab; i += WIDTH) { adjusted[i] = source[i]; }
     storageBarrier();
-    penalise(lane);
+    penalise(lane, WIDTH, 0u, params.vocab);
     storageBarrier();
   }
-  var best = vec2(0u, lane);
-  // Thirty-two at a time, so that they come together.
-  for (var i = lane; 4u * i < params.vocab; i += 8u * WIDTH) {
-    let a = four(i);
-    let b = four(i + WIDTH);
-    let c = four(i + 2u * WIDTH);
-    let d = four(i + 3u * WIDTH);
-    let e = four(i + 4u * WIDTH);
-    let f = four(i + 5u * WIDTH);
-    let g = four(i + 6u * WIDTH);
-    let h = four(i + 7u * WIDTH);
-    best = better(best, 4u * i, a);
-    best = better(best, 4u * (i + WIDTH), b);
-    best = better(best, 4u * (i + 2u * WIDTH), c);
-    best = better(best, 4u * (i + 3u * WIDTH), d);
-    best = better(best, 4u * (i + 4u * WIDTH), e);
-    best = better(best, 4u * (i + 5u * WIDTH), f);
-    best = better(best, 4u * (i + 6u * WIDTH), g);
-    best = better(best, 4u * (i + 7u * WIDTH), h);
-  }
+  let best = own_best(lane);
   let top = workgroup_max(lane, best.x);
   let id = NONE - workgroup_max(lane, select(0u, NONE - best.y, best.x == top));
   if (option_f32(TEMPERATURE) <= 0.0) {
@@ -345,15 +379,16 @@ fn main(@builtin(local_invocation_index) lane: u32) {
   }
   let highest = logit(id);
   let k = options[TOP_K];
-  var count = NONE;
-  if (k > 0u && k <= WIDTH) { count = list_large(lane, k, best.x); }
-  if (count <= LIST) {
-    count = keep_largest(lane, k, count);
-  } else {
-    var kth = vec2(0u, 0u);
-    if (k > 0u && k < params.vocab) { kth = kth_largest(lane, k); }
-    count = list_candidates(lane, kth.x, kth.y);
+  if (k > 0u && k <= WIDTH) {
+    let found = list_large(lane, k, best.x);
+    if (found <= LIST) {
+      draw_kept(lane, keep_largest(lane, k, found), highest);
+      return;
+    }
   }
+  var kth = vec2(0u, 0u);
+  if (k > 0u && k < params.vocab) { kth = kth_largest(lane, k); }
+  let count = list_candidates(lane, kth.x, kth.y);
   storageBarrier();
   var threshold = 0u;
   let top_p = option_f32(TOP_P);

@@ -4,7 +4,7 @@
 //! read and written; activations are what a kernel takes from and leaves for its neighbours. `README.md` has the table.
 
 use taipan::description::Description;
-use taipan_kernels::{Attention, Call, Epilogue, GROUP, Kernel, Matrix, Mixer, Over, WeightFormat};
+use taipan_kernels::{Attention, Call, Epilogue, GROUP, Kernel, LogitMaxima, Matrix, Mixer, Over, WeightFormat};
 
 /// What one dispatch, or a list of them, does.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -197,6 +197,14 @@ pub fn work(call: &Call, c: &Conditions) -> Work {
             let (cells, ends) = (pairs * f64::from(k.rows) * f64::from(k.weight.cols), k.rows + k.weight.cols);
             let activations = 4.0 * pairs * f64::from(ends);
             Work { flops: 2.0 * cells, weights: cells * c.element, state: 0.0, activations }
+        }
+        Call::LogitMaxima(k) => {
+            let cols = f64::from(k.logits.cols);
+            Work { flops: cols, activations: 4.0 * cols, ..Work::default() }
+        }
+        Call::Sample(k) if LogitMaxima::pays(k.logits.cols) => {
+            let parts = f64::from(LogitMaxima::parts(k.logits.cols));
+            Work { flops: parts, activations: 4.0 * parts, ..Work::default() }
         }
         Call::Sample(k) => {
             let cols = f64::from(k.logits.cols);

@@ -23,6 +23,7 @@ mod embed;
 mod experts;
 mod geglu;
 mod kv_append;
+mod logit_maxima;
 mod matmul;
 mod matvec;
 mod merge_attention;
@@ -72,6 +73,7 @@ pub fn all(seed: u64) -> Vec<Case> {
         kv_append::cases,
         route::cases,
         experts::cases,
+        logit_maxima::cases,
         sample::cases,
         concat::cases,
         geglu::cases,

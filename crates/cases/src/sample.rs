@@ -1,7 +1,7 @@
 //! Cases of `sample`. Only the id is compared, so it must be the same; at a boundary of the draw an f32 sum could pick the
 //! neighbour, which at these sizes happens about once in a hundred thousand draws.
 
-use taipan_kernels::{Sample, control, sampler};
+use taipan_kernels::{LogitMaxima, Sample, control, sampler};
 use taipan_reference::{RECENT, Sampling};
 
 use crate::Case;
@@ -25,7 +25,7 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
         ("all, penalty", Sampling { repeat_penalty: 1.3, temperature: 1.7, ..base }),
     ];
     let mut out = Vec::new();
-    for (vocab, consumed) in [(1, 0), (2, 1), (13, 5), (256, 64), (257, 2_000), (1_000, 77), (5_000, 9)] {
+    for (vocab, consumed) in [(1, 0), (2, 1), (13, 5), (256, 64), (257, 2_000), (1_000, 77), (5_000, 9), (70_000, 66)] {
         for (name, s) in &settings {
             let b = Builder::new(
                 "sample",
@@ -37,20 +37,21 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
             out.push(case(b, vocab, consumed, s, None));
         }
     }
-    // One that stands out, wherever among those that are looked at together.
+    // One that stands out, wherever among those that are looked at together, by one workgroup and in parts.
     for eighth in 0..8 {
-        let largest = 1024 * eighth + 53 + eighth % 4;
         let few = Sampling { top_k: 7, temperature: 0.1, ..flat.clone() };
         for (name, s) in [("greedy", &settings[1].1), ("top-k 7", &few)] {
-            let shape = format!("9000 tokens, {name}, {largest} is the largest");
-            out.push(case(Builder::new("sample", shape, seed, 1, 8), 9_000, 9, s, Some(largest)));
+            for (vocab, largest) in [(8_000, 1000 * eighth + 53 + eighth % 4), (70_000, 8_700 * eighth + 9_053)] {
+                let shape = format!("{vocab} tokens, {name}, {largest} is the largest");
+                out.push(case(Builder::new("sample", shape, seed, 1, 8), vocab, 9, s, Some(largest)));
+            }
         }
     }
     out
 }
 
 /// The options buffer of a sampling.
-fn options(s: &Sampling) -> Vec<u32> {
+pub(crate) fn options(s: &Sampling) -> Vec<u32> {
     let mut words = vec![0; sampler::LEN];
     words[sampler::TEMPERATURE] = s.temperature.to_bits();
     words[sampler::TOP_K] = s.top_k;
@@ -65,8 +66,13 @@ fn options(s: &Sampling) -> Vec<u32> {
 
 fn case(mut b: Builder, vocab: usize, consumed: usize, s: &Sampling, largest: Option<usize>) -> Case {
     b.set_control(control::CONSUMED, consumed as u32);
-    // Steps of an eighth: plenty of exact ties. With the largest vocabulary steps of two: more of them than can be listed.
-    let steps = if vocab == 5_000 { 0.5 } else { 8.0 };
+    // Steps of an eighth: plenty of exact ties. With one vocabulary steps of two, more of them than can be listed, with the
+    // largest next to none.
+    let steps = match vocab {
+        5_000 => 0.5,
+        70_000 => 4096.0,
+        _ => 8.0,
+    };
     // With one vocabulary all are negative: a penalty works the other way then.
     let high = if vocab == 257 { -0.5 } else { 4.0 };
     let mut logits: Vec<f32> = (0..vocab).map(|_| (b.number(-4.0, high) * steps).round() / steps).collect();
@@ -82,5 +88,8 @@ fn case(mut b: Builder, vocab: usize, consumed: usize, s: &Sampling, largest: Op
     let ids = b.words("ids", vec![u32::MAX; 4]);
     b.check(ids);
     let control = b.control();
+    if LogitMaxima::pays(logits.cols) {
+        b.then(LogitMaxima { logits, recent, control, options, maxima: candidates, adjusted });
+    }
     b.call(Sample { logits, recent, control, options, candidates, adjusted, ids })
 }

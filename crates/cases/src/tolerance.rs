@@ -8,7 +8,7 @@
 pub fn tolerance(kernel: &str) -> f64 {
     match kernel {
         // Copies and integers: nothing to round.
-        "embed" | "concat" | "conv_append" | "kv_append" | "compact" | "sample" => 0.0,
+        "embed" | "concat" | "conv_append" | "kv_append" | "compact" | "logit_maxima" | "sample" => 0.0,
         // A short f32 sum and one elementwise step.
         "rms_norm" | "rms_norm_gated" | "geglu" | "causal_conv1d" | "token_gate" => 1e-5,
         // A series of f32 products for sin and cos.

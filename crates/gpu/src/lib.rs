@@ -29,6 +29,7 @@
 
 #[cfg(target_arch = "wasm32")]
 mod browser;
+mod clock;
 mod context;
 mod counts;
 mod dispatch;
@@ -40,6 +41,7 @@ mod subgroups;
 mod timer;
 mod together;
 
+pub use clock::now_ms;
 pub use context::{Auto, COOPERATIVE_MEMORY, Gpu, GpuRequest, Select, list_adapters};
 pub use counts::Counts;
 pub use dispatch::{Bound, Prepared};

@@ -35,7 +35,7 @@ macro_rules! calls {
 calls! {
     Embed, RmsNorm, RmsNormGated, Matvec, Matmul, CausalConv1d, ConvAppend, MixerUpdate, ChunkCumsum, BmmChunk,
     ChunkState, StatePassing, ChunkScan, TokenGate, TokenGateKv, Compact, Rotary, WindowAttention, TokenAttention, MergeAttention, KvAppend,
-    Route, Experts, Sample, Concat, Geglu,
+    Route, Experts, LogitMaxima, Sample, Concat, Geglu,
 }
 
 impl Kernel for Call {

@@ -2,9 +2,10 @@
 
 use taipan_shaders::{SAMPLE, Shared};
 
-use crate::{BufferId, Decl, Grid, Kernel, Launch, Piece, Rows, read, write};
+use crate::{BufferId, Decl, Grid, Kernel, Launch, LogitMaxima, Piece, Rows, read, write};
 
-/// llama.cpp's samplers in its order, with a counter-based generator; the result goes to `ids[0]`.
+/// llama.cpp's samplers in its order, with a counter-based generator; the result goes to `ids[0]`. Of a vocabulary for which
+/// [`LogitMaxima`] pays it goes on from what that left in `candidates` and `adjusted`.
 ///
 /// Shapes: logits `[1, vocab]`, never changed; candidates and adjusted `[vocab]` scratch; options see [`crate::sampler`].
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +50,7 @@ impl Kernel for Sample {
 
     fn launch(&self, _: Piece) -> Launch {
         Launch {
-            overrides: vec![],
+            overrides: vec![("MAXIMA", u8::from(LogitMaxima::pays(self.logits.cols)).into())],
             params: vec![("vocab", self.logits.cols.into()), ("recent", (taipan_reference::RECENT as u32).into())],
             vectors: vec![],
             buffers: vec![

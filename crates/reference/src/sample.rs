@@ -82,7 +82,7 @@ pub fn sample(s: &Sampling, logits: &mut [f32], recent: &[u32], consumed: u32) -
 }
 
 /// Each id among the newest `repeat_last_n` once: a positive logit is divided by the penalty, any other multiplied.
-fn penalise(s: &Sampling, logits: &mut [f32], recent: &[u32], consumed: u32) {
+pub(crate) fn penalise(s: &Sampling, logits: &mut [f32], recent: &[u32], consumed: u32) {
     if s.repeat_penalty == 1.0 {
         return;
     }

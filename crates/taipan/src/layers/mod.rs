@@ -8,7 +8,7 @@ mod selective_attention;
 mod shared;
 
 use taipan_kernels::{
-    Call, Concat, Embed, Epilogue, Matmul, Matrix, Matvec, Norm, Over, RmsNorm, Rows, Sample, Vector,
+    Call, Concat, Embed, Epilogue, LogitMaxima, Matmul, Matrix, Matvec, Norm, Over, RmsNorm, Rows, Sample, Vector,
 };
 
 use crate::description::{Common, Description, Layer, Scratch, Shape};
@@ -105,7 +105,7 @@ impl Programs {
         Self {
             prefill,
             decode,
-            sample: vec![sample(&cx)],
+            sample: sample(&cx),
             final_norm: vec![RmsNorm { norm: d.norm, eps: d.eps, x: d.scratch.hidden, out: d.scratch.normed }.into()],
             logit_tiles: tiles.map(|i| vec![logit_tile(&cx, d, i * d.shape.logit_rows)]).collect(),
         }
@@ -177,8 +177,10 @@ fn logit_tile(cx: &Context<'_>, d: &Description, first: usize) -> Call {
     .into()
 }
 
-fn sample(cx: &Context<'_>) -> Call {
+fn sample(cx: &Context<'_>) -> Vec<Call> {
     let Common { control, ids, recent, options, logits } = *cx.common;
     let Scratch { candidates, adjusted, .. } = *cx.scratch;
-    Sample { logits, recent, control, options, candidates, adjusted, ids }.into()
+    let maxima = LogitMaxima { logits, recent, control, options, maxima: candidates, adjusted };
+    let first = LogitMaxima::pays(logits.cols).then_some(maxima.into());
+    first.into_iter().chain([Sample { logits, recent, control, options, candidates, adjusted, ids }.into()]).collect()
 }

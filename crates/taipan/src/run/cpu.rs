@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use taipan_gpu::give_way;
 use taipan_kernels::{BufferId, Call, Embed, Epilogue, Experts, Matmul, Matvec, MixerUpdate, Over};
-use taipan_kernels::{Rows, Sample, TokenGateKv, Vector, control, sampler, selection};
+use taipan_kernels::{LogitMaxima, Rows, Sample, TokenGateKv, Vector, control, sampler, selection};
 use taipan_reference as reference;
 use taipan_reference::{Heads, RECENT, Sampling};
 
@@ -81,6 +81,7 @@ fn step(dense: Dense, call: &Call, w: &Weights, m: &mut Memory, n: usize) {
         Call::MixerUpdate(c) => mixer_update(c, w, m),
         Call::TokenGateKv(c) => token_gate_kv(dense, c, w, m),
         Call::Experts(c) => experts(c, w, m, n),
+        Call::LogitMaxima(c) => logit_maxima(c, m),
         Call::Sample(c) => sample(c, m),
         _ => prefill::step(call, w, m, n),
     }
@@ -298,4 +299,17 @@ fn sample(c: &Sample, m: &mut Memory) {
     let consumed = m.u32(c.control)[control::CONSUMED];
     let id = reference::sample(&sampling(m.u32(c.options)), &mut logits, m.u32(c.recent), consumed);
     m.u32_mut(c.ids)[0] = id;
+}
+
+fn logit_maxima(c: &LogitMaxima, m: &mut Memory) {
+    let Rows { buffer, cols } = c.logits;
+    let mut logits = m.f32(buffer)[..cols as usize].to_vec();
+    let consumed = m.u32(c.control)[control::CONSUMED];
+    let s = sampling(m.u32(c.options));
+    let (width, parts) = (LogitMaxima::WIDTH as usize, LogitMaxima::parts(cols) as usize);
+    let maxima = reference::logit_maxima(&s, &mut logits, m.u32(c.recent), consumed, width, parts);
+    m.u32_mut(c.maxima)[..2 * parts].copy_from_slice(&maxima);
+    if s.repeat_penalty != 1.0 {
+        m.write(c.adjusted, |_, adjusted| adjusted[..cols as usize].copy_from_slice(&logits));
+    }
 }

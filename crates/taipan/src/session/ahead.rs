@@ -1,17 +1,18 @@
-//! Decoding on a GPU, one step ahead: while the host waits for a token, the device works on the next one already, so that
-//! encoding and reading back cost no time.
+//! Decoding on a GPU, ahead of the host: while it waits for a token, the device works on the next one already, so that
+//! encoding and reading back cost no time. Where steps are short, several go in one submission: between two a GPU is idle for
+//! longer than a small model takes for a token.
 //!
-//! The rule for every stop: the state is that of exactly the delivered tokens. A token is delivered while the step behind it
-//! runs, and that step consumes just this token, so there is nothing to undo. Only who gives up while a token is awaited
-//! leaves a step that consumed it undelivered. For this case the state is copied every [`KEEP`] steps, put back, and the
-//! tokens delivered since then are consumed again.
+//! The rule for every stop: the state is that of exactly the delivered tokens. Steps that consumed more than those are undone:
+//! the state is copied every [`KEEP`] steps, put back, and the tokens delivered since then are consumed again. Where only the
+//! step behind a delivered token has run, that consumed just this token, and there is nothing to undo.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
 use taipan_gpu::{GpuError, Readback, Reading};
 
-use super::{Run, Session};
+use super::memory::Steps;
+use super::{Run, Session, pace::Pace};
 use crate::error::Result;
 use crate::model::{Backend, GpuModel, Inner};
 use crate::run::gpu;
@@ -20,11 +21,13 @@ use crate::run::gpu;
 /// again takes as long as decoding them.
 const KEEP: u32 = 32;
 
-/// A step that was submitted.
+/// Steps that were submitted together.
 struct Flight {
     reading: Reading,
-    /// Whether it consumed the token of the step before it; the first of a prompt only samples.
-    consumes: bool,
+    /// Tokens that come back.
+    steps: u32,
+    /// Tokens that they consume, each that of the step before it; the first step of a prompt only samples.
+    consumes: u32,
 }
 
 /// Room for a copy of the state: the model's, which a driver took milliseconds to make, or one more where that is taken.
@@ -64,8 +67,11 @@ struct Kept {
 pub(super) struct Ahead {
     /// At most two, the oldest first.
     flights: VecDeque<Flight>,
-    /// The step that is being waited for, by whether it consumes.
-    awaited: Option<bool>,
+    /// The tokens that are consumed by what is being waited for.
+    awaited: Option<u32>,
+    /// Tokens that have come back and are not delivered. But for the last of them the device has consumed them.
+    ready: VecDeque<u32>,
+    pace: Pace,
     /// Readback buffers that are not in use.
     readbacks: Vec<Readback>,
     kept: Option<Kept>,
@@ -74,12 +80,18 @@ pub(super) struct Ahead {
 impl Ahead {
     /// Tokens that the device consumes beyond those that the session counts.
     fn extra(&self) -> u32 {
-        let consumes = self.flights.iter().map(|f| f.consumes).chain(self.awaited);
-        consumes.filter(|consumes| *consumes).count() as u32
+        self.flights.iter().map(|f| f.consumes).chain(self.awaited).sum::<u32>() + self.ready.len() as u32
+    }
+
+    /// Steps to submit next, if `more` tokens are wanted beyond the one that is delivered next.
+    fn steps(&self, more: usize) -> u32 {
+        let coming: u32 = self.flights.iter().map(|f| f.steps).sum();
+        let wanted = more.saturating_sub(coming as usize - 1);
+        self.pace.steps().min(u32::try_from(wanted).unwrap_or(u32::MAX))
     }
 
     fn readback(&mut self, m: &GpuModel) -> Readback {
-        self.readbacks.pop().unwrap_or_else(|| m.gpu.readback(8))
+        self.readbacks.pop().unwrap_or_else(|| m.gpu.readback(4 * u64::from(Pace::MOST + 1)))
     }
 }
 
@@ -91,31 +103,45 @@ fn on_gpu(model: &Inner) -> Option<&GpuModel> {
 }
 
 impl Session {
-    /// Consumes the pending token, if there is one, and samples the next. With `more` a GPU begins the step behind it.
-    pub(super) async fn next_id(&mut self, more: bool) -> Result<u32> {
+    /// Consumes the pending token, if there is one, and samples the next. A GPU begins the steps behind it, for at most `more`
+    /// tokens.
+    pub(super) async fn next_id(&mut self, more: usize) -> Result<u32> {
         let model = self.model.0.clone();
         let Some(m) = on_gpu(&model) else { return self.next_on_cpu(&model) };
+        if let Some(id) = self.ahead.ready.pop_front() {
+            return Ok(self.delivered(id));
+        }
         if self.ahead.flights.is_empty() {
             self.submit_first(&model, m)?;
         }
-        // Where there is no room for one more, that is for the call to say that wants it.
-        if more && self.ahead.flights.len() < 2 && self.make_room(self.ahead.extra() as usize + 1).is_ok() {
-            self.submit_ahead(&model, m)?;
+        if self.ahead.flights.len() < 2 {
+            self.submit_ahead(&model, m, more)?;
         }
-        let flight = self.ahead.flights.pop_front().expect("one was submitted");
-        self.ahead.awaited = Some(flight.consumes);
-        let (words, readback) = m.gpu.finish(flight.reading).await?;
-        if words[1] > 0 && m.programs.decode.gave_up().is_some() {
+        let Flight { reading, steps, consumes } = self.ahead.flights.pop_front().expect("one was submitted");
+        self.ahead.awaited = Some(consumes);
+        let (mut words, readback) = m.gpu.finish(reading).await?;
+        let gave_up = words.pop().expect("it comes last");
+        if gave_up > 0 && m.programs.decode.gave_up().is_some() {
             return Err(GpuError::NotTogether.into());
         }
+        self.ahead.pace.finished(steps, taipan_gpu::now_ms());
         self.ahead.awaited = None;
         self.ahead.readbacks.push(readback);
-        if flight.consumes {
-            self.count_consumed();
+        self.ahead.ready.extend(&words[1..]);
+        if consumes == 0 {
+            self.pending = Some(words[0]);
+            self.pending_on_device = self.ahead.flights.is_empty();
+            return Ok(words[0]);
         }
-        self.pending = Some(words[0]);
-        self.pending_on_device = self.ahead.flights.is_empty();
-        Ok(words[0])
+        Ok(self.delivered(words[0]))
+    }
+
+    /// The device has consumed the pending token, and this is the one after it.
+    fn delivered(&mut self, id: u32) -> u32 {
+        self.count_consumed();
+        self.pending = Some(id);
+        self.pending_on_device = self.ahead.extra() == 0;
+        id
     }
 
     /// The device has consumed the pending token.
@@ -152,33 +178,47 @@ impl Session {
         if let Some(id) = self.pending.filter(|_| !self.pending_on_device) {
             self.memory.write(model, model.description.common.ids, 0, &[id]);
         }
-        self.submit_step(model, m, consumes, false)
+        self.submit_steps(model, m, 1, u32::from(consumes), false)
     }
 
-    /// The step behind it, for which there is room; it consumes a token that only the device knows.
-    fn submit_ahead(&mut self, model: &Arc<Inner>, m: &GpuModel) -> Result<()> {
-        let consumed = self.consumed + self.ahead.extra();
-        let due = self.ahead.kept.as_ref().is_none_or(|kept| consumed - kept.consumed >= KEEP);
+    /// Steps behind it, as far as there is room; they consume tokens that only the device knows.
+    fn submit_ahead(&mut self, model: &Arc<Inner>, m: &GpuModel, more: usize) -> Result<()> {
+        let extra = self.ahead.extra();
+        let consumed = self.consumed + extra;
+        let mut due = self.ahead.kept.as_ref().is_none_or(|kept| consumed - kept.consumed >= KEEP);
+        let mut steps = self.ahead.steps(more);
+        if due && extra > 1 {
+            // A copy must not be of a state that a stop has to undo: it follows a step of its own.
+            (due, steps) = (false, steps.min(1));
+        }
+        // Where there is no room for one more, that is for the call to say that wants it.
+        while steps > 0 && self.make_room((extra + steps) as usize).is_err() {
+            steps /= 2;
+        }
+        if steps == 0 {
+            return Ok(());
+        }
         if due {
             let state = match self.ahead.kept.take() {
                 Some(kept) => kept.state,
                 None => Room::new(model, m)?,
             };
-            self.ahead.kept = Some(Kept { state, consumed, ids: Vec::with_capacity(KEEP as usize) });
+            self.ahead.kept = Some(Kept { state, consumed, ids: Vec::with_capacity(2 * KEEP as usize) });
         }
-        self.submit_step(model, m, true, due)
+        self.submit_steps(model, m, steps, steps, due)
     }
 
-    fn submit_step(&mut self, model: &Inner, m: &GpuModel, consumes: bool, keep: bool) -> Result<()> {
-        let runs: &[Run] = if consumes { &[Run::Decode, Run::Sample] } else { &[Run::Sample] };
+    /// Submits steps that consume `consumes` tokens: as many as they are, or none.
+    fn submit_steps(&mut self, model: &Inner, m: &GpuModel, steps: u32, consumes: u32, keep: bool) -> Result<()> {
+        let run = Steps { steps, consumes, consumed: self.consumed + self.ahead.extra() };
         let readback = self.ahead.readback(m);
         let before = m.gpu.counts();
         let kept = self.ahead.kept.as_ref().filter(|_| keep).and_then(|kept| kept.state.memory.as_ref());
-        let reading = self.memory.step(m, runs, model.description.common.ids, readback, kept)?;
-        if consumes {
-            self.decoded.add(m.gpu.counts().since(before));
+        let reading = self.memory.step(m, &model.description.common, &run, readback, kept)?;
+        if consumes > 0 {
+            self.decoded.add(consumes, m.gpu.counts().since(before));
         }
-        self.ahead.flights.push_back(Flight { reading, consumes });
+        self.ahead.flights.push_back(Flight { reading, steps, consumes });
         Ok(())
     }
 
@@ -186,7 +226,7 @@ impl Session {
     /// begins with this.
     pub(super) fn come_back(&mut self) -> Result<()> {
         let ahead = std::mem::take(&mut self.ahead);
-        if ahead.flights.is_empty() && ahead.awaited.is_none() {
+        if ahead.flights.is_empty() && ahead.awaited.is_none() && ahead.ready.is_empty() {
             return Ok(());
         }
         self.pending_on_device = false;
@@ -198,7 +238,7 @@ impl Session {
                 self.pending = None;
                 Ok(())
             }
-            (_, pending, kept) => self.replay(&kept.expect("two steps are never submitted without"), pending),
+            (_, pending, kept) => self.replay(&kept.expect("no more than one step is submitted without"), pending),
         }
     }
 
@@ -240,12 +280,12 @@ mod tests {
         let model = block_on(Model::from_bytes(files, &device, options)).expect("it loads");
         let mut session = model.session(SessionOptions::default()).expect("there is room");
         block_on(session.prefill(&[1, 2, 3])).expect("it reads");
-        block_on(session.next_id(false)).expect("nobody has given up");
+        block_on(session.next_id(0)).expect("nobody has given up");
         let inner = model.0.clone();
         let m = on_gpu(&inner).expect("it is on a GPU");
         let (sync, word) = m.programs.decode.gave_up().expect("blocks in one dispatch");
         m.gpu.write(sync, 4 * word as u64, &[1u32]);
-        let error = block_on(session.next_id(false)).expect_err("a workgroup has given up");
+        let error = block_on(session.next_id(0)).expect_err("a workgroup has given up");
         assert_eq!((error.code(), error.to_string().contains("--persistent 0")), ("gpu", true), "{error}");
         block_on(session.prefill(&[4])).expect("the device still works");
         for error in [block_on(session.logits()).err(), block_on(session.save()).err()] {

@@ -10,8 +10,9 @@ pub(super) struct Decoded {
 }
 
 impl Decoded {
-    pub(super) fn add(&mut self, counts: Counts) {
-        self.tokens += 1;
+    /// Adds what so many tokens took together.
+    pub(super) fn add(&mut self, tokens: u32, counts: Counts) {
+        self.tokens += u64::from(tokens);
         self.counts += counts;
     }
 

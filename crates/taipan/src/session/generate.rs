@@ -59,8 +59,8 @@ impl Session {
     /// the tokens delivered, and generating on with the same options gives what not stopping would have given. The last
     /// delivered token may not have gone through the layers yet; the next call, whatever it is, then starts with it.
     ///
-    /// A GPU works on the token after the one that is awaited; so that it can be undone, the session's state is held twice
-    /// as long as the stream lives.
+    /// A GPU works on the tokens after the one that is awaited; so that they can be undone, the session's state is held twice
+    /// as long as the stream lives. Where a token takes a millisecond or less, a few come together.
     ///
     /// ```
     /// use std::pin::pin;
@@ -178,7 +178,7 @@ impl Generation<'_> {
             self.started = true;
         }
         self.made += 1;
-        let more = self.options.max_tokens.is_none_or(|most| self.made < most);
+        let more = self.options.max_tokens.map_or(usize::MAX, |most| most - self.made);
         let traced = self.session.tracing;
         let id = if traced { self.session.next_id_traced().await? } else { self.session.next_id(more).await? };
         self.deliver(id)

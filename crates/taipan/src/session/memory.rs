@@ -2,8 +2,9 @@
 
 use taipan_gpu::{Buffer, ComputePassDescriptor, Readback, Reading};
 use taipan_kernels::{BufferDesc, BufferId};
+use taipan_reference::RECENT;
 
-use crate::description::{Description, PAGE};
+use crate::description::{Common, Description, PAGE};
 use crate::error::{Error, Result};
 use crate::layers::Programs;
 use crate::model::{Backend, GpuModel, Inner};
@@ -29,6 +30,16 @@ impl<P> Programs<P> {
             Run::LogitTile(i) => &self.logit_tiles[i],
         }
     }
+}
+
+/// Steps of decoding, each of which samples a token.
+pub(super) struct Steps {
+    /// How many, at least one.
+    pub(super) steps: u32,
+    /// Tokens that they consume, each that of the step before it: as many as steps, or none.
+    pub(super) consumes: u32,
+    /// Tokens consumed before them.
+    pub(super) consumed: u32,
 }
 
 /// State (and, on the CPU, scratch) of one session.
@@ -191,13 +202,13 @@ impl Memory {
         Ok(read)
     }
 
-    /// Runs programs on one token of a GPU, after a copy of the state into `keep`, and begins to read word 0 of `id`: one
-    /// submission.
+    /// Runs steps on a GPU, after a copy of the state into `keep`, and begins to read their tokens, and behind them whether
+    /// anybody waited in vain: one submission.
     pub(super) fn step(
         &mut self,
         m: &GpuModel,
-        runs: &[Run],
-        id: BufferId,
+        common: &Common,
+        run: &Steps,
         readback: Readback,
         keep: Option<&gpu::Memory>,
     ) -> Result<Reading> {
@@ -210,18 +221,27 @@ impl Memory {
         {
             // One pass for all: between two a GPU is idle for some microseconds.
             let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
-            for run in runs {
-                m.programs.get(*run).encode_in(g.bound.get(*run), &mut pass, 1);
+            for _ in 0..run.steps {
+                if run.consumes > 0 {
+                    m.programs.decode.encode_in(&g.bound.decode, &mut pass, 1);
+                }
+                m.programs.sample.encode_in(&g.bound.sample, &mut pass, 1);
             }
         }
-        m.gpu.copy_word(&mut encoder, g.buffer(m, id), 0, &readback, 0);
+        // A token that was consumed is among the recent ones, the last is where it was put.
+        let mut copy = |buffer: &Buffer, word, at| m.gpu.copy_word(&mut encoder, buffer, word, &readback, at);
+        let last = run.steps as usize - 1;
+        for at in 0..last {
+            copy(g.buffer(m, common.recent), (run.consumed as usize + 1 + at) % RECENT, at);
+        }
+        copy(g.buffer(m, common.ids), 0, last);
         if let Some((sync, word)) = m.programs.decode.gave_up() {
-            m.gpu.copy_word(&mut encoder, sync, word, &readback, 1);
+            copy(sync, word, last + 1);
         }
         let submission = m.gpu.submit(encoder);
         drop(turn);
         m.gpu.check()?;
-        Ok(m.gpu.read_later(readback, 2, submission))
+        Ok(m.gpu.read_later(readback, last + 2, submission))
     }
 
     /// Puts a GPU's state back from a copy that [`Memory::step`] kept.

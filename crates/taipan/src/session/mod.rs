@@ -5,6 +5,7 @@ mod bound;
 mod counted;
 mod generate;
 mod memory;
+mod pace;
 mod save;
 mod segment;
 mod trace;
