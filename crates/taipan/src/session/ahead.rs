@@ -267,19 +267,65 @@ mod tests {
     use crate::{Device, LoadOptions, Model, ModelFiles, SessionOptions, WeightDtype};
 
     const CONFIG: &str = r#"{
-        "model_type": "taipan", "vocab_size": 48, "hidden_size": 256, "layer_types": ["mamba2", "mamba2"],
-        "mamba2": { "d_state": 128, "d_conv": 4, "expand": 2, "head_dim": 64, "n_groups": 1 }
+        "model_type": "taipan", "vocab_size": 48, "hidden_size": 256,
+        "layer_types": ["mamba2", "mamba2", "selective_attention"],
+        "mamba2": { "d_state": 128, "d_conv": 4, "expand": 2, "head_dim": 64, "n_groups": 1 },
+        "selective_attention": { "num_heads": 2, "head_dim": 16, "window": 20, "intermediate_size": 64 }
     }"#;
+
+    fn loaded(request: &GpuRequest) -> Model {
+        let device = block_on(Device::gpu(request)).expect("a GPU, lavapipe will do");
+        let options = LoadOptions { dtype: WeightDtype::F16, ..LoadOptions::default() };
+        let files = ModelFiles::random(CONFIG, 3).expect("a valid config");
+        block_on(Model::from_bytes(files, &device, options)).expect("it loads")
+    }
+
+    fn prompted(model: &Model) -> Session {
+        let mut session = model.session(SessionOptions::default()).expect("there is room");
+        block_on(session.prefill(&[1, 2, 3])).expect("it reads");
+        session
+    }
+
+    /// What is said and thought after each of so many tokens, of which `together` at a time are asked for.
+    fn said(model: &Model, together: u32, tokens: usize) -> (Vec<u32>, Vec<f32>, usize) {
+        let mut session = prompted(model);
+        let ids = (0..tokens).map(|_| {
+            session.ahead.pace = Pace::of(together);
+            block_on(session.next_id(usize::MAX)).expect("a token")
+        });
+        let ids = ids.collect();
+        let logits = block_on(session.logits()).expect("logits");
+        (ids, logits, session.position())
+    }
+
+    #[test]
+    fn after_any_stop_the_state_is_that_of_the_delivered_tokens() {
+        let model = loaded(&GpuRequest::default());
+        for tokens in [1, 2, 3, 4, 6, 11, 33, 34, 35, 36, 41, 43, 70] {
+            let alone = said(&model, 1, tokens);
+            assert_eq!(alone.2, 3 + tokens);
+            for together in [2, 3, 8] {
+                assert_eq!(said(&model, together, tokens), alone, "{tokens} tokens, {together} together");
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_is_asked_for_than_is_wanted() {
+        let model = loaded(&GpuRequest::default());
+        let mut session = prompted(&model);
+        for more in (0..7).rev() {
+            session.ahead.pace = Pace::of(4);
+            block_on(session.next_id(more)).expect("a token");
+            assert!(session.ahead.extra() as usize <= more + 1, "{more} more are wanted");
+        }
+        assert_eq!((session.consumed, session.ahead.extra(), session.position()), (9, 0, 10));
+    }
 
     #[test]
     fn what_is_computed_behind_a_wait_in_vain_is_an_error() {
-        let request = GpuRequest { together: Some(1), ..GpuRequest::default() };
-        let device = block_on(Device::gpu(&request)).expect("a GPU, lavapipe will do");
-        let options = LoadOptions { dtype: WeightDtype::F16, ..LoadOptions::default() };
-        let files = ModelFiles::random(CONFIG, 3).expect("a valid config");
-        let model = block_on(Model::from_bytes(files, &device, options)).expect("it loads");
-        let mut session = model.session(SessionOptions::default()).expect("there is room");
-        block_on(session.prefill(&[1, 2, 3])).expect("it reads");
+        let model = loaded(&GpuRequest { together: Some(1), ..GpuRequest::default() });
+        let mut session = prompted(&model);
         block_on(session.next_id(0)).expect("nobody has given up");
         let inner = model.0.clone();
         let m = on_gpu(&inner).expect("it is on a GPU");

@@ -18,6 +18,12 @@ impl Pace {
     /// between two submissions.
     const TOGETHER_MS: f64 = 5.0;
 
+    /// So many steps go together until two submissions have come back.
+    #[cfg(test)]
+    pub(super) fn of(steps: u32) -> Self {
+        Self { last_ms: None, steps: Some(steps) }
+    }
+
     /// Steps to submit next.
     pub(super) fn steps(&self) -> u32 {
         self.steps.unwrap_or(1)
