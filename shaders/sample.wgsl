@@ -26,7 +26,9 @@ var<workgroup> words: array<u32, WIDTH>;
 var<workgroup> sums: array<f32, WIDTH>;
 var<workgroup> blocks: array<f32, SIXTEEN>;
 var<workgroup> chosen: vec2<u32>;
-// Ids and keys of the logits that may be among the k largest, in any order, and whether they are.
+// Ids and keys of the logits that may be among the k largest, in any order, and whether they are. Before that `list_kept` is
+// of parts that may have some.
+var<workgroup> noted: atomic<u32>;
 var<workgroup> listed: atomic<u32>;
 var<workgroup> list_ids: array<u32, LIST>;
 var<workgroup> list_keys: array<u32, LIST>;
@@ -72,35 +74,57 @@ fn run_start(lane: u32, count: u32) -> u32 {
   return at;
 }
 
-// Maxima, and where the fours of each begin.
+// Parts of the logits, eight fours each, some way apart; with MAXIMA those of `logit_maxima`, else an invocation has one.
 fn parts() -> u32 { return (params.vocab + 32u * PART - 1u) / (32u * PART) * PART; }
 
-fn part_four(part: u32) -> u32 { return part / PART * 8u * PART + part % PART; }
+fn part_four(part: u32, i: u32) -> u32 {
+  if (!MAXIMA) { return part + i * WIDTH; }
+  return part / PART * 8u * PART + part % PART + i * PART;
+}
 
-// The largest key of this invocation's logits, and the lowest id that has it.
+// Maxima of four parts, which come together.
+fn four_maxima(part: u32) -> vec4<u32> {
+  let last = parts() - 1u;
+  let at = vec4(part) + vec4(0u, 1u, 2u, 3u) * WIDTH;
+  let there = at <= vec4(last);
+  let near = min(at, vec4(last));
+  let x = vec4(candidates[near.x], candidates[near.y], candidates[near.z], candidates[near.w]);
+  return select(vec4(0u), x, there);
+}
+
+fn better_part(best: vec2<u32>, part: u32, x: vec4<u32>) -> vec2<u32> {
+  var found = best;
+  found = select(found, vec2(x.x, part), x.x > found.x);
+  found = select(found, vec2(x.y, part + WIDTH), x.y > found.x);
+  found = select(found, vec2(x.z, part + 2u * WIDTH), x.z > found.x);
+  return select(found, vec2(x.w, part + 3u * WIDTH), x.w > found.x);
+}
+
+// The largest key of this invocation's parts, and the lowest id that has it.
 fn own_best(lane: u32) -> vec2<u32> {
   if (!MAXIMA) { return best_of(lane, WIDTH); }
-  let count = parts();
   var best = vec2(0u, 0u);
-  for (var i = lane; i < count; i += 8u * WIDTH) { // eight, so that they come together
-    let last = count - 1u;
-    let a = vec4(candidates[i], candidates[min(i + WIDTH, last)], candidates[min(i + 2u * WIDTH, last)],
-                 candidates[min(i + 3u * WIDTH, last)]);
-    let b = vec4(candidates[min(i + 4u * WIDTH, last)], candidates[min(i + 5u * WIDTH, last)],
-                 candidates[min(i + 6u * WIDTH, last)], candidates[min(i + 7u * WIDTH, last)]);
+  for (var i = lane; i < parts(); i += 8u * WIDTH) {
+    let a = four_maxima(i);
+    let b = four_maxima(i + 4u * WIDTH);
     best = better_part(best, i, a);
     best = better_part(best, i + 4u * WIDTH, b);
   }
-  return vec2(best.x, candidates[count + best.y]);
+  return vec2(best.x, candidates[parts() + best.y]);
 }
 
-fn better_part(best: vec2<u32>, i: u32, x: vec4<u32>) -> vec2<u32> {
-  let last = parts() - 1u;
-  var found = best;
-  found = select(found, vec2(x.x, min(i, last)), x.x > found.x);
-  found = select(found, vec2(x.y, min(i + WIDTH, last)), x.y > found.x);
-  found = select(found, vec2(x.z, min(i + 2u * WIDTH, last)), x.z > found.x);
-  return select(found, vec2(x.w, min(i + 3u * WIDTH, last)), x.w > found.x);
+// Notes a part of which the largest logit is not below `least`.
+fn note(part: u32, x: u32, least: u32) {
+  if (x < least) { return; } // as nearly all are
+  let at = atomicAdd(&noted, 1u);
+  if (at < LIST) { list_kept[at] = part; }
+}
+
+fn note_four(part: u32, x: vec4<u32>, least: u32) {
+  note(part, x.x, least);
+  note(part + WIDTH, x.y, least);
+  note(part + 2u * WIDTH, x.z, least);
+  note(part + 3u * WIDTH, x.w, least);
 }
 
 // Lists a logit that is not below `least`, or counts it where there is no room left.
@@ -116,31 +140,11 @@ fn list_one(id: u32, x: u32, least: u32) {
 
 fn list_four(id: u32, v: vec4<f32>, least: u32) {
   let x = keys(v);
-  if (all(x < vec4(least))) { return; } // as nearly all are
+  if (all(x < vec4(least))) { return; }
   list_one(id, x.x, least);
   list_one(id + 1u, x.y, least);
   list_one(id + 2u, x.z, least);
   list_one(id + 3u, x.w, least);
-}
-
-// Lists eight fours.
-fn list_fours(i: u32, stride: u32, least: u32) {
-  let a = four(i);
-  let b = four(i + stride);
-  let c = four(i + 2u * stride);
-  let d = four(i + 3u * stride);
-  let e = four(i + 4u * stride);
-  let f = four(i + 5u * stride);
-  let g = four(i + 6u * stride);
-  let h = four(i + 7u * stride);
-  list_four(4u * i, a, least);
-  list_four(4u * (i + stride), b, least);
-  list_four(4u * (i + 2u * stride), c, least);
-  list_four(4u * (i + 3u * stride), d, least);
-  list_four(4u * (i + 4u * stride), e, least);
-  list_four(4u * (i + 5u * stride), f, least);
-  list_four(4u * (i + 6u * stride), g, least);
-  list_four(4u * (i + 7u * stride), h, least);
 }
 
 // Lists what is not below the k-th largest of the invocations' own maxima (`best` is this one's). Returns how many there are,
@@ -148,7 +152,10 @@ fn list_fours(i: u32, stride: u32, least: u32) {
 fn list_large(lane: u32, k: u32, best: u32) -> u32 {
   workgroupBarrier();
   words[lane] = best;
-  if (lane == 0u) { atomicStore(&listed, 0u); }
+  if (lane == 0u) {
+    atomicStore(&noted, 0u);
+    atomicStore(&listed, 0u);
+  }
   workgroupBarrier();
   var before = vec4(0u);
   for (var i = 0u; i < WIDTH; i += 8u) { // eight, so that they come together
@@ -163,15 +170,24 @@ fn list_large(lane: u32, k: u32, best: u32) -> u32 {
   workgroupBarrier();
   let least = chosen.x;
   if (MAXIMA) {
-    for (var i = lane; i < parts(); i += WIDTH) {
-      if (candidates[i] >= least) { list_fours(part_four(i), PART, least); }
+    for (var i = lane; i < parts(); i += 8u * WIDTH) {
+      let a = four_maxima(i);
+      let b = four_maxima(i + 4u * WIDTH);
+      note_four(i, a, least);
+      note_four(i + 4u * WIDTH, b, least);
     }
-  } else if (best >= least) {
-    list_fours(lane, WIDTH, least);
+  } else {
+    note(lane, best, least);
+  }
+  workgroupBarrier();
+  // What is in them is shared out by fours.
+  for (var i = lane; i < 8u * min(atomicLoad(&noted), LIST); i += WIDTH) {
+    let at = part_four(list_kept[i / 8u], i % 8u);
+    list_four(4u * at, four(at), least);
   }
   workgroupBarrier();
   // Barriers follow that depend on it, so it must be seen to be the same everywhere.
-  if (lane == 0u) { chosen.y = atomicLoad(&listed); }
+  if (lane == 0u) { chosen.y = select(atomicLoad(&listed), NONE, atomicLoad(&noted) > LIST); }
   return workgroupUniformLoad(&chosen).y;
 }
 

@@ -115,7 +115,7 @@ async fn settle(model: &Model) -> Result<()> {
     }
 }
 
-/// Greedy tokens, each sampled on the device and read back; nanoseconds of each.
+/// Tokens drawn as by default, on the device, and read back; nanoseconds between them.
 async fn decode(session: &mut Session, n: usize) -> Result<Vec<f64>> {
     let options = GenerateOptions { max_tokens: Some(n), ignore_eos: true, ..GenerateOptions::default() };
     let mut stream = std::pin::pin!(session.generate(options));

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::num::NonZero;
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -191,6 +192,12 @@ impl Gpu {
     pub fn copy(&self, encoder: &mut CommandEncoder, source: &Buffer, target: &Buffer) {
         let bytes = source.bytes.min(target.bytes);
         encoder.copy_buffer_to_buffer(&source.raw, source.offset, &target.raw, target.offset, bytes);
+    }
+
+    /// Encodes a copy of these bytes of a buffer to the same place of another.
+    pub fn copy_part(&self, encoder: &mut CommandEncoder, [from, to]: [&Buffer; 2], part: Range<u64>) {
+        let (at, bytes) = (part.start, part.end - part.start);
+        encoder.copy_buffer_to_buffer(&from.raw, from.offset + at, &to.raw, to.offset + at, bytes);
     }
 
     /// Waits for the copies into a readback buffer and returns its first `words` words.

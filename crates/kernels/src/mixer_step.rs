@@ -53,7 +53,7 @@ impl MixerStep {
     }
 
     /// Blocks that one dispatch goes through at most. A power of two.
-    pub const MOST_BLOCKS: usize = 8;
+    pub const MOST_BLOCKS: usize = 16;
 
     /// The word of `sync` that is not zero once a workgroup has waited in vain; x is then no number.
     pub const GAVE_UP: usize = 1;

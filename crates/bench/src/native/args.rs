@@ -23,9 +23,9 @@ pub struct TargetArgs {
     /// Do without an adapter's matrix units, which make prompts faster where it has them
     #[arg(long)]
     pub no_cooperative: bool,
-    /// Mamba-2 blocks that a token goes through in one dispatch, whose workgroups wait for each other, on NVIDIA's cards; 0: no
-    /// workgroup waits for another [default: 1, and 0 for q8 and q4]
-    #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u32).range(..=8))]
+    /// Mamba-2 blocks that a token goes through in one dispatch at most, whose workgroups wait for each other, on NVIDIA's
+    /// cards; 0: no workgroup waits for another [default: 16]
+    #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u32).range(..=16))]
     pub persistent: Option<u32>,
 }
 

@@ -91,12 +91,26 @@ impl Memory {
         &self.0
     }
 
-    /// Encodes a copy of every buffer into memory of the same description; those in a row are one copy, since each takes
-    /// microseconds whatever it moves.
+    /// Encodes a copy of every buffer into memory of the same description.
     pub fn copy_to(&self, target: &Self, gpu: &Gpu, encoder: &mut CommandEncoder) {
-        // The first and the last of what goes together, here and there.
+        self.copy_parts(target, gpu, encoder, |_| None);
+    }
+
+    /// As [`Memory::copy_to`], but of a buffer for which `parts` names parts, by offset and bytes, only those.
+    pub(crate) fn copy_parts(
+        &self,
+        target: &Self,
+        gpu: &Gpu,
+        encoder: &mut CommandEncoder,
+        parts: impl Fn(u32) -> Option<Vec<Range<u64>>>,
+    ) {
+        // The first and the last of what goes together, here and there: a copy takes microseconds, whatever it moves.
         let mut runs: Vec<[[&Buffer; 2]; 2]> = vec![];
-        for pair in self.0.iter().zip(&target.0).map(|(from, to)| [from, to]) {
+        for (i, pair) in (0..).zip(self.0.iter().zip(&target.0).map(|(from, to)| [from, to])) {
+            if let Some(parts) = parts(i) {
+                parts.into_iter().for_each(|part| gpu.copy_part(encoder, pair, part));
+                continue;
+            }
             let goes_on = |run: &&mut [[&Buffer; 2]; 2]| (0..2).all(|side| pair[side].follows(run[side][1]));
             match runs.iter_mut().find(goes_on) {
                 Some(run) => (0..2).for_each(|side| run[side][1] = pair[side]),

@@ -21,6 +21,9 @@ use crate::run::gpu;
 /// again takes as long as decoding them.
 const KEEP: u32 = 32;
 
+/// Tokens that the device has consumed since then at most.
+pub(super) const UNDONE: u32 = KEEP + Pace::MOST;
+
 /// Steps that were submitted together.
 struct Flight {
     reading: Reading,
@@ -214,7 +217,9 @@ impl Session {
         let readback = self.ahead.readback(m);
         let before = m.gpu.counts();
         let kept = self.ahead.kept.as_ref().filter(|_| keep).and_then(|kept| kept.state.memory.as_ref());
-        let reading = self.memory.step(m, &model.description.common, &run, readback, kept)?;
+        let since = self.ahead.kept.as_ref().map_or(0, |kept| run.consumed + consumes - kept.consumed);
+        debug_assert!(since <= UNDONE, "{since} tokens are more than can be undone");
+        let reading = self.memory.step(m, &model.description, &run, readback, kept)?;
         if consumes > 0 {
             self.decoded.add(consumes, m.gpu.counts().since(before));
         }
@@ -245,7 +250,8 @@ impl Session {
     fn replay(&mut self, kept: &Kept, pending: Option<u32>) -> Result<()> {
         let model = self.model.0.clone();
         let m = on_gpu(&model).expect("only a GPU runs ahead");
-        self.memory.put_back(m, kept.state.memory.as_ref().expect("it is there until the end"))?;
+        let state = kept.state.memory.as_ref().expect("it is there until the end");
+        self.memory.put_back(m, &model.description, state, kept.consumed)?;
         // The copy holds what was there when it was made.
         self.tokens_word = usize::MAX;
         let pending = pending.filter(|_| self.consumed >= kept.consumed);

@@ -1,10 +1,13 @@
 //! A session's memory and the two ways to run a program on it.
 
+use std::ops::Range;
+
 use taipan_gpu::{Buffer, ComputePassDescriptor, Readback, Reading};
 use taipan_kernels::{BufferDesc, BufferId};
 use taipan_reference::RECENT;
 
-use crate::description::{Common, Description, PAGE};
+use super::ahead::UNDONE;
+use crate::description::{Description, PAGE};
 use crate::error::{Error, Result};
 use crate::layers::Programs;
 use crate::model::{Backend, GpuModel, Inner};
@@ -207,7 +210,7 @@ impl Memory {
     pub(super) fn step(
         &mut self,
         m: &GpuModel,
-        common: &Common,
+        d: &Description,
         run: &Steps,
         readback: Readback,
         keep: Option<&gpu::Memory>,
@@ -216,7 +219,7 @@ impl Memory {
         let turn = m.turn();
         let mut encoder = m.gpu.encoder();
         if let Some(keep) = keep {
-            g.state.copy_to(keep, &m.gpu, &mut encoder);
+            g.state.copy_parts(keep, &m.gpu, &mut encoder, |i| undone(d, i, run.consumed));
         }
         {
             // One pass for all: between two a GPU is idle for some microseconds.
@@ -232,9 +235,9 @@ impl Memory {
         let mut copy = |buffer: &Buffer, word, at| m.gpu.copy_word(&mut encoder, buffer, word, &readback, at);
         let last = run.steps as usize - 1;
         for at in 0..last {
-            copy(g.buffer(m, common.recent), (run.consumed as usize + 1 + at) % RECENT, at);
+            copy(g.buffer(m, d.common.recent), (run.consumed as usize + 1 + at) % RECENT, at);
         }
-        copy(g.buffer(m, common.ids), 0, last);
+        copy(g.buffer(m, d.common.ids), 0, last);
         if let Some((sync, word)) = m.programs.decode.gave_up() {
             copy(sync, word, last + 1);
         }
@@ -244,11 +247,11 @@ impl Memory {
         Ok(m.gpu.read_later(readback, last + 2, submission))
     }
 
-    /// Puts a GPU's state back from a copy that [`Memory::step`] kept.
-    pub(super) fn put_back(&mut self, m: &GpuModel, kept: &gpu::Memory) -> Result<()> {
+    /// Puts a GPU's state back from a copy that [`Memory::step`] kept when so many tokens were consumed.
+    pub(super) fn put_back(&mut self, m: &GpuModel, d: &Description, kept: &gpu::Memory, consumed: u32) -> Result<()> {
         let Self::Gpu(g) = self else { unreachable!("{MISMATCH}") };
         let mut encoder = m.gpu.encoder();
-        kept.copy_to(&g.state, &m.gpu, &mut encoder);
+        kept.copy_parts(&g.state, &m.gpu, &mut encoder, |i| undone(d, i, consumed));
         m.gpu.submit(encoder);
         Ok(m.gpu.check()?)
     }
@@ -308,6 +311,24 @@ impl Memory {
 }
 
 const MISMATCH: &str = "a session's memory is of its model's device";
+
+/// Of a buffer that has rows of tokens the parts that have to be kept, lest [`UNDONE`] tokens behind so many change them: of
+/// a ring the rows that they are written over, of a cache none, as nobody has read theirs.
+fn undone(d: &Description, index: u32, consumed: u32) -> Option<Vec<Range<u64>>> {
+    let id = BufferId::State(index);
+    if d.caches().any(|cache| cache == id) {
+        return Some(vec![]);
+    }
+    let desc = described(d, d.rings().find(|ring| *ring == id)?);
+    let (rows, row) = (desc.rows as u64, 4 * desc.stride() as u64);
+    let (first, count) = (u64::from(consumed) % rows, u64::from(UNDONE));
+    if count >= rows {
+        return None;
+    }
+    let end = first + count;
+    let parts = [first..end.min(rows), 0..end.saturating_sub(rows)];
+    Some(parts.into_iter().filter(|p| !p.is_empty()).map(|p| p.start * row..p.end * row).collect())
+}
 
 impl GpuMemory {
     /// Moves the caches to buffers of so many rows, or of as many as a binding holds and `tokens` need.
