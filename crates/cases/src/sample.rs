@@ -75,7 +75,9 @@ fn case(mut b: Builder, vocab: usize, consumed: usize, s: &Sampling, largest: Op
     };
     // With one vocabulary all are negative: a penalty works the other way then.
     let high = if vocab == 257 { -0.5 } else { 4.0 };
-    let mut logits: Vec<f32> = (0..vocab).map(|_| (b.number(-4.0, high) * steps).round() / steps).collect();
+    // With one all are so large that their exps are beyond f32, as those of their differences are not.
+    let all = if vocab == 1_000 { 60.0 } else { 0.0 };
+    let mut logits: Vec<f32> = (0..vocab).map(|_| all + (b.number(-4.0, high) * steps).round() / steps).collect();
     if let Some(id) = largest {
         logits[id] = 9.0;
     }
