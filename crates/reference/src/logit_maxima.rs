@@ -17,14 +17,17 @@ pub fn logit_maxima(
     parts: usize,
 ) -> Vec<u32> {
     penalise(s, logits, recent, consumed);
-    let best = |part: usize| {
-        let first = part / width * 8 * width + part % width;
-        let ids = (0..8).flat_map(|four| (0..4).map(move |i| 4 * (first + four * width) + i));
-        let keys = ids.take_while(|id| *id < logits.len()).map(|id| (key(logits[id]), id as u32));
-        keys.fold((0, u32::MAX), |best, found| if found.0 > best.0 { found } else { best })
-    };
-    let (keys, ids): (Vec<u32>, Vec<u32>) = (0..parts).map(best).unzip();
-    [keys, ids].concat()
+    let mut maxima = vec![0; parts];
+    maxima.resize(2 * parts, u32::MAX);
+    for (id, logit) in logits.iter().enumerate() {
+        let four = id / 4;
+        let part = four / (8 * width) * width + four % width;
+        if key(*logit) > maxima[part] {
+            maxima[part] = key(*logit);
+            maxima[parts + part] = id as u32;
+        }
+    }
+    maxima
 }
 
 /// Orders as the float does.

@@ -93,7 +93,7 @@ impl Memory {
 
     /// Encodes a copy of every buffer into memory of the same description.
     pub fn copy_to(&self, target: &Self, gpu: &Gpu, encoder: &mut CommandEncoder) {
-        self.copy_parts(target, gpu, encoder, |_| None);
+        self.copy_parts(target, gpu, encoder, &|_| None);
     }
 
     /// As [`Memory::copy_to`], but of a buffer for which `parts` names parts, by offset and bytes, only those.
@@ -102,13 +102,17 @@ impl Memory {
         target: &Self,
         gpu: &Gpu,
         encoder: &mut CommandEncoder,
-        parts: impl Fn(u32) -> Option<Vec<Range<u64>>>,
+        parts: &dyn Fn(u32) -> Option<Vec<Range<u64>>>,
     ) {
         // The first and the last of what goes together, here and there: a copy takes microseconds, whatever it moves.
         let mut runs: Vec<[[&Buffer; 2]; 2]> = vec![];
         for (i, pair) in (0..).zip(self.0.iter().zip(&target.0).map(|(from, to)| [from, to])) {
             if let Some(parts) = parts(i) {
                 parts.into_iter().for_each(|part| gpu.copy_part(encoder, pair, part));
+                continue;
+            }
+            if cfg!(target_arch = "wasm32") {
+                gpu.copy(encoder, pair[0], pair[1]); // there are no rows there
                 continue;
             }
             let goes_on = |run: &&mut [[&Buffer; 2]; 2]| (0..2).all(|side| pair[side].follows(run[side][1]));

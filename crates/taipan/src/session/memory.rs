@@ -219,7 +219,7 @@ impl Memory {
         let turn = m.turn();
         let mut encoder = m.gpu.encoder();
         if let Some(keep) = keep {
-            g.state.copy_parts(keep, &m.gpu, &mut encoder, |i| undone(d, i, run.consumed));
+            g.state.copy_parts(keep, &m.gpu, &mut encoder, &|i| undone(d, i, run.consumed));
         }
         {
             // One pass for all: between two a GPU is idle for some microseconds.
@@ -251,7 +251,7 @@ impl Memory {
     pub(super) fn put_back(&mut self, m: &GpuModel, d: &Description, kept: &gpu::Memory, consumed: u32) -> Result<()> {
         let Self::Gpu(g) = self else { unreachable!("{MISMATCH}") };
         let mut encoder = m.gpu.encoder();
-        kept.copy_parts(&g.state, &m.gpu, &mut encoder, |i| undone(d, i, consumed));
+        kept.copy_parts(&g.state, &m.gpu, &mut encoder, &|i| undone(d, i, consumed));
         m.gpu.submit(encoder);
         Ok(m.gpu.check()?)
     }
