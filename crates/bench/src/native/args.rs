@@ -411,7 +411,7 @@ mod tests {
         let fourth = line.args.versus(&first, "--persistent 8 --no-cooperative").expect("options");
         assert_eq!((first.on.persistent, fourth.on.persistent, fourth.on.cooperative), (None, Some(8), false));
         for bad in
-            ["--persistent 9", "-p 3", "--n-gen=4", "--nothing", "compare a b", "--selected 1.1", "--selected nan"]
+            ["--persistent 17", "-p 3", "--n-gen=4", "--nothing", "compare a b", "--selected 1.1", "--selected nan"]
         {
             assert!(line.args.versus(&first, bad).is_err(), "{bad}");
         }
