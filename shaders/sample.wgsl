@@ -11,7 +11,7 @@ struct Params { vocab: u32, recent: u32 }
 @group(1) @binding(0) var<storage, read> source: array<vec4<f32>>;      // (1, vocab), the session's logits
 @group(1) @binding(1) var<storage, read> recent: array<u32>;            // (recent) slot = position % recent
 @group(1) @binding(2) var<storage, read> control: array<u32>;
-@group(1) @binding(3) var<storage, read> options: array<u32>;           // see the constants below
+@group(1) @binding(3) var<storage, read> options: array<u32>;           // see shared/logits.wgsl
 @group(1) @binding(4) var<storage, read_write> candidates: array<u32>;  // (vocab) scratch: maxima, then a long list
 @group(1) @binding(5) var<storage, read_write> adjusted: array<vec4<f32>>; // (1, vocab) scratch: a copy, if penalised
 @group(1) @binding(6) var<storage, read_write> ids: array<u32>;         // the result goes to ids[0]
