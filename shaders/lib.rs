@@ -249,7 +249,7 @@ bodies! {
     CAUSAL_CONV1D = "conv1d/causal_conv1d.wgsl";
     CONV_APPEND = "conv1d/conv_append.wgsl";
     MIXER_UPDATE = "ssd/mixer_update.wgsl";
-    MIXER_STEP = "ssd/mixer_step.wgsl" + "shared/waiting.wgsl";
+    MIXER_STEP = "ssd/mixer_step.wgsl" + "shared/block.wgsl" + "shared/waiting.wgsl";
     CHUNK_CUMSUM = "ssd/chunk_cumsum.wgsl";
     BMM_CHUNK = "ssd/bmm_chunk.wgsl" + "shared/along_steps.wgsl" + "shared/products.wgsl" + "shared/eight.wgsl"
         + "shared/sixteen.wgsl";
@@ -266,6 +266,7 @@ bodies! {
     ROTARY = "sal/rotary.wgsl";
     WINDOW_ATTENTION = "sal/window_attention.wgsl" + "shared/attention.wgsl";
     TOKEN_ATTENTION = "sal/token_attention.wgsl" + "shared/attention.wgsl";
+    TOKEN_STEP = "sal/token_step.wgsl" + "shared/attend.wgsl" + "shared/block.wgsl" + "shared/waiting.wgsl";
     MERGE_ATTENTION = "sal/merge_attention.wgsl";
     KV_APPEND = "sal/kv_append.wgsl";
     ROUTE = "moe/route.wgsl";

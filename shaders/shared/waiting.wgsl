@@ -5,8 +5,7 @@
 // what was asked for before may still be on its way. A place is written once in every round, by the same workgroup, and not
 // before its writer has what all the others made of the number before.
 const GAVE_UP = 1u; // not zero: an invocation did
-const ROUND = 2u;   // the last one of the dispatch before
-const GIVEN = 4u;   // numbers
+const GIVEN = 4u;   // numbers; what is before them but for GAVE_UP is the body's
 
 var<private> gave_up: bool = false;
 var<private> bit: u32 = 0u; // of this round

@@ -1,12 +1,13 @@
 //! The harness must be able to fail: each way of being wrong is tried and must be noticed.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use pollster::block_on;
 use taipan::Device;
 use taipan_cases::{Case, Outputs, compare, complaints, elements, expected, on_gpu, run, tolerance};
-use taipan_kernels::{Decl, Element, NEVER, TUNABLES};
+use taipan_kernels::{Decl, Element, NEVER, TUNABLES, WeightFormat};
 use taipan_tests::device;
 use taipan_tests::mutate::{self, Mutant};
 
@@ -140,8 +141,13 @@ impl Proof {
         // As software adapters run it, and as GPUs do.
         let tuned = TUNABLES.iter().any(|t| t.kernels.contains(&kernel));
         let devices = std::iter::once(device::gpu()).chain(tuned.then(|| AS_GPU.clone()));
-        // The last ones have the most switches on: they notice soonest.
-        let tries = devices.flat_map(|d| (0..cases.len()).rev().map(move |case| (d.clone(), case))).collect();
+        // The last ones have the most switches on: they notice soonest. A mistake in a body is the same in every format, so one
+        // format of a shape comes before the others.
+        let mut seen = HashSet::new();
+        let (first, others): (Vec<_>, Vec<_>) =
+            (0..cases.len()).rev().partition(|case| seen.insert(without_format(&cases[*case].1.shape)));
+        let order: Vec<_> = first.into_iter().chain(others).collect();
+        let tries = devices.flat_map(|d| order.iter().map(move |case| (d.clone(), *case))).collect();
         Self { kernel, cases: cases.into_iter().map(|(expected, case)| (case, expected)).collect(), tries }
     }
 
@@ -166,6 +172,12 @@ impl Proof {
         let found = found.unwrap_or_else(|e| panic!("{}: {}: {e}", self.kernel, mutant.what));
         !compare(case, &found, expected).ok
     }
+}
+
+/// A shape, whatever format its weights have.
+fn without_format(shape: &str) -> String {
+    let is_format = |word: &&str| WeightFormat::ALL.iter().any(|format| format.name() == *word);
+    shape.split(' ').filter(|word| !is_format(word)).collect::<Vec<_>>().join(" ")
 }
 
 fn compiles(proof: &Proof, mutant: Mutant) -> bool {

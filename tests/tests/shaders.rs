@@ -7,7 +7,7 @@ use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, Scalar, ScalarKind, StorageAccess, TypeInner};
 use taipan_cases::Permutation;
-use taipan_kernels::{Access, MixerStep, Subgroups, WeightFormat};
+use taipan_kernels::{Access, MixerStep, Subgroups, TokenStep, WeightFormat};
 
 /// The module of a permutation with its overrides resolved.
 fn resolve(p: &Permutation) -> (Module, ModuleInfo) {
@@ -106,7 +106,11 @@ fn shaders_whose_workgroups_wait_are_as_they_are_declared() {
         assert_eq!(bindings(&module), declared(p), "{}", p.module_name());
         assert_eq!(params(&module), params_of(p), "{}", p.module_name());
         let number = |name| p.overrides.iter().find(|(n, _)| *n == name).unwrap().1 as u32;
-        let said = MixerStep::memory_of(number("WIDTH"), number("HEADS"), number("WORKGROUPS"), fewest);
+        let layer = p.overrides.iter().any(|(name, _)| *name == "PERIOD");
+        let (width, workgroups) = (number("WIDTH"), number("WORKGROUPS"));
+        let sums = if layer { TokenStep::sums(width, number("KV"), number("MLP"), workgroups) } else { 0 };
+        let own = if layer { TokenStep::OWN_MEMORY } else { 0 };
+        let said = own + MixerStep::memory_of(width, number("HEADS"), workgroups, fewest, sums);
         assert_eq!(workgroup_memory(&module), said, "{} {:?}", p.module_name(), p.overrides);
     }
 }

@@ -33,15 +33,23 @@ async fn on_gpu(gpu: &Gpu) -> Result<Probes> {
     })
 }
 
+/// How long ceilings are looked for after the last time that they rose by a hundredth, and at most.
+const SETTLED_MS: u128 = 800;
+const CEILINGS_MS: u128 = 6000;
+
 /// Copy bandwidth and multiply-add rate: the most that was seen, as befits a ceiling. It takes a while until a device's clocks
-/// are up, after a pause they can be a quarter of what they are under load, and a copy can meet memory that is slow together.
+/// are up, after a pause they can be a third of what they are under load, and a copy can meet memory that is slow together.
 async fn ceilings(gpu: &Gpu, roundtrip: f64) -> Result<(f64, f64)> {
     let start = Instant::now();
-    let (mut copy, mut fma) = (0.0, 0.0);
+    let (mut copy, mut fma, mut rose) = (0.0, 0.0, Instant::now());
     loop {
-        fma = f64::max(fma, fma_gflops(gpu, roundtrip).await?);
-        copy = f64::max(copy, copy_gbps(gpu, roundtrip).await?);
-        if gpu.report().software || start.elapsed().as_millis() >= 800 {
+        let found = (copy_gbps(gpu, roundtrip).await?, fma_gflops(gpu, roundtrip).await?);
+        if found.0 > 1.01 * copy || found.1 > 1.01 * fma {
+            rose = Instant::now();
+        }
+        (copy, fma) = (f64::max(copy, found.0), f64::max(fma, found.1));
+        let settled = rose.elapsed().as_millis() >= SETTLED_MS || start.elapsed().as_millis() >= CEILINGS_MS;
+        if gpu.report().software || settled {
             return Ok((copy, fma));
         }
     }

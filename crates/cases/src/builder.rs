@@ -5,7 +5,7 @@ use taipan::description::Buffers;
 use taipan::run::cpu::VectorData;
 use taipan_kernels::{
     Attention, BufferId, Call, Cooperative, Decl, Element, Kernel, Matrix, Mixer, MixerStep, Piece, Rows, Selected,
-    Tuning, Vector, WeightFormat, control, selection,
+    TokenStep, Tuning, Vector, WeightFormat, control, selection,
 };
 
 use crate::Permutation;
@@ -50,8 +50,9 @@ impl Case {
 
     /// Those that stand for several calls of it.
     pub(crate) fn blocks(&self) -> Vec<Permutation> {
-        let step = MixerStep::of(&self.calls).map(|step| (MixerStep::decl(), step.launch(1, 2)));
-        step.map(|(decl, launch)| Permutation::new(decl, Some(self.format), launch)).into_iter().collect()
+        let blocks = MixerStep::of(&self.calls).map(|step| (MixerStep::decl(), step.launch(1, 2)));
+        let groups = TokenStep::of(&self.calls).map(|step| (TokenStep::decl(), step.launch(1, 1)));
+        groups.or(blocks).map(|(decl, launch)| Permutation::new(decl, Some(self.format), launch)).into_iter().collect()
     }
 
     fn permutation(&self, call: &Call, decl: &'static Decl) -> Permutation {
@@ -257,11 +258,6 @@ impl Builder {
         let mut data = self.numbers(self.first().min(taps) * channels, -2.0, 2.0);
         data.resize(taps * channels, 0.0);
         self.rows_of("conv_state", &data, channels).buffer
-    }
-
-    /// The state of consecutive blocks lies in rows.
-    pub(crate) fn in_rows(&mut self, blocks: &[[BufferId; 2]]) {
-        self.case.state.in_rows(blocks);
     }
 
     /// A call that is not the last.

@@ -38,6 +38,7 @@ mod state_passing;
 mod token_attention;
 mod token_gate;
 mod token_gate_kv;
+mod token_step;
 mod window_attention;
 
 use taipan_kernels::Word;
@@ -84,7 +85,7 @@ pub fn all(seed: u64) -> Vec<Case> {
 /// Cases of kernels that stand for several calls where a device can run them: elsewhere the calls run one by one.
 #[must_use]
 pub fn blocks(seed: u64) -> Vec<Case> {
-    mixer_step::cases(seed)
+    [mixer_step::cases(seed), token_step::cases(seed)].concat()
 }
 
 /// Names of the kernels, each once.

@@ -80,7 +80,10 @@ pub async fn on_gpu(
         vectors: case.vectors.iter().map(|v| gpu::upload_vector(device, v)).collect(),
     };
     gpu::in_rows(device, &case.calls, &mut weights);
-    let state = gpu::Memory::new(device, &case.state);
+    let mut described = case.state.clone();
+    let [rows, _] = gpu::buffer_rows(device, &case.calls);
+    described.in_rows(rows);
+    let state = gpu::Memory::new(device, &described);
     for ((buffer, desc), words) in state.list().iter().zip(case.state.list()).zip(&case.contents) {
         device.write_dense(buffer, desc, words);
     }

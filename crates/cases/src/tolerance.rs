@@ -18,7 +18,7 @@ pub fn tolerance(kernel: &str) -> f64 {
         // exp of segment sums (each a few ulp off) times sums over a chunk.
         "chunk_cumsum" | "chunk_state" | "state_passing" | "chunk_scan" | "mixer_update" => 1e-4,
         // Two such sums, one after the other, with a state between them.
-        "mixer_step" => 1e-4,
+        "mixer_step" | "token_step" => 1e-4,
         // Sums as in `matvec`, and an activation or a weighted sum of them.
         "experts" => 1e-4,
         // Experts and the bits of their weights, compared as numbers: exp and division are a few ulp off.

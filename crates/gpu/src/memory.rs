@@ -50,10 +50,10 @@ impl Buffer {
         self.bytes
     }
 
-    /// Whether it comes right behind another in a row of equal buffers.
+    /// Whether it comes right behind another in a row of buffers.
     #[must_use]
     pub fn follows(&self, before: &Self) -> bool {
-        let same = Arc::ptr_eq(&self.held, &before.held) && self.bytes == before.bytes;
+        let same = Arc::ptr_eq(&self.held, &before.held);
         same && self.offset == before.offset + before.bytes.next_multiple_of(ALIGNMENT)
     }
 
@@ -124,10 +124,21 @@ impl Gpu {
     /// So many zeroed storage buffers of at least `bytes` bytes in a row, which one binding can hold.
     #[must_use]
     pub fn row(&self, label: &str, bytes: u64, count: usize) -> Vec<Buffer> {
-        let bytes = whole(bytes);
-        let stride = bytes.next_multiple_of(ALIGNMENT);
-        let all = self.create(label, stride * count as u64, STORAGE);
-        (0..count as u64).map(|i| Buffer { offset: i * stride, bytes, ..all.clone() }).collect()
+        self.row_of(label, &vec![bytes; count])
+    }
+
+    /// As [`Gpu::row`], of these sizes.
+    #[must_use]
+    pub fn row_of(&self, label: &str, bytes: &[u64]) -> Vec<Buffer> {
+        let stride = |bytes: &u64| whole(*bytes).next_multiple_of(ALIGNMENT);
+        let all = self.create(label, bytes.iter().map(stride).sum(), STORAGE);
+        let mut next = 0;
+        let mut one = |size: &u64| {
+            let offset = next;
+            next += stride(size);
+            Buffer { offset, bytes: whole(*size), ..all.clone() }
+        };
+        bytes.iter().map(&mut one).collect()
     }
 
     /// A zeroed storage buffer for a description.

@@ -29,6 +29,26 @@ pub enum BufferId {
     Scratch(u32),
 }
 
+impl BufferId {
+    /// Its number, if it is a session's.
+    #[must_use]
+    pub const fn of_state(&self) -> Option<u32> {
+        match self {
+            Self::State(i) => Some(*i),
+            Self::Scratch(_) => None,
+        }
+    }
+
+    /// Its number, if it is shared.
+    #[must_use]
+    pub const fn of_scratch(&self) -> Option<u32> {
+        match self {
+            Self::Scratch(i) => Some(*i),
+            Self::State(_) => None,
+        }
+    }
+}
+
 /// An f32 matrix in a buffer. Dense on the CPU; on a GPU every row is padded with zeros to a multiple of 8 floats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rows {

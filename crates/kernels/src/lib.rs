@@ -52,6 +52,7 @@ mod state_passing;
 mod token_attention;
 mod token_gate;
 mod token_gate_kv;
+mod token_step;
 mod tuning;
 mod window_attention;
 
@@ -88,5 +89,6 @@ pub use taipan_shaders::{GROUP, Shared, Subgroups, WeightFormat};
 pub use token_attention::TokenAttention;
 pub use token_gate::TokenGate;
 pub use token_gate_kv::TokenGateKv;
+pub use token_step::TokenStep;
 pub use tuning::{DeviceKey, NEVER, TUNABLES, Tunable, Tuning, TuningEntry, TuningError, TuningTable};
 pub use window_attention::WindowAttention;

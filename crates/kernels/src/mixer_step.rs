@@ -4,7 +4,7 @@ use taipan_shaders::{MIXER_STEP, Shared};
 
 use crate::launch::SYNC;
 use crate::{
-    BufferId, Call, Decl, Epilogue, Grid, Launch, Matrix, Matvec, MixerUpdate, Norm, Vector, WeightFormat, read,
+    BufferId, Call, Decl, Epilogue, Grid, Launch, Matrix, Matvec, MixerUpdate, Norm, Rows, Vector, WeightFormat, read,
     weight, write,
 };
 
@@ -31,11 +31,11 @@ static DECL: Decl = Decl {
         weight("gated_norm"),
         weight("conv"),
         weight("per_head"),
+        write(SYNC),
         read("control"),
         write("x"),
         write("conv_state"),
         write("ssm"),
-        write(SYNC),
     ],
     workgroup: [256, 1, 1],
 };
@@ -45,7 +45,8 @@ impl MixerStep {
     pub const CALLS: usize = 3;
 
     /// Words of its buffer `sync` for so many workgroups, all zero before it runs for the first time: four,
-    /// [`MixerStep::GAVE_UP`] and the last round among them, and numbers that workgroups give each other, B, C and dt, x and y.
+    /// [`MixerStep::GAVE_UP`] and how many rounds are over among them, and numbers that workgroups give each other, B, C and dt,
+    /// x and y.
     #[must_use]
     pub const fn sync(&self, workgroups: u32) -> usize {
         let all = (256 + self.update.mixer.heads).div_ceil(workgroups).next_multiple_of(8);
@@ -98,7 +99,7 @@ impl MixerStep {
         steps.take_while(move |step| step.like(first.get_or_insert(*step)))
     }
 
-    fn like(&self, other: &Self) -> bool {
+    pub(crate) fn like(&self, other: &Self) -> bool {
         let buffers = |step: &Self| (step.in_proj.x, step.update.y, step.update.control);
         let (a, b) = (self.launch(1, 1), other.launch(1, 1));
         buffers(self) == buffers(other) && (a.overrides, a.params) == (b.overrides, b.params)
@@ -122,6 +123,20 @@ impl MixerStep {
         [self.in_proj.weight, self.out_proj.weight]
     }
 
+    /// The residual stream.
+    #[must_use]
+    pub const fn x(&self) -> Rows {
+        self.in_proj.x
+    }
+
+    pub(crate) const fn control(&self) -> BufferId {
+        self.update.control
+    }
+
+    pub(crate) const fn eps(&self) -> f32 {
+        self.norm.eps
+    }
+
     /// Invocations of a team, one for each eight of x.
     #[must_use]
     pub const fn width(&self) -> u32 {
@@ -129,7 +144,7 @@ impl MixerStep {
     }
 
     /// Teams of a workgroup, as measured: more where rows are short.
-    const fn teams(width: u32) -> u32 {
+    pub(crate) const fn teams(width: u32) -> u32 {
         match width {
             0..=64 => 8,
             65..=512 => 2,
@@ -138,7 +153,7 @@ impl MixerStep {
     }
 
     /// Quads of rows that an invocation has on their way, as measured: wider workgroups have no registers for more.
-    const fn slots(width: u32) -> u32 {
+    pub(crate) const fn slots(width: u32) -> u32 {
         if width <= 256 { 4 } else { 3 }
     }
 
@@ -152,18 +167,23 @@ impl MixerStep {
     /// are most of it.
     #[must_use]
     pub const fn memory(&self, workgroups: u32, lanes: u32) -> u32 {
-        Self::memory_of(self.width(), self.update.mixer.heads, workgroups, lanes)
+        self.memory_with(workgroups, lanes, 0)
     }
 
-    /// The same for a width and a number of heads.
+    pub(crate) const fn memory_with(&self, workgroups: u32, lanes: u32, sums: u32) -> u32 {
+        Self::memory_of(self.width(), self.update.mixer.heads, workgroups, lanes, sums)
+    }
+
+    /// The same for a width and a number of heads, where so many sums are kept of what is not a block.
     #[must_use]
-    pub const fn memory_of(width: u32, heads: u32, workgroups: u32, lanes: u32) -> u32 {
+    pub const fn memory_of(width: u32, heads: u32, workgroups: u32, lanes: u32, sums: u32) -> u32 {
         let teams = Self::teams(width);
         let (own, all) = ((16 * width).div_ceil(workgroups), (256 + heads).div_ceil(workgroups).div_ceil(4 * teams));
         let (slots, out_rows) = (Self::slots(width), (8 * width).div_ceil(workgroups));
         let stages = [all + own.div_ceil(2 * teams), out_rows.div_ceil(2 * teams)];
         let (a, b) = (stages[0].div_ceil(slots), stages[1].div_ceil(slots));
-        let partial = (4 * slots * if a > b { a } else { b } + 4) * (width * teams / lanes);
+        let most = 4 * slots * if a > b { a } else { b };
+        let partial = (if most > sums { most } else { sums } + 4) * (width * teams / lanes);
         let steps = 3 * (width * teams / if lanes < 16 { lanes } else { 16 });
         4 * (partial + 2 * (256 + own) + out_rows + steps + 2 * 128)
     }
@@ -189,7 +209,7 @@ impl MixerStep {
     }
 
     /// The dispatch that goes through so many blocks, of which this is the first, with so many workgroups, which have to run
-    /// at the same time. The vectors lack out_proj, which comes first, the buffers `sync`, which comes last.
+    /// at the same time. The vectors lack out_proj, and the buffers `sync`, which come first.
     #[must_use]
     pub fn launch(&self, workgroups: u32, blocks: u32) -> Launch {
         self.dispatch(workgroups, blocks, Self::PATIENCE, false)

@@ -9,9 +9,7 @@ mod shared;
 
 use std::ops::Range;
 
-use taipan_kernels::{
-    Attention, BufferDesc, BufferId, Convolution, Element, Epilogue, Matrix, Mixer, MixerStep, Rows, Vector,
-};
+use taipan_kernels::{Attention, BufferDesc, BufferId, Convolution, Element, Epilogue, Matrix, Mixer, Rows, Vector};
 use taipan_reference::{GateMode, Projection, Routing};
 
 use crate::config::{Config, HEAD};
@@ -101,20 +99,12 @@ impl Buffers {
         self.list.len() as u32 - 1
     }
 
-    /// Has the state of consecutive blocks lie in rows where one dispatch may go through several of them.
-    pub fn in_rows(&mut self, blocks: &[[BufferId; 2]]) {
-        if cfg!(target_arch = "wasm32") {
-            return; // no dispatch goes through several there
-        }
-        let index = |id| match id {
-            BufferId::State(i) | BufferId::Scratch(i) => i,
-        };
-        for blocks in blocks.chunks(MixerStep::MOST_BLOCKS).filter(|blocks| blocks.len() > 1) {
-            self.rows.extend([0, 1].map(|kind| blocks.iter().map(|ids| index(ids[kind])).collect()));
-        }
+    /// Has equal buffers lie in rows, as dispatches bind them.
+    pub fn in_rows(&mut self, rows: Vec<Vec<u32>>) {
+        self.rows = rows;
     }
 
-    /// Equal buffers that such a dispatch binds as one.
+    /// Equal buffers that a dispatch binds as one.
     #[must_use]
     pub fn rows(&self) -> &[Vec<u32>] {
         &self.rows
@@ -408,13 +398,6 @@ impl Description {
             builder.layer(i, *kind);
         }
         let layers = builder.layers;
-        let mamba2 = |layer: &Layer| match layer {
-            Layer::Mamba2(m) => Some([m.conv_state, m.ssm]),
-            _ => None,
-        };
-        for row in layers.chunk_by(|a, b| mamba2(a).is_some() == mamba2(b).is_some()) {
-            state.in_rows(&row.iter().filter_map(mamba2).collect::<Vec<_>>());
-        }
         let scales = &config.scales;
         let norm = recipes.vector(d, vec![Part::Scaled(names.final_norm.to_owned(), vec![(d, scales.logits)])]);
         let head =
@@ -438,6 +421,12 @@ impl Description {
             state,
             scratch_buffers,
         }
+    }
+
+    /// Has buffers of a session and of the model lie in rows, see [`Buffers::in_rows`].
+    pub fn in_rows(&mut self, [state, scratch]: [Vec<Vec<u32>>; 2]) {
+        self.state.in_rows(state);
+        self.scratch_buffers.in_rows(scratch);
     }
 
     /// The selective attention layers, in order.

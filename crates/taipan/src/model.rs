@@ -17,7 +17,7 @@ use crate::layers::Programs;
 use crate::load::{Progress, WeightDtype, load_cpu, load_gpu};
 use crate::run::{cpu, gpu};
 use crate::session::{Session, SessionOptions};
-use crate::shape::{Target, recurrent, shape};
+use crate::shape::{described, recurrent};
 use crate::weights::{resolve, serialize};
 use crate::{Config, Device, ElementType, Family, GenerationDefaults, TensorInfo, Tokenizer, WeightSource, Weights};
 
@@ -258,8 +258,7 @@ impl Model {
         options: LoadOptions,
         make: impl FnOnce(&Description) -> Result<DeviceWeights>,
     ) -> Result<Self> {
-        let description = Description::new(config, shape(config, &options, Target::of(device))?);
-        let programs = Programs::new(&description);
+        let (description, programs) = described(config, &options, device)?;
         if let Some(gpu) = device.as_gpu() {
             check_buffers(gpu, &[&description.state, &description.scratch_buffers])?;
         }
@@ -337,9 +336,8 @@ impl Model {
     ) -> Result<Self> {
         weights.headers().check(config)?;
         let config = &resolve(weights, config).await?;
-        let description = Description::new(config, shape(config, options, Target::of(device))?);
+        let (description, programs) = described(config, options, device)?;
         let (recipes, progress) = (&description.recipes, options.progress.as_ref());
-        let programs = Programs::new(&description);
         let backend = match device.as_gpu() {
             None => Backend::Cpu { weights: load_cpu(weights, recipes, options.dtype, progress).await?, programs },
             Some(gpu) => {

@@ -1,7 +1,11 @@
 //! How long a segment is, and with it how large the buffers are.
 
+use taipan_kernels::Call;
+
 use crate::description::{Description, Shape};
 use crate::error::Result;
+use crate::layers::Programs;
+use crate::run::gpu;
 use crate::{Config, Device, Error, LoadOptions};
 
 /// Logits of all positions are made for so many bytes at a time.
@@ -72,6 +76,17 @@ pub(crate) fn shape(config: &Config, options: &LoadOptions, target: Target) -> R
 /// and a prompt of 4 takes 7.7.
 pub(crate) fn recurrent(options: &LoadOptions, device: &Device) -> usize {
     options.recurrent.unwrap_or(if device.is_cpu() { 3 } else { 7 })
+}
+
+/// What a model is, and what it runs.
+pub(crate) fn described(config: &Config, options: &LoadOptions, device: &Device) -> Result<(Description, Programs)> {
+    let mut description = Description::new(config, shape(config, options, Target::of(device))?);
+    let mut programs = Programs::new(&description);
+    match device.as_gpu() {
+        Some(gpu) => description.in_rows(gpu::buffer_rows(gpu, &programs.decode)),
+        None => programs.sample.retain(|call| !matches!(call, Call::LogitMaxima(_))), // one core looks at the logits once
+    }
+    Ok((description, programs))
 }
 
 #[cfg(test)]

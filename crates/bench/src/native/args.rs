@@ -24,7 +24,7 @@ pub struct TargetArgs {
     #[arg(long)]
     pub no_cooperative: bool,
     /// Mamba-2 blocks that a token goes through in one dispatch at most, whose workgroups wait for each other, on NVIDIA's
-    /// cards; 0: no workgroup waits for another [default: 16]
+    /// cards; 0: no workgroup waits for another [default: 16, of a Taipan model all, with the attention between them]
     #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u32).range(..=16))]
     pub persistent: Option<u32>,
 }

@@ -2,21 +2,22 @@
 //! session (state, scratch), so that running it encodes dispatches and nothing else.
 
 mod matrix;
+mod rows;
 mod together;
 
 use std::ops::Range;
 
 use taipan_gpu::{Bound, Buffer, CommandEncoder, ComputePass, ComputePassDescriptor, Gpu, Prepared};
 use taipan_kernels::{
-    BufferId, Call, Decl, Grid, Kernel, Launch, MixerStep, NEVER, Piece, Tuning, WeightFormat, row_stride,
+    BufferId, Call, Decl, Grid, Kernel, Launch, MixerStep, NEVER, Piece, TokenStep, Tuning, WeightFormat, row_stride,
 };
 
 use super::cpu::VectorData;
 use crate::description::Buffers;
 pub use matrix::MatrixBuffers;
 pub(crate) use matrix::{write_quantised, write_rows};
-use together::Together;
-pub use together::in_rows;
+pub use rows::{buffer_rows, in_rows};
+use together::{Together, Waiting};
 
 /// Uploads a vector, padded so that reading it by eights stays inside.
 #[must_use]
@@ -161,7 +162,7 @@ struct Dispatch {
     prepared: Prepared,
     /// The first of a row and the last, which are one and the same but for the state of several blocks.
     buffers: Vec<Option<[BufferId; 2]>>,
-    /// Where workgroups that wait for each other give each other numbers: the program's own, bound behind the others.
+    /// Where workgroups that wait for each other give each other numbers: the program's own, bound before the others.
     sync: Option<Buffer>,
 }
 
@@ -192,7 +193,7 @@ impl Program {
             Some(c) => Shader { decl: c.decl, many: c.many.filter(|(from, _)| *from < NEVER) },
             None => Shader { decl: call.decl(), many: None },
         };
-        Self::prepare(gpu, calls, weights, tuning, best, MixerStep::decl())
+        Self::prepare(gpu, calls, weights, tuning, best, |decl| decl)
     }
 
     /// As [`Program::new`], with other shaders: `decl` says which one stands for a kernel. Checks use it to see a wrong
@@ -204,9 +205,8 @@ impl Program {
         weights: &Weights,
         decl: impl Fn(&'static Decl) -> &'static Decl,
     ) -> Self {
-        let step = decl(MixerStep::decl());
         let plain = |call: &Call, _| Shader { decl: decl(call.decl()), many: None };
-        Self::prepare(gpu, calls, weights, &gpu.tuning(), plain, step)
+        Self::prepare(gpu, calls, weights, &gpu.tuning(), plain, &decl)
     }
 
     fn prepare(
@@ -215,10 +215,11 @@ impl Program {
         weights: &Weights,
         tuning: &Tuning,
         shader: impl Fn(&Call, Option<WeightFormat>) -> Shader,
-        step: &'static Decl,
+        other: impl Fn(&'static Decl) -> &'static Decl,
     ) -> Self {
         let mut dispatches = Vec::with_capacity(calls.len());
-        let (mut together, mut rest) = (Together::new(gpu, weights, step), calls);
+        let waiting = Waiting { blocks: other(MixerStep::decl()), groups: other(TokenStep::decl()) };
+        let (mut together, mut rest) = (Together::new(gpu, weights, waiting, calls), calls);
         while let [call, others @ ..] = rest {
             if let Some((dispatch, calls)) = together.dispatch(rest) {
                 dispatches.push(dispatch);
@@ -281,7 +282,7 @@ impl Program {
                 row => row.up_to(buffer(last, state, scratch)),
             };
             let own = d.sync.iter().cloned().map(Some);
-            let buffers: Vec<_> = d.buffers.iter().map(|b| b.map(row)).chain(own).collect();
+            let buffers: Vec<_> = own.chain(d.buffers.iter().map(|b| b.map(row))).collect();
             let buffers: Vec<_> = buffers.iter().map(Option::as_ref).collect();
             let args = match d.prepared.grid {
                 Grid::Indirect { args, .. } => Some(buffer(args, state, scratch)),

@@ -3,7 +3,7 @@
 //! idle for 20 µs, a quarter of what a model of 5 M parameters takes for a token.
 //!
 //! The rule for every stop: the state is that of exactly the delivered tokens. Steps that consumed more than those are undone:
-//! the state is copied every [`KEEP`] steps, put back, and the tokens delivered since then are consumed again. Where only the
+//! the state is copied every so many steps, put back, and the tokens delivered since then are consumed again. Where only the
 //! step behind a delivered token has run, that consumed just this token, and there is nothing to undo.
 
 use std::collections::VecDeque;
@@ -17,12 +17,15 @@ use crate::error::Result;
 use crate::model::{Backend, GpuModel, Inner};
 use crate::run::gpu;
 
-/// Steps between two copies of the state. A copy moves the state twice, a step at least as much; consuming so many tokens
-/// again takes as long as decoding them.
+/// Steps between two copies of the state, at least. A copy moves the state twice, a step at least as much; consuming so many
+/// tokens again takes as long as decoding them.
 const KEEP: u32 = 32;
 
+/// Submissions between two copies, at least: a tenth of a second where several steps go together.
+const KEEP_SUBMISSIONS: u32 = 16;
+
 /// Tokens that the device has consumed since then at most.
-pub(super) const UNDONE: u32 = KEEP + Pace::MOST;
+pub(super) const UNDONE: u32 = (KEEP_SUBMISSIONS + 1) * Pace::MOST;
 
 /// Steps that were submitted together.
 struct Flight {
@@ -191,7 +194,8 @@ impl Session {
     fn submit_ahead(&mut self, model: &Arc<Inner>, m: &GpuModel, more: usize) -> Result<()> {
         let extra = self.ahead.extra();
         let consumed = self.consumed + extra;
-        let mut due = self.ahead.kept.as_ref().is_none_or(|kept| consumed - kept.consumed >= KEEP);
+        let every = KEEP.max(KEEP_SUBMISSIONS * self.ahead.pace.steps());
+        let mut due = self.ahead.kept.as_ref().is_none_or(|kept| consumed - kept.consumed >= every);
         let mut steps = self.ahead.steps(more);
         if due && extra > 1 {
             // A copy must not be of a state that a stop has to undo: it follows a step of its own.
@@ -209,7 +213,7 @@ impl Session {
                 Some(kept) => kept.state,
                 None => Room::new(model, m)?,
             };
-            self.ahead.kept = Some(Kept { state, consumed, ids: Vec::with_capacity(2 * KEEP as usize) });
+            self.ahead.kept = Some(Kept { state, consumed, ids: Vec::with_capacity(UNDONE as usize) });
         }
         self.submit_steps(model, m, steps, steps, due)
     }

@@ -16,7 +16,7 @@ impl Pace {
 
     /// Time for which tokens may be held up to come together: no reader sees it, and it is many times what a GPU is idle
     /// between two submissions.
-    const TOGETHER_MS: f64 = 5.0;
+    const TOGETHER_MS: f64 = 7.0;
 
     /// So many steps go together until two submissions have come back.
     #[cfg(test)]

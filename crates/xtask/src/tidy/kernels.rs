@@ -4,10 +4,25 @@ use std::collections::BTreeSet;
 
 /// Shaders that are fused or for one token, whose CPU twin is composed of plain functions: the files of the reference each of
 /// them is made of.
-const COMPOSED: [(&str, &[&str]); 4] = [
+const COMPOSED: [(&str, &[&str]); 5] = [
     ("token_attention", &["window_attention"]),
     ("mixer_step", &["matvec", "causal_conv1d", "conv_append", "selective_state_update", "activation", "rms_norm"]),
     ("mixer_update", &["causal_conv1d", "conv_append", "selective_state_update", "activation"]),
+    (
+        "token_step",
+        &[
+            "matvec",
+            "causal_conv1d",
+            "conv_append",
+            "selective_state_update",
+            "activation",
+            "rms_norm",
+            "token_gate",
+            "compact",
+            "kv_append",
+            "window_attention",
+        ],
+    ),
     ("token_gate_kv", &["rms_norm", "token_gate", "compact", "matvec", "rotary", "kv_append"]),
 ];
 

@@ -1,115 +1,244 @@
-//! Blocks of a program that one dispatch can run, whose workgroups wait for each other: found among the calls, and used only
+//! Layers of a program that one dispatch can run, whose workgroups wait for each other: found among the calls, and used only
 //! where a trial shows that the workgroups run at the same time.
 
 use taipan_gpu::{Buffer, ComputePassDescriptor, Gpu, Readback};
-use taipan_kernels::{Call, Decl, MixerStep, WeightFormat};
+use taipan_kernels::{BufferId, Call, Decl, Launch, Matrix, MixerStep, TokenStep, WeightFormat};
 
+use super::rows::Run;
 use super::{Dispatch, Weights};
 
-/// What makes the pipeline of a block another, but for their number.
+/// Layers of one dispatch, of which these are the first: blocks, or groups.
+#[derive(Clone, Copy)]
+enum Step {
+    Blocks(MixerStep),
+    Groups(TokenStep),
+}
+
+impl Step {
+    const fn block(&self) -> &MixerStep {
+        match self {
+            Self::Blocks(step) => step,
+            Self::Groups(step) => step.block(),
+        }
+    }
+
+    fn launch(&self, workgroups: u32, count: u32) -> Launch {
+        match self {
+            Self::Blocks(step) => step.launch(workgroups, count),
+            Self::Groups(step) => step.launch(workgroups, count),
+        }
+    }
+
+    fn trial(&self, workgroups: u32, count: u32) -> Launch {
+        match self {
+            Self::Blocks(step) => step.trial(workgroups, count),
+            Self::Groups(step) => step.trial(workgroups, count),
+        }
+    }
+
+    fn memory(&self, workgroups: u32, lanes: u32) -> u32 {
+        match self {
+            Self::Blocks(step) => step.memory(workgroups, lanes),
+            Self::Groups(step) => step.memory(workgroups, lanes),
+        }
+    }
+
+    fn most_workgroups(&self) -> u32 {
+        match self {
+            Self::Blocks(step) => step.most_workgroups(),
+            Self::Groups(step) => step.most_workgroups(),
+        }
+    }
+
+    fn sync(&self, workgroups: u32) -> usize {
+        match self {
+            Self::Blocks(step) => step.sync(workgroups),
+            Self::Groups(step) => step.sync(workgroups),
+        }
+    }
+}
+
+/// What makes the pipeline of a step another, but for how many there are.
 type Switches = (Vec<(&'static str, f64)>, WeightFormat);
 
-/// The blocks of one program.
+/// The kernels that wait.
+#[derive(Clone, Copy)]
+pub(super) struct Waiting {
+    pub(super) blocks: &'static Decl,
+    pub(super) groups: &'static Decl,
+}
+
+/// The layers of one program that wait for each other.
 pub(super) struct Together<'a> {
     gpu: &'a Gpu,
     weights: &'a Weights,
-    decl: &'static Decl,
-    /// Where their workgroups give each other numbers, by how wide they are and how many: places depend on both.
+    decls: Waiting,
+    /// A step that needs the most room to give numbers.
+    largest: Option<Step>,
+    /// Where workgroups give each other numbers, by how wide blocks are and how many workgroups: places depend on both.
     syncs: Vec<((u32, u32), Buffer)>,
     /// Workgroups of each pipeline, by its switches and blocks, as trials found them.
     found: Vec<(Switches, u32, Option<u32>)>,
 }
 
+/// What a dispatch binds of the layers' own, and how it is stored.
+struct Bound {
+    matrix: Buffer,
+    vectors: Vec<Buffer>,
+    format: WeightFormat,
+}
+
 impl<'a> Together<'a> {
-    pub(super) fn new(gpu: &'a Gpu, weights: &'a Weights, decl: &'static Decl) -> Self {
-        Self { gpu, weights, decl, syncs: vec![], found: vec![] }
+    pub(super) fn new(gpu: &'a Gpu, weights: &'a Weights, decls: Waiting, calls: &[Call]) -> Self {
+        let largest = (0..calls.len()).find_map(|at| TokenStep::of(&calls[at..])).map(Step::Groups);
+        Self { gpu, weights, decls, largest, syncs: vec![], found: vec![] }
     }
 
     /// The dispatch that stands for the first calls of a list, and how many they are.
     pub(super) fn dispatch(&mut self, calls: &[Call]) -> Option<(Dispatch, usize)> {
-        if cfg!(target_arch = "wasm32") {
-            return None; // nobody can wait for a trial there, and the shader need not be downloaded
+        if cfg!(target_arch = "wasm32") || self.gpu.together() == 0 {
+            return None; // in a browser nobody can wait for a trial, and the shader need not be downloaded
         }
-        let step = MixerStep::of(calls).filter(|_| self.gpu.together() > 0)?;
-        let ([in_proj, out_proj], format) = matrices(self.weights, &step)?;
-        let row = self.row(calls);
-        let (last, blocks) = (row.last()?, row.len() as u32);
-        let key = (step.launch(1, 1).overrides, format);
-        // Where one number of blocks is tried in vain, so would the others be.
-        let known = self.found.iter().find(|found| found.0 == key && (found.1 == blocks || found.2.is_none()));
-        let workgroups = match known {
-            Some((.., workgroups)) => *workgroups,
-            None => {
-                let workgroups = self.find(&step, blocks, [in_proj, out_proj], format);
-                self.found.push((key, blocks, workgroups));
-                workgroups
+        let mut run = Run::of(self.gpu, calls)?;
+        let most = self.gpu.blocks() as usize;
+        if let Some(first) = run.groups.first().copied() {
+            run.groups.truncate(most / first.period());
+            if let Some(found) = self.groups(&run, first) {
+                return Some(found);
             }
-        }?;
-        let sync = self.sync(&step, workgroups);
-        let launch = step.launch(workgroups, blocks);
-        let [first, until] = [&step, last].map(|step| buffers(self.weights, step));
-        let bound: Vec<Buffer> = first?.iter().zip(until?).map(|(first, last)| first.up_to(last)).collect();
-        let vectors: Vec<_> = bound[1..].iter().map(Some).collect();
-        let prepared = self.gpu.prepare(self.decl, None, &launch, Some((&bound[0], format)), &vectors);
-        let until = last.launch(workgroups, 1).buffers;
-        let buffers = launch.buffers.iter().zip(until).map(|(first, last)| Some([(*first)?, last?])).collect();
-        Some((Dispatch { prepared, buffers, sync: Some(sync) }, MixerStep::CALLS * row.len()))
+        }
+        self.blocks(&Run::blocks(calls, most))
     }
 
-    fn sync(&mut self, step: &MixerStep, workgroups: u32) -> Buffer {
-        let key = (step.width(), workgroups);
-        if let Some((_, sync)) = self.syncs.iter().find(|sync| sync.0 == key) {
+    fn groups(&mut self, run: &Run, first: TokenStep) -> Option<(Dispatch, usize)> {
+        let (format, period) = (self.format(first.block())?, first.period());
+        let groups = run.groups.iter().zip(run.blocks.chunks(period));
+        // What is behind what: of each block its own, and of each layer all matrices.
+        let mut lists: [Vec<&Buffer>; 9] = Default::default();
+        let (mut count, mut last) = (0, None);
+        for (group, blocks) in groups {
+            let mut own = lists.clone();
+            for block in blocks {
+                let buffers = buffers(self.weights, block, format)?;
+                own.iter_mut().zip(buffers).for_each(|(list, buffer)| list.push(buffer));
+            }
+            for matrix in group.matrices() {
+                own[6].push(piece(self.weights, matrix, format)?);
+            }
+            for (list, vector) in own[7..].iter_mut().zip(group.vectors()) {
+                list.push(&self.weights.vectors[vector?.id as usize]);
+            }
+            if !own.iter().all(|list| in_a_row(list)) {
+                break;
+            }
+            (lists, last, count) = (own, Some((group, blocks)), count + 1);
+        }
+        let (group, blocks) = last?;
+        let until = [&group.block().launch(1, 1).buffers[..2], &blocks.last()?.states().map(Some)];
+        let until = until.into_iter().flatten().copied().chain(group.states().map(Some));
+        let dispatch = self.prepare(&Step::Groups(first), count, format, &lists, until)?;
+        Some((dispatch, first.calls() * count as usize))
+    }
+
+    fn blocks(&mut self, run: &Run) -> Option<(Dispatch, usize)> {
+        let first = run.blocks.first()?;
+        let format = self.format(first)?;
+        let mut lists: [Vec<&Buffer>; 6] = Default::default();
+        let mut last = None;
+        for block in &run.blocks {
+            let Some(buffers) = buffers(self.weights, block, format) else { break };
+            let mut own = lists.clone();
+            own.iter_mut().zip(buffers).for_each(|(list, buffer)| list.push(buffer));
+            if !own.iter().all(|list| in_a_row(list)) {
+                break;
+            }
+            (lists, last) = (own, Some(block));
+        }
+        let (until, count) = (last?.launch(1, 1).buffers, lists[0].len());
+        let dispatch = self.prepare(&Step::Blocks(*first), count as u32, format, &lists, until.into_iter())?;
+        Some((dispatch, MixerStep::CALLS * count))
+    }
+
+    /// A dispatch of so many steps on what lies in rows; `until` are the last of its buffers.
+    fn prepare(
+        &mut self,
+        step: &Step,
+        count: u32,
+        format: WeightFormat,
+        rows: &[Vec<&Buffer>],
+        until: impl Iterator<Item = Option<BufferId>>,
+    ) -> Option<Dispatch> {
+        let mut bound = rows.iter().filter_map(|row| Some(row.first()?.up_to(row.last()?)));
+        let bound = Bound { matrix: bound.next()?, vectors: bound.collect(), format };
+        let workgroups = self.workgroups(step, count, &bound)?;
+        let (launch, sync) = (step.launch(workgroups, count), self.sync(step, workgroups));
+        let vectors: Vec<_> = bound.vectors.iter().map(Some).collect();
+        let prepared = self.gpu.prepare(self.decl(step), None, &launch, Some((&bound.matrix, format)), &vectors);
+        let buffers = launch.buffers.iter().zip(until).map(|(first, last)| Some([(*first)?, last?])).collect();
+        Some(Dispatch { prepared, buffers, sync: Some(sync) })
+    }
+
+    const fn decl(&self, step: &Step) -> &'static Decl {
+        match step {
+            Step::Blocks(_) => self.decls.blocks,
+            Step::Groups(_) => self.decls.groups,
+        }
+    }
+
+    /// The format of a block's matrices, if the shaders read it.
+    fn format(&self, block: &MixerStep) -> Option<WeightFormat> {
+        let format = self.weights.matrices[block.matrices()[0].id as usize].format;
+        MixerStep::reads(format).then_some(format)
+    }
+
+    fn sync(&mut self, step: &Step, workgroups: u32) -> Buffer {
+        let width = step.block().width();
+        let known = self.syncs.iter().find(|sync| sync.0 == (width, workgroups));
+        if let Some((_, sync)) = known {
             return sync.clone();
         }
-        let made = sync(self.gpu, step, workgroups);
-        self.syncs.push((key, made.clone()));
+        // Places of blocks come first, so that both kinds of steps can have the same.
+        let largest = self.largest.filter(|largest| largest.block().width() == width).unwrap_or(*step);
+        let made = sync(self.gpu, &largest, workgroups);
+        self.syncs.push(((width, workgroups), made.clone()));
         made
     }
 
-    /// The blocks that a list of calls begins with, as far as their weights lie in rows.
-    fn row(&self, calls: &[Call]) -> Vec<MixerStep> {
-        let mut before: Option<[&Buffer; 6]> = None;
-        let in_row = |step: &MixerStep| {
-            let own = buffers(self.weights, step);
-            let follows = match (before, own) {
-                (Some(before), Some(own)) => own.iter().zip(before).all(|(own, before)| own.follows(before)),
-                (before, own) => before.is_none() && own.is_some(),
-            };
-            before = own;
-            follows
-        };
-        MixerStep::row(calls).take(self.gpu.blocks() as usize).take_while(in_row).collect()
+    /// As many workgroups as run at the same time, as a trial says or an earlier one has said.
+    fn workgroups(&mut self, step: &Step, count: u32, bound: &Bound) -> Option<u32> {
+        let key = (step.launch(1, 1).overrides, bound.format);
+        // Where one number of blocks is tried in vain, so would the others be.
+        let known = self.found.iter().find(|found| found.0 == key && (found.1 == count || found.2.is_none()));
+        if let Some((.., workgroups)) = known {
+            return *workgroups;
+        }
+        let workgroups = self.find(step, count, bound);
+        self.found.push((key, count, workgroups));
+        workgroups
     }
 
     /// As many workgroups as run at the same time, of a few numbers tried.
-    fn find(&self, step: &MixerStep, blocks: u32, weights: [&Buffer; 2], format: WeightFormat) -> Option<u32> {
-        let lanes = self.gpu.lanes()?;
-        if step.threads() > self.gpu.max_workgroup() || !step.width().is_multiple_of(lanes) {
+    fn find(&self, step: &Step, count: u32, bound: &Bound) -> Option<u32> {
+        let (lanes, block) = (self.gpu.lanes()?, step.block());
+        if block.threads() > self.gpu.max_workgroup() || !block.width().is_multiple_of(lanes) {
             return None;
         }
-        let enough = step.most_workgroups().min(step.matrices()[0].rows / MIN_ROWS);
+        let enough = step.most_workgroups().min(block.matrices()[0].rows / MIN_ROWS);
         let most = std::iter::successors(Some(self.gpu.together()), |n| Some(n / 2)).find(|n| *n <= enough)?;
         let fits = |n: &u32| *n > 0 && step.memory(*n, lanes) <= self.gpu.max_workgroup_memory();
         let mut tried = (4..=8).rev().map(|eighths| most * eighths / 8).filter(fits);
-        tried.find(|n| self.run_together(step, *n, blocks, weights, format))
+        tried.find(|n| self.run_together(step, *n, count, bound))
     }
 
     /// Whether a dispatch that only waits comes to an end as it should.
-    fn run_together(
-        &self,
-        step: &MixerStep,
-        workgroups: u32,
-        blocks: u32,
-        weights: [&Buffer; 2],
-        format: WeightFormat,
-    ) -> bool {
-        let (gpu, launch, [in_proj, out_proj]) = (self.gpu, step.trial(workgroups, blocks), weights);
-        let vectors: Vec<_> = std::iter::once(Some(out_proj)).chain(launch.vectors.iter().map(|_| None)).collect();
-        let prepared = gpu.prepare(self.decl, None, &launch, Some((in_proj, format)), &vectors);
+    fn run_together(&self, step: &Step, workgroups: u32, count: u32, bound: &Bound) -> bool {
+        let (gpu, launch) = (self.gpu, step.trial(workgroups, count));
+        let vectors: Vec<_> = bound.vectors.iter().map(Some).collect();
+        let prepared = gpu.prepare(self.decl(step), None, &launch, Some((&bound.matrix, bound.format)), &vectors);
         let (sync, other) = (sync(gpu, step, workgroups), gpu.buffer("unused", 64));
         let mut buffers: Vec<_> = launch.buffers.iter().map(|_| Some(&other)).collect();
         buffers[0] = None; // it is read, and the others are written
-        buffers.push(Some(&sync));
+        buffers.insert(0, Some(&sync));
         let bound = gpu.bind_session(&prepared, &buffers, None);
         let readback = gpu.readback(COUNTED_BYTES);
         let mut encoder = gpu.encoder();
@@ -123,64 +252,22 @@ impl<'a> Together<'a> {
     }
 }
 
-/// in_proj and out_proj of a block, if a dispatch can bind and read them.
-fn matrices<'a>(weights: &'a Weights, step: &MixerStep) -> Option<([&'a Buffer; 2], WeightFormat)> {
-    let [a, b] = step.matrices().map(|m| &weights.matrices[m.id as usize]);
-    let ([(_, in_proj)], [(_, out_proj)]) = (&a.pieces[..], &b.pieces[..]) else { return None };
-    (a.format == b.format && MixerStep::reads(a.format)).then_some(([in_proj, out_proj], a.format))
+/// A matrix that is stored as one, in this format.
+fn piece(weights: &Weights, matrix: Matrix, format: WeightFormat) -> Option<&Buffer> {
+    let stored = &weights.matrices[matrix.id as usize];
+    let [(_, buffer)] = &stored.pieces[..] else { return None };
+    (stored.format == format).then_some(buffer)
 }
 
 /// All weights of a block, as they are bound.
-fn buffers<'a>(weights: &'a Weights, step: &MixerStep) -> Option<[&'a Buffer; 6]> {
-    let ([in_proj, out_proj], _) = matrices(weights, step)?;
+fn buffers<'a>(weights: &'a Weights, step: &MixerStep, format: WeightFormat) -> Option<[&'a Buffer; 6]> {
+    let [in_proj, out_proj] = step.matrices().map(|m| piece(weights, m, format));
     let [a, b, c, d] = step.vectors().map(|v| &weights.vectors[v.id as usize]);
-    Some([in_proj, out_proj, a, b, c, d])
+    Some([in_proj?, out_proj?, a, b, c, d])
 }
 
-/// Moves weights of consecutive blocks to rows of equal buffers, so that one dispatch can go through several blocks. Each move
-/// takes the memory of so many matrices once more for a moment.
-pub fn in_rows(gpu: &Gpu, calls: &[Call], weights: &mut Weights) {
-    if cfg!(target_arch = "wasm32") || gpu.together() == 0 {
-        return;
-    }
-    let mut rest = calls;
-    while !rest.is_empty() {
-        let blocks: Vec<_> = MixerStep::row(rest).collect();
-        rest = &rest[(MixerStep::CALLS * blocks.len()).max(1)..];
-        let Some(([in_proj, _], _)) = blocks.first().and_then(|step| matrices(weights, step)) else { continue };
-        if gpu.blocks() < 2 {
-            continue;
-        }
-        let fits = |n: &usize| in_proj.bytes() * *n as u64 <= gpu.max_binding();
-        let most = std::iter::successors(Some(MixerStep::MOST_BLOCKS), |n| Some(n / 2)).find(fits).unwrap_or(1);
-        blocks.chunks(most).filter(|blocks| blocks.len() > 1).for_each(|blocks| move_blocks(gpu, weights, blocks));
-    }
-}
-
-fn move_blocks(gpu: &Gpu, weights: &mut Weights, blocks: &[MixerStep]) {
-    let format = |step| matrices(weights, step).map(|(_, format)| format);
-    if !blocks.iter().all(|step| format(step).is_some() && format(step) == format(&blocks[0])) {
-        return;
-    }
-    for kind in 0..2 {
-        let ids = blocks.iter().map(|step| step.matrices()[kind].id as usize);
-        let old: Vec<_> = ids.clone().map(|id| weights.matrices[id].pieces[0].1.clone()).collect();
-        ids.zip(moved(gpu, &old)).for_each(|(id, new)| weights.matrices[id].pieces[0].1 = new);
-    }
-    for kind in 0..4 {
-        let ids = blocks.iter().map(|step| step.vectors()[kind].id as usize);
-        let old: Vec<_> = ids.clone().map(|id| weights.vectors[id].clone()).collect();
-        ids.zip(moved(gpu, &old)).for_each(|(id, new)| weights.vectors[id] = new);
-    }
-}
-
-/// A row of equal buffers that holds what others do.
-fn moved(gpu: &Gpu, old: &[Buffer]) -> Vec<Buffer> {
-    let new = gpu.row("weights of blocks", old[0].bytes(), old.len());
-    let mut encoder = gpu.encoder();
-    old.iter().zip(&new).for_each(|(from, to)| gpu.copy(&mut encoder, from, to));
-    gpu.submit(encoder);
-    new
+fn in_a_row(list: &[&Buffer]) -> bool {
+    list.windows(2).all(|pair| pair[1].follows(pair[0]))
 }
 
 /// Rows of in_proj to a workgroup; with fewer, waiting for more workgroups costs more than they bring. On an H200 a block of
@@ -191,7 +278,7 @@ const MIN_ROWS: u32 = 24;
 const COUNTED: usize = MixerStep::GAVE_UP + 1;
 const COUNTED_BYTES: u64 = 4 * COUNTED as u64;
 
-fn sync(gpu: &Gpu, step: &MixerStep, workgroups: u32) -> Buffer {
+fn sync(gpu: &Gpu, step: &Step, workgroups: u32) -> Buffer {
     gpu.buffer("sync", 4 * step.sync(workgroups) as u64)
 }
 
