@@ -259,7 +259,8 @@ fn layer(at: Place, thread: u32, position: u32, quads: ptr<function, array<Quad,
   for (var stage = 0u; stage < DOWN_END; stage += 1u) {
     if (stage < DOWN_QUADS) {
       let q = (*quads)[stage % SLOTS];
-      sums[stage % 4u] = dot8(q.a, lane, m0, m1) + dot8(q.b, lane, m2, m3) + dot8(q.c, lane, m4, m5);
+      let i = (first_of(at.group, DIM) + at.team + stage * TEAMS) * EIGHTS + lane; // rows are whole eights of eights only
+      sums[stage % 4u] = dot8(q.a, i, m0, m1) + dot8(q.b, i, m2, m3) + dot8(q.c, i, m4, m5);
     }
     (*quads)[stage % SLOTS] = layer_quad(which, KV_END + UP_END + stage + SLOTS, at);
     if (stage % 4u == 3u || stage + 1u == DOWN_END) { keep(thread, stage / 4u * 4u, sums); }

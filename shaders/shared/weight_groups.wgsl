@@ -10,16 +10,18 @@ fn weight_stride(cols: u32) -> u32 {
   return (cols + 31u) / 32u * 4u;
 }
 
-// Integers, and the scales of two groups, one of which is theirs.
-struct Stored { integers: Word, pair: u32 }
+// Integers, and scales of groups, one of which is theirs: which, is asked when they are used, else it would have to be waited for.
+struct Stored { integers: Word, scales: Word }
 
 // Elements 8·i … 8·i + 7 of the stored matrix, as they are stored.
 fn stored8(i: u32) -> Stored {
   return stored_of(weight[i], weight[scales_at(params.rows * weight_stride(params.cols), i)], i);
 }
 
+fn stored_of(eight: Word, scales: Word, i: u32) -> Stored { return Stored(eight, scales); }
+
 fn scale_of_eight(p: Stored, i: u32) -> f32 {
-  return unpack2x16float(p.pair >> (i / 4u % 2u * 16u)).x;
+  return unpack2x16float(pair_of_scales(p, i) >> (i / 4u % 2u * 16u)).x;
 }
 
 // Elements 8·i … 8·i + 7 of the stored matrix.
@@ -32,6 +34,5 @@ fn weight8(i: u32) -> Eight {
 
 // Elements 8·i … 8·i + 7 times eight numbers. Asking for several `stored8` first lets them come together.
 fn dot8(p: Stored, i: u32, lo: vec4<f32>, hi: vec4<f32>) -> f32 {
-  let e = unpack_integers(p.integers);
-  return (dot(e.lo, lo) + dot(e.hi, hi)) * scale_of_eight(p, i);
+  return dot_integers(p.integers, lo, hi) * scale_of_eight(p, i);
 }
