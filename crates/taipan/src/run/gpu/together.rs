@@ -9,13 +9,13 @@ use super::{Dispatch, Weights};
 
 /// Layers of one dispatch, of which these are the first: blocks, or groups.
 #[derive(Clone, Copy)]
-enum Step {
-    Blocks(MixerStep),
-    Groups(TokenStep),
+enum Step<'s> {
+    Blocks(&'s MixerStep),
+    Groups(&'s TokenStep),
 }
 
-impl Step {
-    const fn block(&self) -> &MixerStep {
+impl<'s> Step<'s> {
+    const fn block(&self) -> &'s MixerStep {
         match self {
             Self::Blocks(step) => step,
             Self::Groups(step) => step.block(),
@@ -73,8 +73,8 @@ pub(super) struct Together<'a> {
     gpu: &'a Gpu,
     weights: &'a Weights,
     decls: Waiting,
-    /// A step that needs the most room to give numbers.
-    largest: Option<Step>,
+    /// A group, which needs the most room to give numbers, if there is one.
+    largest: Option<TokenStep>,
     /// Where workgroups give each other numbers, by how wide blocks are and how many workgroups: places depend on both.
     syncs: Vec<((u32, u32), Buffer)>,
     /// Workgroups of each pipeline, by its switches and blocks, as trials found them.
@@ -90,7 +90,7 @@ struct Bound {
 
 impl<'a> Together<'a> {
     pub(super) fn new(gpu: &'a Gpu, weights: &'a Weights, decls: Waiting, calls: &[Call]) -> Self {
-        let largest = (0..calls.len()).find_map(|at| TokenStep::of(&calls[at..])).map(Step::Groups);
+        let largest = (0..calls.len()).find_map(|at| TokenStep::of(&calls[at..]));
         Self { gpu, weights, decls, largest, syncs: vec![], found: vec![] }
     }
 
@@ -136,7 +136,7 @@ impl<'a> Together<'a> {
         let (group, blocks) = last?;
         let until = [&group.block().launch(1, 1).buffers[..2], &blocks.last()?.states().map(Some)];
         let until = until.into_iter().flatten().copied().chain(group.states().map(Some));
-        let dispatch = self.prepare(&Step::Groups(first), count, format, &lists, until)?;
+        let dispatch = self.prepare(Step::Groups(&first), count, format, &lists, until)?;
         Some((dispatch, first.calls() * count as usize))
     }
 
@@ -155,14 +155,14 @@ impl<'a> Together<'a> {
             (lists, last) = (own, Some(block));
         }
         let (until, count) = (last?.launch(1, 1).buffers, lists[0].len());
-        let dispatch = self.prepare(&Step::Blocks(*first), count as u32, format, &lists, until.into_iter())?;
+        let dispatch = self.prepare(Step::Blocks(first), count as u32, format, &lists, until.into_iter())?;
         Some((dispatch, MixerStep::CALLS * count))
     }
 
     /// A dispatch of so many steps on what lies in rows; `until` are the last of its buffers.
     fn prepare(
         &mut self,
-        step: &Step,
+        step: Step<'_>,
         count: u32,
         format: WeightFormat,
         rows: &[Vec<&Buffer>],
@@ -178,7 +178,7 @@ impl<'a> Together<'a> {
         Some(Dispatch { prepared, buffers, sync: Some(sync) })
     }
 
-    const fn decl(&self, step: &Step) -> &'static Decl {
+    const fn decl(&self, step: Step<'_>) -> &'static Decl {
         match step {
             Step::Blocks(_) => self.decls.blocks,
             Step::Groups(_) => self.decls.groups,
@@ -191,21 +191,21 @@ impl<'a> Together<'a> {
         MixerStep::reads(format).then_some(format)
     }
 
-    fn sync(&mut self, step: &Step, workgroups: u32) -> Buffer {
+    fn sync(&mut self, step: Step<'_>, workgroups: u32) -> Buffer {
         let width = step.block().width();
         let known = self.syncs.iter().find(|sync| sync.0 == (width, workgroups));
         if let Some((_, sync)) = known {
             return sync.clone();
         }
         // Places of blocks come first, so that both kinds of steps can have the same.
-        let largest = self.largest.filter(|largest| largest.block().width() == width).unwrap_or(*step);
-        let made = sync(self.gpu, &largest, workgroups);
+        let largest = self.largest.as_ref().filter(|largest| largest.block().width() == width);
+        let made = sync(self.gpu, largest.map_or(step, Step::Groups), workgroups);
         self.syncs.push(((width, workgroups), made.clone()));
         made
     }
 
     /// As many workgroups as run at the same time, as a trial says or an earlier one has said.
-    fn workgroups(&mut self, step: &Step, count: u32, bound: &Bound) -> Option<u32> {
+    fn workgroups(&mut self, step: Step<'_>, count: u32, bound: &Bound) -> Option<u32> {
         let key = (step.launch(1, 1).overrides, bound.format);
         // Where one number of blocks is tried in vain, so would the others be.
         let known = self.found.iter().find(|found| found.0 == key && (found.1 == count || found.2.is_none()));
@@ -218,7 +218,7 @@ impl<'a> Together<'a> {
     }
 
     /// As many workgroups as run at the same time, of a few numbers tried.
-    fn find(&self, step: &Step, count: u32, bound: &Bound) -> Option<u32> {
+    fn find(&self, step: Step<'_>, count: u32, bound: &Bound) -> Option<u32> {
         let (lanes, block) = (self.gpu.lanes()?, step.block());
         if block.threads() > self.gpu.max_workgroup() || !block.width().is_multiple_of(lanes) {
             return None;
@@ -231,7 +231,7 @@ impl<'a> Together<'a> {
     }
 
     /// Whether a dispatch that only waits comes to an end as it should.
-    fn run_together(&self, step: &Step, workgroups: u32, count: u32, bound: &Bound) -> bool {
+    fn run_together(&self, step: Step<'_>, workgroups: u32, count: u32, bound: &Bound) -> bool {
         let (gpu, launch) = (self.gpu, step.trial(workgroups, count));
         let vectors: Vec<_> = bound.vectors.iter().map(Some).collect();
         let prepared = gpu.prepare(self.decl(step), None, &launch, Some((&bound.matrix, bound.format)), &vectors);
@@ -278,7 +278,7 @@ const MIN_ROWS: u32 = 24;
 const COUNTED: usize = MixerStep::GAVE_UP + 1;
 const COUNTED_BYTES: u64 = 4 * COUNTED as u64;
 
-fn sync(gpu: &Gpu, step: &Step, workgroups: u32) -> Buffer {
+fn sync(gpu: &Gpu, step: Step<'_>, workgroups: u32) -> Buffer {
     gpu.buffer("sync", 4 * step.sync(workgroups) as u64)
 }
 
