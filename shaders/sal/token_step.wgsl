@@ -105,8 +105,8 @@ fn up_quad(first: u32, q: u32, at: Place) -> Quad {
   );
 }
 
-// Three eights of a row of W_down, which is longer than two rows of the others and not longer than three. With a fourth of the
-// next row an invocation has no registers for what it multiplies them with.
+// Three eights of a row of W_down, which is longer than two rows of the others and not longer than three. Four rows in three quads
+// were no faster.
 fn down_quad(first: u32, q: u32, at: Place) -> Quad {
   let j = at.team + q * TEAMS;
   if (j >= count_of(at.group, DIM)) { return Quad(); }
