@@ -90,7 +90,8 @@ struct Bound {
 
 impl<'a> Together<'a> {
     pub(super) fn new(gpu: &'a Gpu, weights: &'a Weights, decls: Waiting, calls: &[Call]) -> Self {
-        let largest = (0..calls.len()).find_map(|at| TokenStep::of(&calls[at..]));
+        let groups = |calls: &[Call]| (0..calls.len()).find_map(|at| TokenStep::of(&calls[at..]));
+        let largest = if cfg!(target_arch = "wasm32") { None } else { groups(calls) };
         Self { gpu, weights, decls, largest, syncs: vec![], found: vec![] }
     }
 
