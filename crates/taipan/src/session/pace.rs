@@ -61,7 +61,7 @@ mod tests {
     fn short_steps_go_together() {
         assert_eq!(paces(0.1), [1, 1, 2, 3, 5, 8, 8, 8, 8, 8]);
         assert_eq!(paces(0.0), paces(0.1), "a clock may stand still");
-        assert_eq!(paces(1.1), [1, 1, 2, 3, 4, 4, 4, 4, 4, 4]);
+        assert_eq!(paces(1.6), [1, 1, 2, 3, 4, 4, 4, 4, 4, 4]);
         assert_eq!(paces(4.0), [1; 10]);
         let mut pace = Pace { last_ms: Some(0.0), steps: Some(8) };
         pace.finished(8, 800.0);
