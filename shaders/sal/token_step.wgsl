@@ -162,7 +162,7 @@ fn write_down(layer: u32) {
   selection[first + index_at(0u, params.capacity)] = 0u;
 }
 
-// Four of the eight MLP's outputs, or what does not count behind the last.
+// Four of an eight of the MLP's outputs, or what does not count behind the last.
 fn mlp_given(i: u32, half: u32) -> vec4<u32> {
   if (i >= EIGHTS) { return vec4(bit); }
   return four_given(MLP_GIVEN + 8u * i + half);

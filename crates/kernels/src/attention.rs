@@ -3,7 +3,7 @@
 use crate::Vector;
 
 /// Dimensions of windowed attention.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
     /// Query heads.
     pub heads: u32,

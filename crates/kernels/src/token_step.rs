@@ -114,7 +114,9 @@ impl TokenStep {
             && mlp <= 3 * dim
             && (block.x(), q.x, up.x) == (x, x, x)
             && (attend.q, o.x, down.x) == (q.y, attend.out, up.y)
-            && attend.ring == gate_kv.ring
+            && (attend.ring, attend.attention) == (gate_kv.ring, gate_kv.attention)
+            && [q.selection, o.selection, attend.selection] == [Some(gate_kv.selection); 3]
+            && [gate_kv.control, attend.control] == [block.control(); 2]
     }
 
     /// The groups that a list of calls begins with, as far as they are alike.
@@ -186,7 +188,7 @@ impl TokenStep {
 
     /// Bytes of workgroup memory, as [`MixerStep::memory`] has them.
     #[must_use]
-    pub const fn memory(&self, workgroups: u32, lanes: u32) -> u32 {
+    pub fn memory(&self, workgroups: u32, lanes: u32) -> u32 {
         let more = Self::sums(self.block.width(), self.gate_kv.weight.rows, self.down.weight.cols, workgroups);
         self.block.memory_with(workgroups, lanes, more) + Self::OWN_MEMORY
     }
@@ -196,21 +198,13 @@ impl TokenStep {
 
     /// Sums that are kept of rows of the layer, for a width, rows of W_kv and outputs of the MLP.
     #[must_use]
-    pub const fn sums(width: u32, kv: u32, mlp: u32, workgroups: u32) -> u32 {
+    pub fn sums(width: u32, kv: u32, mlp: u32, workgroups: u32) -> u32 {
         let (teams, slots) = (MixerStep::teams(width), MixerStep::slots(width));
         let rows = (8 * width).div_ceil(workgroups);
         let kv_end = kv.div_ceil(workgroups).div_ceil(4 * teams).div_ceil(slots) * slots;
         let up_end = mlp.div_ceil(workgroups).div_ceil(2 * teams).div_ceil(slots) * slots;
         let down = rows.div_ceil(teams).div_ceil(slots) * slots + 3;
-        let all = [4 * (kv_end + up_end), down, HEAD_DIM + 2];
-        let (mut most, mut i) = (0, 0);
-        while i < all.len() {
-            if all[i] > most {
-                most = all[i];
-            }
-            i += 1;
-        }
-        most
+        (4 * (kv_end + up_end)).max(down).max(HEAD_DIM + 2)
     }
 
     /// Bytes of the window.

@@ -1,7 +1,7 @@
 //! What consecutive layers have of their own, in rows of memory, so that one dispatch can bind and go through several of them.
 
 use taipan_gpu::{Buffer, Gpu};
-use taipan_kernels::{BufferId, Call, Matrix, MixerStep, TokenStep};
+use taipan_kernels::{BufferId, Call, Matrix, MixerStep, TokenStep, WeightFormat};
 
 use super::Weights;
 
@@ -54,6 +54,13 @@ impl Run {
 /// What five matrices of a layer may take more than their numbers, to begin where buffers may.
 const LAYER_PADDING: u64 = 5 * 256;
 
+/// A matrix that is stored as one, in this format.
+pub(super) fn piece(weights: &Weights, matrix: Matrix, format: WeightFormat) -> Option<&Buffer> {
+    let stored = &weights.matrices[matrix.id as usize];
+    let [(_, buffer)] = &stored.pieces[..] else { return None };
+    (stored.format == format).then_some(buffer)
+}
+
 /// Lists of equal buffers of a session, and of the model, that dispatches of a program bind as one.
 #[must_use]
 pub fn buffer_rows(gpu: &Gpu, calls: &[Call]) -> [Vec<Vec<u32>>; 2] {
@@ -80,11 +87,7 @@ pub fn in_rows(gpu: &Gpu, calls: &[Call], weights: &mut Weights) {
         let of_layers = run.groups.iter().flat_map(TokenStep::matrices);
         let mut matrices = run.blocks.iter().flat_map(MixerStep::matrices).chain(of_layers);
         let format = weights.matrices[run.blocks[0].matrices()[0].id as usize].format;
-        let whole = |m: Matrix| {
-            let stored = &weights.matrices[m.id as usize];
-            stored.pieces.len() == 1 && stored.format == format
-        };
-        if !MixerStep::reads(format) || !matrices.all(whole) {
+        if !MixerStep::reads(format) || !matrices.all(|m| piece(weights, m, format).is_some()) {
             continue;
         }
         for kind in 0..2 {

@@ -2,9 +2,9 @@
 //! where a trial shows that the workgroups run at the same time.
 
 use taipan_gpu::{Buffer, ComputePassDescriptor, Gpu, Readback};
-use taipan_kernels::{BufferId, Call, Decl, Launch, Matrix, MixerStep, TokenStep, WeightFormat};
+use taipan_kernels::{BufferId, Call, Decl, Launch, MixerStep, TokenStep, WeightFormat};
 
-use super::rows::Run;
+use super::rows::{Run, piece};
 use super::{Dispatch, Weights};
 
 /// Layers of one dispatch, of which these are the first: blocks, or groups.
@@ -114,48 +114,35 @@ impl<'a> Together<'a> {
     fn groups(&mut self, run: &Run, first: TokenStep) -> Option<(Dispatch, usize)> {
         let (format, period) = (self.format(first.block())?, first.period());
         let groups = run.groups.iter().zip(run.blocks.chunks(period));
-        // What is behind what: of each block its own, and of each layer all matrices.
-        let mut lists: [Vec<&Buffer>; 9] = Default::default();
-        let (mut count, mut last) = (0, None);
-        for (group, blocks) in groups {
-            let mut own = lists.clone();
+        let own = |(group, blocks): (&TokenStep, &[MixerStep])| {
+            let mut lists: [Vec<&Buffer>; 9] = Default::default();
             for block in blocks {
                 let buffers = buffers(self.weights, block, format)?;
-                own.iter_mut().zip(buffers).for_each(|(list, buffer)| list.push(buffer));
+                lists.iter_mut().zip(buffers).for_each(|(list, buffer)| list.push(buffer));
             }
             for matrix in group.matrices() {
-                own[6].push(piece(self.weights, matrix, format)?);
+                lists[6].push(piece(self.weights, matrix, format)?);
             }
-            for (list, vector) in own[7..].iter_mut().zip(group.vectors()) {
+            for (list, vector) in lists[7..].iter_mut().zip(group.vectors()) {
                 list.push(&self.weights.vectors[vector?.id as usize]);
             }
-            if !own.iter().all(|list| in_a_row(list)) {
-                break;
-            }
-            (lists, last, count) = (own, Some((group, blocks)), count + 1);
-        }
-        let (group, blocks) = last?;
-        let until = [&group.block().launch(1, 1).buffers[..2], &blocks.last()?.states().map(Some)];
-        let until = until.into_iter().flatten().copied().chain(group.states().map(Some));
-        let dispatch = self.prepare(Step::Groups(&first), count, format, &lists, until)?;
-        Some((dispatch, first.calls() * count as usize))
+            Some(lists)
+        };
+        let (lists, count) = lying(groups.map(own));
+        let group = run.groups.get(count.checked_sub(1)?)?;
+        let [control, x] = [0, 1].map(|i| first.block().launch(1, 1).buffers[i]);
+        let until = [control, x].into_iter().chain(run.blocks[count * period - 1].states().map(Some));
+        let until = until.chain(group.states().map(Some));
+        let dispatch = self.prepare(Step::Groups(&first), count as u32, format, &lists, until)?;
+        Some((dispatch, first.calls() * count))
     }
 
     fn blocks(&mut self, run: &Run) -> Option<(Dispatch, usize)> {
         let first = run.blocks.first()?;
         let format = self.format(first)?;
-        let mut lists: [Vec<&Buffer>; 6] = Default::default();
-        let mut last = None;
-        for block in &run.blocks {
-            let Some(buffers) = buffers(self.weights, block, format) else { break };
-            let mut own = lists.clone();
-            own.iter_mut().zip(buffers).for_each(|(list, buffer)| list.push(buffer));
-            if !own.iter().all(|list| in_a_row(list)) {
-                break;
-            }
-            (lists, last) = (own, Some(block));
-        }
-        let (until, count) = (last?.launch(1, 1).buffers, lists[0].len());
+        let own = |block| buffers(self.weights, block, format).map(|buffers| buffers.map(|buffer| vec![buffer]));
+        let (lists, count) = lying(run.blocks.iter().map(own));
+        let until = run.blocks.get(count.checked_sub(1)?)?.launch(1, 1).buffers;
         let dispatch = self.prepare(Step::Blocks(first), count as u32, format, &lists, until.into_iter())?;
         Some((dispatch, MixerStep::CALLS * count))
     }
@@ -253,13 +240,6 @@ impl<'a> Together<'a> {
     }
 }
 
-/// A matrix that is stored as one, in this format.
-fn piece(weights: &Weights, matrix: Matrix, format: WeightFormat) -> Option<&Buffer> {
-    let stored = &weights.matrices[matrix.id as usize];
-    let [(_, buffer)] = &stored.pieces[..] else { return None };
-    (stored.format == format).then_some(buffer)
-}
-
 /// All weights of a block, as they are bound.
 fn buffers<'a>(weights: &'a Weights, step: &MixerStep, format: WeightFormat) -> Option<[&'a Buffer; 6]> {
     let [in_proj, out_proj] = step.matrices().map(|m| piece(weights, m, format));
@@ -267,8 +247,19 @@ fn buffers<'a>(weights: &'a Weights, step: &MixerStep, format: WeightFormat) -> 
     Some([in_proj?, out_proj?, a, b, c, d])
 }
 
-fn in_a_row(list: &[&Buffer]) -> bool {
-    list.windows(2).all(|pair| pair[1].follows(pair[0]))
+/// What steps have of their own, list by list, for as many of them as it lies in rows for; and how many those are.
+fn lying<'a, const N: usize>(
+    steps: impl Iterator<Item = Option<[Vec<&'a Buffer>; N]>>,
+) -> (Vec<Vec<&'a Buffer>>, usize) {
+    let (mut lists, mut count) = (vec![vec![]; N], 0);
+    for own in steps.map_while(|own| own) {
+        let longer: Vec<Vec<_>> = lists.iter().zip(own).map(|(list, own)| [&list[..], &own].concat()).collect();
+        if !longer.iter().all(|list| list.windows(2).all(|pair| pair[1].follows(pair[0]))) {
+            break;
+        }
+        (lists, count) = (longer, count + 1);
+    }
+    (lists, count)
 }
 
 /// Rows of in_proj to a workgroup; with fewer, waiting for more workgroups costs more than they bring. On an H200 a block of
