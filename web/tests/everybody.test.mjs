@@ -8,7 +8,7 @@ import { describe, test } from 'node:test';
 
 import { TIMEOUT } from './browser.mjs';
 import { PROMPT } from './models.mjs';
-import { TOKENS, assertGolden, beforeWorker, generate, load, picture, settled, site } from './site.mjs';
+import { TOKENS, assertGolden, beforeWorker, generate, load, onDisk, picture, settled, site } from './site.mjs';
 
 const require = createRequire(import.meta.url);
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
@@ -139,9 +139,9 @@ describe('too little memory', { timeout: 2 * TIMEOUT }, () => {
 /** What others share: a result with something wrong in it, and files of benchmarks. */
 const kernels = ['rms_norm_gated', 'matvec', 'window_attention', 'golden, CPU'].map((kernel, i) => ({ kernel, cases: 90, worst: 1.5e-6, allowed: 5e-5, failed: i === 2 ? 1 : 0 }));
 const SHARED = { device: 'some graphics card (webgpu)', browser: 'any', ok: false, rows: kernels };
-const bench = (name, speed) => {
+const bench = (speed) => {
     const row = (n_prompt, n_gen) => ({ gpu_info: 'some graphics card', model_type: 'model f16', n_prompt, n_gen, avg_ts: speed, stddev_ts: 1 });
-    return { name, mimeType: 'application/json', buffer: Buffer.from(JSON.stringify([row(128, 0), row(0, 32)])) };
+    return JSON.stringify([row(128, 0), row(0, 32)]);
 };
 
 describe('usable', { timeout: 2 * TIMEOUT }, () => {
@@ -150,7 +150,7 @@ describe('usable', { timeout: 2 * TIMEOUT }, () => {
         const { width } = options.viewport;
         const name = `${options.colorScheme}-${width}`;
         test(`${name}: nothing sticks out and axe finds nothing, in every state`, async () => {
-            const { page, close } = await here.visit(options);
+            const { page, troubles, close } = await here.visit(options);
             await settled(page, '#adapter', /adapter/);
             await assertUsable(page, width);
             await picture(page, `${name}-first`);
@@ -170,7 +170,7 @@ describe('usable', { timeout: 2 * TIMEOUT }, () => {
             assert.equal(await page.evaluate(() => document.activeElement.id), 'tab-validate');
             await assertUsable(page, width);
             await page.keyboard.press('ArrowRight');
-            await page.locator('#bench-files').setInputFiles([bench('desktop.json', 310), bench('telephone.json', 42), { ...bench('none.json', 1), buffer: Buffer.from('{]') }]);
+            await page.locator('#bench-files').setInputFiles(onDisk({ 'desktop.json': bench(310), 'telephone.json': bench(42), 'none.json': '{]' }));
             await settled(page, '#compare-status', /2 files compared/);
             await assertUsable(page, width);
             await picture(page, `${name}-benchmark`);
@@ -179,6 +179,7 @@ describe('usable', { timeout: 2 * TIMEOUT }, () => {
             await settled(other, '#validate-status', /NOT in agreement/);
             await assertUsable(other, width);
             await picture(other, `${name}-validate`);
+            assert.deepEqual(troubles, []);
             await close();
         });
     }

@@ -1,7 +1,9 @@
 // The built page as tests use it: served to a browser, and what people do in it.
 
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
@@ -83,9 +85,23 @@ export async function ended(page) {
     return { text: await page.locator('#text').textContent(), status };
 }
 
-/** Waits until an element says something like this. */
+/** Waits until an element says something like this, whether or not anything is drawn meanwhile. */
 export async function settled(page, selector, pattern, timeout = TIMEOUT) {
     const seen = ([selector, source]) => new RegExp(source).test(document.querySelector(selector).textContent);
-    await page.waitForFunction(seen, [selector, pattern.source], { timeout });
-    return page.locator(selector).textContent();
+    const said = () => page.locator(selector).textContent();
+    await page.waitForFunction(seen, [selector, pattern.source], { timeout, polling: 100 }).catch(async (error) => {
+        throw new Error(`${selector} says ${JSON.stringify(await said())}, not ${pattern}: ${error.message}`, { cause: error });
+    });
+    return said();
+}
+
+/** Files for an input, on a disk as those that people choose are; what is written there goes with the process. */
+export function onDisk(files) {
+    const folder = mkdtempSync(join(tmpdir(), 'taipan-page-'));
+    process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+    return Object.entries(files).map(([name, text]) => {
+        const path = join(folder, name);
+        writeFileSync(path, text);
+        return path;
+    });
 }

@@ -6,7 +6,7 @@ import { describe, test } from 'node:test';
 import Ajv from 'ajv/dist/2020.js';
 
 import { TIMEOUT } from './browser.mjs';
-import { load, picture, settled, site } from './site.mjs';
+import { load, onDisk, picture, settled, site } from './site.mjs';
 
 const here = site();
 
@@ -82,7 +82,7 @@ describe('the other tabs', { timeout: 3 * TIMEOUT }, () => {
         const hostile = JSON.parse(json);
         const attack = '<img src=x onerror="document.title=1">';
         for (const row of hostile) [row.gpu_info, row.avg_ts] = [attack, 1];
-        await page.locator('#bench-files').setInputFiles([{ name: 'chosen.json', mimeType: 'application/json', buffer: Buffer.from(json) }]);
+        await page.locator('#bench-files').setInputFiles(onDisk({ 'chosen.json': json }));
         await settled(page, '#compare-status', /^1 file compared/);
         const dropped = [['here.json', json], ['<b>there</b>.json', JSON.stringify(hostile)], ['none.json', '{]']];
         const dataTransfer = await page.evaluateHandle((dropped) => {
