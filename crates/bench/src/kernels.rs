@@ -4,17 +4,20 @@
 //! each call also runs on the GPU, from the CPU's buffers, and what it wrote is compared. So inputs are those of a model at
 //! work, never zeros, with gates that select some tokens and not others.
 
-use std::collections::HashMap;
+mod dispatches;
+mod timing;
+
+use std::collections::{HashMap, HashSet};
 
 use taipan::description::{Buffers, Description, Shape};
 use taipan::layers::Programs;
+use taipan::run::gpu::Weights;
 use taipan::run::{cpu, gpu};
 use taipan::{Config, LayerType, Result};
-use taipan_gpu::{Buffer, ComputePassDescriptor, Gpu, Timer};
+use taipan_gpu::{Gpu, Timer};
 use taipan_kernels::{
-    BufferDesc, BufferId, Call, Element, Kernel, Launch, MixerStep, Piece, Tuning, WeightFormat, control, selection,
+    BufferDesc, BufferId, Call, Element, Kernel, Launch, Piece, Tuning, WeightFormat, control, selection,
 };
-use web_time::Instant;
 
 use crate::describe::shape_of;
 use crate::draw::{self, ids};
@@ -23,6 +26,7 @@ use crate::random::Drawn;
 use crate::record::{Adapter, KernelRecord, Probes, Runtime};
 use crate::stats::Summary;
 use crate::work::{Conditions, element_bytes, total};
+use dispatches::{Step, Together, dispatches, signature};
 
 /// What is timed, and where.
 pub struct Setup {
@@ -51,16 +55,6 @@ pub struct Setup {
 /// Tokens that went before, so that windows are not empty.
 const BEFORE: usize = 1000;
 
-/// Milliseconds in which a GPU that is warm has got no faster.
-const SETTLED_MS: u128 = 400;
-
-/// A sample takes about this long.
-const SAMPLE_NS: f64 = 1e7;
-
-/// Bytes over which repeated calls are spread, so that weights and states come from memory and not from a cache.
-const COLD: u64 = 256 << 20;
-const COLD_SOFTWARE: u64 = 64 << 20;
-
 struct Bench<'a> {
     gpu: &'a Gpu,
     setup: &'a Setup,
@@ -73,23 +67,6 @@ struct Bench<'a> {
     scratch: gpu::Memory,
     roundtrip: f64,
     timer: Option<Timer>,
-}
-
-/// A name for calls that are the same dispatch on other weights.
-fn signature(calls: &[Call]) -> String {
-    calls.iter().map(|call| format!("{} {};", call.decl().name, shape_of(call, &Tuning::default()))).collect()
-}
-
-/// The calls of each dispatch: several where a device runs a block in one.
-fn dispatches(calls: &[Call], blocks: bool) -> Vec<&[Call]> {
-    let (mut list, mut rest) = (Vec::new(), calls);
-    while !rest.is_empty() {
-        let block = blocks && MixerStep::of(rest).is_some();
-        let (calls, others) = rest.split_at(if block { MixerStep::CALLS } else { 1 });
-        list.push(calls);
-        rest = others;
-    }
-    list
 }
 
 fn launch(call: &Call) -> Launch {
@@ -115,16 +92,8 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn kernel(&self) -> &'static str {
-        MixerStep::of(self.calls).map_or(self.calls[0].decl(), |_| MixerStep::decl()).name
+        Step::whole(self.calls).map_or_else(|| self.calls[0].decl().name, |step| step.name)
     }
-}
-
-/// A call on weights and a state of its own, which in a browser live no longer than they are held.
-struct Copy {
-    program: gpu::Program,
-    bound: gpu::BoundProgram,
-    _weights: gpu::Weights,
-    _state: gpu::Memory,
 }
 
 /// What a dispatch left in its buffers, and nanoseconds.
@@ -163,22 +132,25 @@ pub async fn walk(
         ("prefill", programs.prefill.clone(), full.prefill.clone(), setup.tokens),
         ("decode", with_sample(&programs), with_sample(&full), 1),
     ] {
+        // On some devices what has a dispatch of its own here has none in a model: it is measured too, and counts for nothing.
+        let ways = if calls.iter().all(&wanted) { bench.ways(&calls) } else { vec![Together::Nothing] };
         let mut counts: HashMap<String, usize> = HashMap::new();
-        let blocks = bench.runs_blocks(&calls) && calls.iter().all(&wanted);
-        dispatches(&all, blocks).iter().for_each(|calls| *counts.entry(signature(calls)).or_default() += 1);
+        dispatches(&all, ways[0]).iter().for_each(|calls| *counts.entry(signature(calls)).or_default() += 1);
         // Behind the last one that is wanted there is nothing to compute.
         calls.truncate(calls.iter().rposition(&wanted).map_or(0, |last| last + 1));
-        bench.begin(tokens);
-        let mut seen = std::collections::HashSet::new();
-        for calls in dispatches(&calls, blocks) {
-            let name = signature(calls);
-            calls.iter().for_each(|call| bench.select(call, tokens));
-            if calls.iter().all(&wanted) && seen.insert(name.clone()) {
-                let case = Case { calls, phase, tokens, times: counts[&name] };
-                say(format!("{phase} {}", case.kernel()));
-                records.push(bench.measure(&case, tunings).await?);
-            } else {
-                cpu::run(calls, &bench.cpu_weights, &mut bench.memory, tokens);
+        let mut seen = HashSet::new();
+        for together in ways {
+            bench.begin_selected(&calls, tokens);
+            for calls in dispatches(&calls, together) {
+                let name = signature(calls);
+                calls.iter().for_each(|call| bench.select(call, tokens));
+                if calls.iter().all(&wanted) && seen.insert(name.clone()) {
+                    let case = Case { calls, phase, tokens, times: counts.get(&name).copied().unwrap_or(0) };
+                    say(format!("{phase} {}", case.kernel()));
+                    records.push(bench.measure(&case, tunings).await?);
+                } else {
+                    cpu::run(calls, &bench.cpu_weights, &mut bench.memory, tokens);
+                }
             }
         }
     }
@@ -208,16 +180,47 @@ impl<'a> Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Whether the device runs the first block of a program in one dispatch.
-    fn runs_blocks(&self, calls: &[Call]) -> bool {
-        let first = (0..calls.len()).map(|at| &calls[at..]).find(|rest| MixerStep::of(rest).is_some());
-        first.is_some_and(|rest| {
-            gpu::Program::tuned(self.gpu, &rest[..MixerStep::CALLS], &self.weights, &self.gpu.tuning()).len() == 1
-        })
+    /// How the device runs layers of a program, the way that takes the fewest dispatches first; its kernels are to be measured
+    /// in each.
+    fn ways(&self, calls: &[Call]) -> Vec<Together> {
+        let runs = |together: &Together| {
+            let list = dispatches(calls, *together);
+            let first = list.into_iter().find(|calls| Step::whole(calls).is_some_and(|step| step.is(*together)));
+            let program = |calls| gpu::Program::tuned(self.gpu, calls, &self.weights_of(calls), &self.gpu.tuning());
+            first.is_some_and(|calls| program(calls).len() == 1)
+        };
+        let ways: Vec<_> = [Together::Layers, Together::Blocks].into_iter().filter(runs).collect();
+        if ways.is_empty() { vec![Together::Nothing] } else { ways }
+    }
+
+    fn weights(&self) -> Weights {
+        let Weights { matrices, vectors } = &self.weights;
+        Weights { matrices: matrices.clone(), vectors: vectors.clone() }
+    }
+
+    /// The weights, those of calls that are one dispatch in rows.
+    fn weights_of(&self, calls: &[Call]) -> Weights {
+        let mut weights = self.weights();
+        gpu::in_rows(self.gpu, calls, &mut weights);
+        weights
+    }
+
+    /// A segment about to run; a single token is one that the first gate selects, if one is soon found: nobody wants the time of
+    /// a layer that passes it over.
+    fn begin_selected(&mut self, calls: &[Call], tokens: usize) {
+        let gate = calls.iter().position(|call| call.decl().name == "token_gate_kv");
+        for from in 0..64 {
+            self.begin(tokens, from);
+            let Some(gate) = gate.filter(|_| tokens == 1) else { return };
+            cpu::run(&calls[..=gate], &self.cpu_weights, &mut self.memory, tokens);
+            if self.selected(&calls[gate..=gate], tokens) > 0.0 {
+                return self.begin(tokens, from);
+            }
+        }
     }
 
     /// A segment about to run, behind `BEFORE` tokens whose traces are numbers in [−1, 1).
-    fn begin(&mut self, tokens: usize) {
+    fn begin(&mut self, tokens: usize, from: usize) {
         let mut counter = 0;
         for (i, desc) in self.d.state.list().iter().enumerate() {
             if desc.element == Element::F32 {
@@ -229,7 +232,7 @@ impl Bench<'_> {
             }
         }
         let common = self.d.common;
-        let list = ids(&self.setup.config, tokens, 0);
+        let list = ids(&self.setup.config, tokens, from);
         self.memory.u32_mut(common.ids)[..tokens].copy_from_slice(&list);
         let words = self.memory.u32_mut(common.control);
         words[control::CONSUMED] = BEFORE as u32;
@@ -305,7 +308,12 @@ impl Bench<'_> {
         cpu::run(case.calls, &self.cpu_weights, &mut self.memory, case.tokens);
         let record = |(found, tuning): (&Found, &Tuning)| {
             let worst = found.words.iter().map(|(id, words)| self.difference(*id, words)).fold(0.0, f64::max);
-            let shape = shape_of(first, tuning) + self.variant(case, tuning);
+            let shape = match Step::whole(case.calls) {
+                Some(Step { gate: Some(_), .. }) => {
+                    format!("{}, and a layer of attention with its MLP", shape_of(first, tuning))
+                }
+                _ => shape_of(first, tuning) + self.variant(case, tuning),
+            };
             self.record(case, shape, &found.samples, worst)
         };
         Ok(found.iter().zip(tunings).map(record).collect())
@@ -324,16 +332,15 @@ impl Bench<'_> {
     /// What a dispatch leaves in its buffers.
     async fn outputs(&self, case: &Case<'_>, tuning: &Tuning) -> Result<Vec<(BufferId, Vec<u32>)>> {
         self.upload(case.calls);
-        let program = gpu::Program::tuned(self.gpu, case.calls, &self.weights, tuning);
+        let program = gpu::Program::tuned(self.gpu, case.calls, &self.weights_of(case.calls), tuning);
         let bound = program.bind(self.gpu, &self.state, &self.scratch);
         self.gpu.check()?;
         let mut encoder = self.gpu.encoder();
         program.encode(&bound, &mut encoder, case.tokens);
         self.gpu.submit(encoder);
         let mut found = Vec::new();
-        // A block in one dispatch has no buffer for what is between its calls.
-        let block = MixerStep::of(case.calls).map(|step| step.launch(1, 1).buffers);
-        let used = |id: &BufferId| block.as_ref().is_none_or(|used| used.contains(&Some(*id)));
+        let step = Step::whole(case.calls);
+        let used = |id: &BufferId| step.as_ref().is_none_or(|step| step.uses(*id));
         for id in self.buffers(case.calls).into_iter().filter(used) {
             let desc = self.desc(id);
             found.push((id, self.gpu.read_dense(gpu::buffer(id, &self.state, &self.scratch), desc).await?));
@@ -364,89 +371,6 @@ impl Bench<'_> {
         };
         // JSON has no infinity.
         (0..found.len()).map(error).fold(0.0, f64::max).min(f64::MAX)
-    }
-
-    /// Nanoseconds of one dispatch, several samples.
-    async fn time(&self, case: &Case<'_>, tuning: &Tuning) -> Result<Vec<f64>> {
-        let copies = self.copies(case.calls, tuning)?;
-        let run = |times: usize| self.run_copies(&copies, case.tokens, times);
-        let once = run(1).await?.min(run(1).await?).max(1.0);
-        let times = (SAMPLE_NS / once).clamp(1.0, 256.0) as usize;
-        // The CPU was at work before: until its clocks are up, which they are in steps, a GPU takes up to five times as long.
-        let (mut best, mut since) = (f64::INFINITY, Instant::now());
-        while !self.gpu.report().software && since.elapsed().as_millis() < SETTLED_MS {
-            let found = run(times).await?;
-            if found < 0.98 * best {
-                (best, since) = (found, Instant::now());
-            }
-        }
-        let mut samples = Vec::new();
-        for _ in 0..self.setup.repetitions {
-            samples.push(run(times).await? / times as f64);
-        }
-        Ok(samples)
-    }
-
-    async fn run_copies(&self, copies: &[Copy], tokens: usize, times: usize) -> Result<f64> {
-        let gpu = self.gpu;
-        let control = gpu::buffer(self.d.common.control, &self.state, &self.scratch);
-        gpu.write_dense(control, self.desc(self.d.common.control), self.memory.u32(self.d.common.control));
-        let start = Instant::now();
-        let mut encoder = gpu.encoder();
-        {
-            // One pass, as in a program: beginning one costs more than a small kernel.
-            let timestamp_writes = self.timer.as_ref().map(Timer::writes);
-            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes });
-            for i in 0..times {
-                let copy = &copies[i % copies.len()];
-                copy.program.encode_in(&copy.bound, &mut pass, tokens);
-            }
-        }
-        if let Some(timer) = &self.timer {
-            gpu.resolve_timer(&mut encoder, timer);
-            gpu.submit(encoder);
-            return Ok(gpu.elapsed_ns(timer).await?);
-        }
-        gpu.submit(encoder);
-        gpu.settle().await?;
-        Ok((start.elapsed().as_nanos() as f64 - self.roundtrip).max(1.0))
-    }
-
-    /// The dispatch on enough copies of its weights and state that a cache does not hold them all.
-    fn copies(&self, calls: &[Call], tuning: &Tuning) -> Result<Vec<Copy>> {
-        let touched: Vec<BufferId> =
-            self.buffers(calls).into_iter().filter(|id| matches!(id, BufferId::State(_))).collect();
-        let state_bytes: u64 = touched.iter().map(|id| self.desc(*id).gpu_bytes()).sum();
-        let matrices: Vec<usize> = calls.iter().filter_map(|call| Some(call.matrix()?.id as usize)).collect();
-        let pieces = matrices.iter().flat_map(|i| &self.weights.matrices[*i].pieces);
-        let matrix_bytes: u64 = pieces.map(|(_, b)| b.bytes()).sum();
-        let cold = if self.gpu.report().software { COLD_SOFTWARE } else { COLD };
-        let count = cold.div_ceil((state_bytes + matrix_bytes).max(1 << 22)).clamp(1, 64);
-        let mut out = Vec::new();
-        for i in 0..count {
-            let mut weights =
-                gpu::Weights { matrices: self.weights.matrices.clone(), vectors: self.weights.vectors.clone() };
-            let mut buffers: Vec<Buffer> = self.state.list().to_vec();
-            if i > 0 {
-                for at in matrices.iter().copied() {
-                    weights.matrices[at] = draw::matrix(self.gpu, &self.drawn, &self.d, at, self.setup.format)?;
-                }
-                for id in touched.iter().filter(|id| **id != self.d.common.control) {
-                    let BufferId::State(at) = *id else { continue };
-                    let copy = self.gpu.buffer_for(self.desc(*id));
-                    let mut encoder = self.gpu.encoder();
-                    self.gpu.copy(&mut encoder, &buffers[at as usize], &copy);
-                    self.gpu.submit(encoder);
-                    buffers[at as usize] = copy;
-                }
-            }
-            let program = gpu::Program::tuned(self.gpu, calls, &weights, tuning);
-            let state = gpu::Memory::from_buffers(buffers);
-            let bound = program.bind(self.gpu, &state, &self.scratch);
-            out.push(Copy { program, bound, _weights: weights, _state: state });
-        }
-        self.gpu.check()?;
-        Ok(out)
     }
 
     fn record(&self, case: &Case<'_>, shape: String, samples: &[f64], worst: f64) -> KernelRecord {

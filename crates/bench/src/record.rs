@@ -317,7 +317,7 @@ pub struct KernelRecord {
     pub shape: String,
     /// Tokens of the segment.
     pub tokens: usize,
-    /// Calls of it in the whole model.
+    /// Calls of it in the whole model; 0 where the device runs it as part of another kernel.
     pub calls: usize,
     /// Nanoseconds of one call, median.
     pub median_ns: f64,

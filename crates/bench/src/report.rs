@@ -189,7 +189,7 @@ fn roofline(workloads: &[&Record], kernels: &[&KernelRecord]) -> Option<Chart> {
 
 fn kernel_times(kernels: &[&KernelRecord]) -> Vec<Chart> {
     let mut groups: Vec<(String, Vec<Bar>)> = Vec::new();
-    for k in kernels {
+    for k in kernels.iter().filter(|k| k.calls > 0) {
         let name = format!("{} of {} on {}", k.phase, k.model, device_name(&k.adapter));
         let us = k.calls as f64 / 1e3;
         let bar = Bar {

@@ -255,6 +255,32 @@ fn a_block_in_one_dispatch_is_a_kernel_of_its_own() {
     }
 }
 
+/// A layer of attention that a device runs in a dispatch with the block before it is timed as that, selected, and the calls of
+/// the layer are too, though no model has dispatches of them there.
+#[test]
+fn a_layer_in_one_dispatch_is_a_kernel_of_its_own() {
+    let wide = [
+        ("\"hidden_size\": 36", "\"hidden_size\": 256"),
+        ("\"d_state\": 16", "\"d_state\": 128"),
+        ("\"expand\": 2, \"head_dim\": 8", "\"expand\": 2, \"head_dim\": 64"),
+        ("\"num_heads\": 4, \"head_dim\": 8", "\"num_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 64"),
+        ("\"intermediate_size\": 40", "\"intermediate_size\": 576"),
+    ];
+    let config = wide.into_iter().fold(TINY.to_owned(), |config, (from, to)| config.replace(from, to));
+    let config = Config::from_json(config.as_bytes()).expect("a valid config");
+    let device =
+        block_on(Device::gpu(&GpuRequest { together: Some(1), ..GpuRequest::default() })).expect("a GPU adapter");
+    let setup = Setup { config, format: WeightFormat::Q4, ..setup() };
+    let records = block_on(kernels::run(device.as_gpu().expect("a GPU"), &setup, |_| {})).expect("a measurement");
+    let calls = |kernel: &str| {
+        let record = records.iter().find(|r| r.phase == "decode" && r.kernel == kernel).expect(kernel);
+        assert!(record.ok && record.median_ns > 0.0, "{record:?}");
+        record.calls
+    };
+    // Of three blocks two have a layer behind them.
+    assert_eq!((calls("token_step"), calls("mixer_step"), calls("token_attention"), calls("embed")), (2, 1, 0, 1));
+}
+
 #[test]
 fn ceilings_are_numbers() {
     for device in [gpu(), Device::cpu()] {
