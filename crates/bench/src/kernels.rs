@@ -193,14 +193,9 @@ impl Bench<'_> {
         if ways.is_empty() { vec![Together::Nothing] } else { ways }
     }
 
-    fn weights(&self) -> Weights {
-        let Weights { matrices, vectors } = &self.weights;
-        Weights { matrices: matrices.clone(), vectors: vectors.clone() }
-    }
-
     /// The weights, those of calls that are one dispatch in rows.
     fn weights_of(&self, calls: &[Call]) -> Weights {
-        let mut weights = self.weights();
+        let mut weights = self.weights.clone();
         gpu::in_rows(self.gpu, calls, &mut weights);
         weights
     }
@@ -208,15 +203,15 @@ impl Bench<'_> {
     /// A segment about to run; a single token is one that the first gate selects, if one is soon found: nobody wants the time of
     /// a layer that passes it over.
     fn begin_selected(&mut self, calls: &[Call], tokens: usize) {
-        let gate = calls.iter().position(|call| call.decl().name == "token_gate_kv");
-        for from in 0..64 {
-            self.begin(tokens, from);
-            let Some(gate) = gate.filter(|_| tokens == 1) else { return };
-            cpu::run(&calls[..=gate], &self.cpu_weights, &mut self.memory, tokens);
-            if self.selected(&calls[gate..=gate], tokens) > 0.0 {
-                return self.begin(tokens, from);
-            }
-        }
+        let gate = calls.iter().position(|call| call.decl().name == "token_gate_kv").filter(|_| tokens == 1);
+        let chosen = gate.and_then(|gate| {
+            (0..64).find(|from| {
+                self.begin(tokens, *from);
+                cpu::run(&calls[..=gate], &self.cpu_weights, &mut self.memory, tokens);
+                self.selected(&calls[gate..=gate], tokens) > 0.0
+            })
+        });
+        self.begin(tokens, chosen.unwrap_or(0));
     }
 
     /// A segment about to run, behind `BEFORE` tokens whose traces are numbers in [−1, 1).

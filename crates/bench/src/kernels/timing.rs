@@ -2,7 +2,7 @@
 
 use taipan::Result;
 use taipan::run::cpu::VectorData;
-use taipan::run::gpu::{self, Weights, upload_vector};
+use taipan::run::gpu::{self, upload_vector};
 use taipan_gpu::{Buffer, ComputePassDescriptor, Timer};
 use taipan_kernels::{BufferId, Call, Kernel, Tuning};
 use web_time::Instant;
@@ -54,13 +54,14 @@ impl Bench<'_> {
         Ok(samples)
     }
 
-    /// Has a layer select whatever it sees, since what that is changes with every run.
-    fn open_gate(&self, calls: &[Call], weights: &mut Weights) {
-        let Some(gate) = Step::whole(calls).and_then(|step| Some(step.gate?.id as usize)) else { return };
-        if let VectorData::F32(mut numbers) = self.drawn.vectors(&self.d).swap_remove(gate) {
+    /// A layer's gate that selects whatever it sees, since what that is changes with every run; and which vector it is.
+    fn open_gate(&self, calls: &[Call]) -> Option<(usize, Buffer)> {
+        let gate = Step::whole(calls)?.gate?.id as usize;
+        let mut vector = self.drawn.vectors(&self.d).swap_remove(gate);
+        if let VectorData::F32(numbers) = &mut vector {
             numbers.last_mut().into_iter().for_each(|bias| *bias = OPEN);
-            weights.vectors[gate] = upload_vector(self.gpu, &VectorData::F32(numbers));
         }
+        Some((gate, upload_vector(self.gpu, &vector)))
     }
 
     async fn run_copies(&self, copies: &[Copy], tokens: usize, times: usize) -> Result<f64> {
@@ -98,9 +99,10 @@ impl Bench<'_> {
         let matrix_bytes: u64 = pieces.map(|(_, b)| b.bytes()).sum();
         let cold = if self.gpu.report().software { COLD_SOFTWARE } else { COLD };
         let count = cold.div_ceil((state_bytes + matrix_bytes).max(1 << 22)).clamp(1, 64);
+        let gate = self.open_gate(calls);
         let mut out = Vec::new();
         for i in 0..count {
-            let mut weights = self.weights();
+            let mut weights = self.weights.clone();
             let mut buffers: Vec<Buffer> = self.state.list().to_vec();
             if i > 0 {
                 for at in matrices.iter().copied() {
@@ -115,7 +117,7 @@ impl Bench<'_> {
                     buffers[at as usize] = copy;
                 }
             }
-            self.open_gate(calls, &mut weights);
+            gate.iter().for_each(|(at, open)| weights.vectors[*at] = open.clone());
             gpu::in_rows(self.gpu, calls, &mut weights);
             let program = gpu::Program::tuned(self.gpu, calls, &weights, tuning);
             let state = gpu::Memory::from_buffers(buffers);

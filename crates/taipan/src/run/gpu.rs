@@ -32,7 +32,7 @@ pub fn upload_vector(gpu: &Gpu, data: &VectorData) -> Buffer {
 }
 
 /// Weights of a model on the device.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Weights {
     /// Matrices in the order of their recipes.
     pub matrices: Vec<MatrixBuffers>,
