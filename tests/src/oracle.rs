@@ -3,7 +3,7 @@
 use taipan::description::{Description, Shape};
 use taipan::layers::Programs;
 use taipan::run::cpu::{self, Memory};
-use taipan::run::dense::Dense;
+use taipan::run::dense::Twins;
 use taipan::{Config, WeightDtype, Weights};
 use taipan_kernels::{Call, control, selection};
 use taipan_reference::sal;
@@ -18,7 +18,7 @@ pub struct Oracle {
     pub weights: cpu::Weights,
     /// State and scratch.
     pub memory: Memory,
-    dense: Dense,
+    twins: Twins,
 }
 
 impl Oracle {
@@ -27,13 +27,13 @@ impl Oracle {
     /// # Panics
     /// If the weights do not fit the config.
     #[must_use]
-    pub fn new(config: &Config, weights: &Weights, segment: usize, dense: Dense) -> Self {
+    pub fn new(config: &Config, weights: &Weights, segment: usize, twins: Twins) -> Self {
         let description = Description::new(config, Shape { segment, chunk: segment.min(16), logit_rows: segment });
         let weights =
             pollster::block_on(cpu::Weights::load(weights, &description, WeightDtype::Auto)).expect("the weights fit");
         let programs = Programs::new(&description);
         let memory = Memory::new(&description.state, &description.scratch_buffers);
-        Self { description, programs, weights, memory, dense }
+        Self { description, programs, weights, memory, twins }
     }
 
     /// Bounds attention: `c` of all tokens and a burst (spec §1.3).
@@ -59,7 +59,7 @@ impl Oracle {
     }
 
     fn run(&mut self, list: impl Fn(&Programs) -> &[Call], tokens: usize) {
-        cpu::run_with(self.dense, list(&self.programs), &self.weights, &mut self.memory, tokens);
+        cpu::run_with(self.twins, list(&self.programs), &self.weights, &mut self.memory, tokens);
     }
 
     /// Logits of every id, and what each layer's gate decided about it.

@@ -4,7 +4,7 @@
 use pollster::block_on;
 use taipan::run::Split;
 use taipan::run::cpu::Memory;
-use taipan::run::dense::Dense;
+use taipan::run::dense::Twins;
 use taipan::{Config, Weights};
 use taipan_gpu::Gpu;
 use taipan_kernels::{Decl, Kernel};
@@ -21,7 +21,7 @@ const GOLDEN: f64 = 2e-3;
 fn subject(name: &str, tokens: usize) -> (Oracle, Prompt) {
     let case = cases(1).into_iter().find(|c| c.name == name).unwrap();
     let config = Config::from_json(&std::fs::read(case.dir.join("config.json")).unwrap()).unwrap();
-    let oracle = Oracle::new(&config, &Weights::open(&case.dir).unwrap(), tokens, Dense::Vectorised);
+    let oracle = Oracle::new(&config, &Weights::open(&case.dir).unwrap(), tokens, Twins::Vectorised);
     (oracle, case.prompts.into_iter().find(|p| p.ids.len() == tokens).unwrap())
 }
 

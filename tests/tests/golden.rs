@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use pollster::block_on;
-use taipan::run::dense::Dense;
+use taipan::run::dense::Twins;
 use taipan::{Config, Device, GenerateOptions, LoadOptions, Model, Sampling, Session, SessionOptions, Weights};
 use taipan_tests::compare::assert_close;
 use taipan_tests::device;
@@ -107,7 +107,7 @@ fn the_plain_reference_is_closer_than_any_device() {
             for p in &case.prompts {
                 let what = format!("seed {seed} {} [{}]", case.name, p.ids.len());
                 let start = || {
-                    let mut oracle = Oracle::new(&config, &weights, 64, Dense::Plain);
+                    let mut oracle = Oracle::new(&config, &weights, 64, Twins::Plain);
                     if let Some((c, burst)) = case.bound_numbers {
                         oracle.bound(c, burst);
                     }

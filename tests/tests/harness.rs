@@ -135,8 +135,13 @@ struct Proof {
 
 impl Proof {
     fn new(kernel: &'static str) -> Self {
-        static AS_GPU: LazyLock<Device> =
-            LazyLock::new(|| device::tuned(&[("matvec_eight_from", NEVER), ("attention_part", 64)]));
+        static AS_GPU: LazyLock<Device> = LazyLock::new(|| {
+            device::tuned(&[
+                ("matvec_eight_from", NEVER),
+                ("matvec_eight_integers_from", NEVER),
+                ("attention_part", 64),
+            ])
+        });
         let cases: Vec<_> = cases_of(kernel).into_iter().map(|case| (expected(&case), case)).collect();
         // As software adapters run it, and as GPUs do.
         let tuned = TUNABLES.iter().any(|t| t.kernels.contains(&kernel));

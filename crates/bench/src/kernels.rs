@@ -122,6 +122,7 @@ pub async fn walk(
     wanted: impl Fn(&Call) -> bool,
     mut say: impl FnMut(String),
 ) -> Result<Vec<Vec<KernelRecord>>> {
+    let tunings: Vec<Tuning> = tunings.iter().map(|t| t.for_format(setup.format)).collect();
     let shape = Shape { segment: setup.tokens, chunk: 64.min(setup.tokens), logit_rows: 1 };
     let full = Programs::new(&Description::new(&setup.config, shape));
     let mut bench = Bench::new(gpu, setup, shape).await?;
@@ -147,7 +148,7 @@ pub async fn walk(
                 if calls.iter().all(&wanted) && seen.insert(name.clone()) {
                     let case = Case { calls, phase, tokens, times: counts.get(&name).copied().unwrap_or(0) };
                     say(format!("{phase} {}", case.kernel()));
-                    records.push(bench.measure(&case, tunings).await?);
+                    records.push(bench.measure(&case, &tunings).await?);
                 } else {
                     cpu::run(calls, &bench.cpu_weights, &mut bench.memory, tokens);
                 }

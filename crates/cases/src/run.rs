@@ -1,7 +1,7 @@
 //! Running a case and comparing it with its twin.
 
 use serde::Serialize;
-use taipan::run::dense::{Dense, PackedMatrix};
+use taipan::run::dense::{PackedMatrix, Twins};
 use taipan::run::{cpu, gpu};
 use taipan::{Device, Result};
 use taipan_gpu::Gpu;
@@ -35,10 +35,10 @@ pub struct Report {
 /// The twin's outputs: plain loops, f64 sums.
 #[must_use]
 pub fn expected(case: &Case) -> Outputs {
-    on_cpu(case, Dense::Plain)
+    on_cpu(case, Twins::Plain)
 }
 
-fn on_cpu(case: &Case, dense: Dense) -> Outputs {
+fn on_cpu(case: &Case, twins: Twins) -> Outputs {
     let weights = cpu::Weights {
         matrices: case.matrices.iter().map(|(data, cols)| PackedMatrix::pack(data, *cols, case.format)).collect(),
         vectors: case.vectors.clone(),
@@ -47,7 +47,7 @@ fn on_cpu(case: &Case, dense: Dense) -> Outputs {
     for (i, words) in case.contents.iter().enumerate() {
         memory.set_words(BufferId::State(i as u32), words);
     }
-    cpu::run_with(dense, &case.calls, &weights, &mut memory, case.tokens);
+    cpu::run_with(twins, &case.calls, &weights, &mut memory, case.tokens);
     case.outputs.iter().map(|id| memory.get(*id).to_words()).collect()
 }
 
@@ -58,7 +58,7 @@ fn on_cpu(case: &Case, dense: Dense) -> Outputs {
 pub async fn on_device(case: &Case, device: &Device) -> Result<Outputs> {
     match device.as_gpu() {
         Some(gpu) => on_gpu(case, gpu, None).await,
-        None => Ok(on_cpu(case, Dense::Vectorised)),
+        None => Ok(on_cpu(case, Twins::Vectorised)),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use taipan_shaders::WeightFormat;
 
 /// A threshold that is never reached; `"never"` in a table.
 pub const NEVER: u32 = u32::MAX;
@@ -55,6 +56,8 @@ tunables! {
     /// Rows of a matrix from which on a slot of `matvec` takes eight of them instead of two: x is loaded for fewer slots,
     /// but there are fewer workgroups.
     matvec_eight_from = 1, ["matvec"], [1, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, NEVER];
+    /// The same for matrices of integers, whose rows are fewer bytes.
+    matvec_eight_integers_from = 1, ["matvec"], [1, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, NEVER];
     /// Positions of a window that one workgroup of `token_attention` takes: fewer are more
     /// workgroups, and then there is `merge_attention` to run.
     attention_part = 256, ["token_attention"], [64, 128, 256, 512, NEVER];
@@ -72,6 +75,12 @@ impl Tuning {
     pub fn with(mut self, tunable: &Tunable, value: u32) -> Self {
         *self.slot(tunable.name).expect("a name of TUNABLES") = value;
         self
+    }
+
+    /// The same where matrices of one format have numbers of their own.
+    #[must_use]
+    pub const fn for_format(self, format: WeightFormat) -> Self {
+        if format.is_quantised() { Self { matvec_eight_from: self.matvec_eight_integers_from, ..self } } else { self }
     }
 
     /// The value of a tunable.
@@ -277,6 +286,8 @@ mod tests {
         assert_eq!(table, &TuningTable::from_json(table.to_json().as_bytes()).expect("its own words"));
         let of = |software| table.over(Tuning::default(), &device(software, "0x1")).expect("an entry");
         assert_eq!((of(true).matvec_eight_from, of(false).matvec_eight_from), (1, NEVER));
+        let of_format = |format| of(false).for_format(format).matvec_eight_from;
+        assert_eq!((of_format(WeightFormat::F16), of_format(WeightFormat::Q4)), (NEVER, 32_768));
         for tunable in TUNABLES {
             assert!(tunable.values.contains(&Tuning::default().get(tunable)), "{}: the default", tunable.name);
             let in_table = |e: &TuningEntry| e.device == DeviceKey::default() && e.values.contains_key(tunable.name);

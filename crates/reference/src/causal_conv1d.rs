@@ -29,7 +29,6 @@ impl Conv {
 }
 
 /// Convolves `n` tokens, the first of them at position `first`; the ring is read only (see `conv_append`).
-#[inline(always)]
 pub fn causal_conv1d(
     src: &[f32],
     c: &Conv,

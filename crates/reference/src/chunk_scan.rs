@@ -9,7 +9,6 @@ use crate::Ssm;
 use crate::sum::{add_scaled, dot};
 
 /// Writes y of `n` tokens in chunks of `q`; D·x included, the gate not.
-#[inline(always)]
 pub fn chunk_scan(
     s: &Ssm,
     q: usize,
@@ -43,7 +42,6 @@ pub fn chunk_scan(
 }
 
 /// acc ← acc + Σ_j exp(segment sum)·cb[j]·dt_j·x_j over the tokens `start + j` of the chunk up to the current one.
-#[inline(always)]
 fn add_inside(s: &Ssm, h: usize, xbc: &[f32], da: &[f32], cb: &[f32], start: usize, acc: &mut [f64]) {
     let mut segment = 0.0f64;
     // From the current token backwards: each step lengthens the segment by the dA just passed.

@@ -7,7 +7,6 @@ use crate::Ssm;
 use crate::sum::add_scaled;
 
 /// Fills `states` `[ceil(n/q), H, P, N]`.
-#[inline(always)]
 pub fn chunk_state(s: &Ssm, q: usize, xbc: &[f32], da: &[f32], n: usize, states: &mut [f32]) {
     let (heads, width) = (s.heads, s.d_state);
     let mut acc = vec![0.0f64; width];

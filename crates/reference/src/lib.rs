@@ -1,5 +1,5 @@
-//! Plain-Rust twins of every Taipan kernel: the oracle the GPU is compared with, and the CPU device for everything
-//! but the matrix products.
+//! Plain-Rust twins of every Taipan kernel: the oracle that the GPU and the fast twins of the CPU device are compared with,
+//! and that device itself for everything that takes no time.
 //!
 //! One file per kernel, named as its shader. Sums run in f64 and results are rounded once to f32; every guard that
 //! the specification asks for (softplus cut, segment sums, softmax with the maximum taken off, exact integer bucket)

@@ -9,7 +9,6 @@ use crate::sum::decay_add_dot;
 use crate::{Heads, Ssm};
 
 /// Advances `state` by one token and writes y, D·x included and the gate not.
-#[inline(always)]
 pub fn selective_state_update(
     s: &Ssm,
     p: &Heads,

@@ -37,17 +37,20 @@ impl Ssm {
     }
 
     /// x of head `h` in token `t` of `xbc`, `[P]`.
-    pub(crate) fn x<'a>(&self, xbc: &'a [f32], t: usize, h: usize) -> &'a [f32] {
+    #[must_use]
+    pub fn x<'a>(&self, xbc: &'a [f32], t: usize, h: usize) -> &'a [f32] {
         &xbc[t * self.row() + h * self.head_dim..][..self.head_dim]
     }
 
     /// B of group `g` in token `t` of `xbc`, `[N]`.
-    pub(crate) fn b<'a>(&self, xbc: &'a [f32], t: usize, g: usize) -> &'a [f32] {
+    #[must_use]
+    pub fn b<'a>(&self, xbc: &'a [f32], t: usize, g: usize) -> &'a [f32] {
         &xbc[t * self.row() + self.inner() + g * self.d_state..][..self.d_state]
     }
 
     /// C of group `g` in token `t` of `xbc`, `[N]`.
-    pub(crate) fn c<'a>(&self, xbc: &'a [f32], t: usize, g: usize) -> &'a [f32] {
+    #[must_use]
+    pub fn c<'a>(&self, xbc: &'a [f32], t: usize, g: usize) -> &'a [f32] {
         self.b(xbc, t, self.groups + g)
     }
 }

@@ -1,13 +1,10 @@
 //! f64 sums over f32 rows, in eight lanes so that the compiler can vectorise them.
 //!
-//! They and the twins that use them most are always inlined, so that a caller may compile them for wider vectors.
-//!
 //! A product of two f32 is exact in f64, so `dot` rounds only in its additions, at 2⁻⁵³.
 
 const LANES: usize = 8;
 
 /// Σ a·b.
-#[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len(), "dot: rows of different length");
     let (a_blocks, a_rest) = a.as_chunks::<LANES>();
@@ -23,7 +20,6 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// acc ← acc + weight·x.
-#[inline(always)]
 pub(crate) fn add_scaled(acc: &mut [f64], weight: f64, x: &[f32]) {
     assert_eq!(acc.len(), x.len(), "add_scaled: rows of different length");
     for (a, &x) in acc.iter_mut().zip(x) {
@@ -33,7 +29,6 @@ pub(crate) fn add_scaled(acc: &mut [f64], weight: f64, x: &[f32]) {
 
 /// One step of the state recurrence over a row: `row ← decay·row + input·b`, rounded once to f32; returns Σ row·c,
 /// taken before that rounding.
-#[inline(always)]
 pub(crate) fn decay_add_dot(row: &mut [f32], decay: f64, input: f64, b: &[f64], c: &[f64]) -> f64 {
     assert!(row.len() == b.len() && row.len() == c.len(), "decay_add_dot: rows of different length");
     let (row_blocks, row_rest) = row.as_chunks_mut::<LANES>();

@@ -32,7 +32,7 @@ pub struct LoadOptions {
     /// Tokens of a chunk of the chunked form, 1 to 64; default 64. Changes rounding, never the mathematics.
     pub chunk: Option<usize>,
     /// Prompts of at most so many tokens, and what is left of longer ones behind their last whole segment, run token by
-    /// token in the recurrent form, since the chunked form takes as long for one token as for dozens. Default 3 on the CPU
+    /// token in the recurrent form, since the chunked form takes as long for one token as for dozens. Default 6 on the CPU
     /// and 7 on a GPU, as measured; 0 is never. Changes rounding, never the mathematics.
     pub recurrent: Option<usize>,
     /// Takes the place of the model's own tokenizer.

@@ -75,7 +75,7 @@ pub(crate) fn shape(config: &Config, options: &LoadOptions, target: Target) -> R
 /// 0.63 ms and a prompt of 8 takes 4.9, of `mamba2-1.3b` 1.7 and 13.8; on llvmpipe with `mamba2-4.8m` 15.8 and 128; on a CPU 2.0,
 /// and a prompt of 4 takes 7.7.
 pub(crate) fn recurrent(options: &LoadOptions, device: &Device) -> usize {
-    options.recurrent.unwrap_or(if device.is_cpu() { 3 } else { 7 })
+    options.recurrent.unwrap_or(if device.is_cpu() { 6 } else { 7 })
 }
 
 /// What a model is, and what it runs.

@@ -1,5 +1,5 @@
-//! The CPU device: every call through its twin in `taipan-reference`, fused kernels as compositions, matrix products
-//! through [`super::dense`], or through their plain twins where the CPU is the oracle.
+//! The CPU device: every call through its twin in `taipan-reference`, fused kernels as compositions; what takes time through
+//! fast twins, [`super::dense`], [`super::ssd`] and [`super::rows`], unless the CPU is the oracle.
 
 mod memory;
 mod prefill;
@@ -13,39 +13,32 @@ use taipan_kernels::{LogitMaxima, Rows, Sample, TokenGateKv, Vector, control, sa
 use taipan_reference as reference;
 use taipan_reference::{Heads, RECENT, Sampling};
 
-use super::dense::Dense;
-use super::wide;
+use super::dense::Twins;
+use super::threads::on_a_worker;
+use super::{rows, ssd};
 
 pub use memory::{Data, Memory};
 pub use weights::{VectorData, Weights, vector_data};
 
 /// Runs a list of calls on a segment of `n` tokens.
 pub fn run(calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
-    run_with(Dense::Vectorised, calls, w, m, n);
+    run_with(Twins::Vectorised, calls, w, m, n);
 }
 
 /// Runs a list of calls on a segment of `n` tokens with a chosen twin of the matrix products.
-pub fn run_with(dense: Dense, calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
-    on_a_worker(|| calls.iter().for_each(|call| step(dense, call, w, m, n)));
-}
-
-/// Runs `body` on a thread of the pool: from outside, each of its products would wait for a thread to take it up.
-fn on_a_worker(body: impl FnOnce() + Send) {
-    #[cfg(not(target_arch = "wasm32"))]
-    rayon::scope(|_| body());
-    #[cfg(target_arch = "wasm32")]
-    body();
+pub fn run_with(twins: Twins, calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
+    on_a_worker(|| calls.iter().for_each(|call| step(twins, call, w, m, n)));
 }
 
 /// As [`run`], but gives way after every call: dropped there, it leaves the memory as it is between two calls.
 pub(crate) async fn run_giving_way(calls: &[Call], w: &Weights, m: &mut Memory, n: usize) {
     for call in calls {
-        step(Dense::Vectorised, call, w, m, n);
+        on_a_worker(|| step(Twins::Vectorised, call, w, m, n));
         give_way().await;
     }
 }
 
-fn step(dense: Dense, call: &Call, w: &Weights, m: &mut Memory, n: usize) {
+fn step(twins: Twins, call: &Call, w: &Weights, m: &mut Memory, n: usize) {
     match call {
         Call::Embed(c) => embed(c, w, m),
         Call::RmsNorm(c) => {
@@ -73,17 +66,21 @@ fn step(dense: Dense, call: &Call, w: &Weights, m: &mut Memory, n: usize) {
                 let (norm, groups) = (c.norm.map_or(&[][..], |v| w.f32(v)), c.groups as usize);
                 let out = &mut out[..n * cols];
                 let z = &scaled(z, c.z_scale);
-                reference::rms_norm_gated(y, z, z_cols, z_at, norm, c.eps, cols, groups, c.mode, out);
+                let rms_norm_gated = match twins {
+                    Twins::Vectorised => rows::rms_norm_gated,
+                    Twins::Plain => reference::rms_norm_gated,
+                };
+                rms_norm_gated(y, z, z_cols, z_at, norm, c.eps, cols, groups, c.mode, out);
             });
         }
-        Call::Matvec(c) => matvec(dense, c, w, m),
-        Call::Matmul(c) => matmul(dense, c, w, m),
-        Call::MixerUpdate(c) => mixer_update(c, w, m),
-        Call::TokenGateKv(c) => token_gate_kv(dense, c, w, m),
+        Call::Matvec(c) => matvec(twins, c, w, m),
+        Call::Matmul(c) => matmul(twins, c, w, m),
+        Call::MixerUpdate(c) => mixer_update(twins, c, w, m),
+        Call::TokenGateKv(c) => token_gate_kv(twins, c, w, m),
         Call::Experts(c) => experts(c, w, m, n),
         Call::LogitMaxima(c) => logit_maxima(c, m),
         Call::Sample(c) => sample(c, m),
-        _ => prefill::step(call, w, m, n),
+        _ => prefill::step(twins, call, w, m, n),
     }
 }
 
@@ -146,7 +143,7 @@ fn alphas(selection: &[u32]) -> Vec<f32> {
     selection[selection::alphas()..][..capacity].iter().map(|b| f32::from_bits(*b)).collect()
 }
 
-fn matvec(dense: Dense, c: &Matvec, w: &Weights, m: &mut Memory) {
+fn matvec(twins: Twins, c: &Matvec, w: &Weights, m: &mut Memory) {
     let selection = c.selection.map(|s| m.u32(s));
     if c.only_selected && selection.is_some_and(|s| s[selection::COUNT] == 0) {
         return;
@@ -161,7 +158,7 @@ fn matvec(dense: Dense, c: &Matvec, w: &Weights, m: &mut Memory) {
         x = normed;
     }
     let mut v = vec![0.0; rows];
-    dense.matvec(&x, &w.matrices[c.weight.id as usize], &mut v);
+    twins.matvec(&x, &w.matrices[c.weight.id as usize], &mut v);
     add_bias(c.bias, w, &mut v);
     let y_cols = c.y.cols as usize;
     m.write(c.y.buffer, |_, y| finish(c.epilogue, alpha, &v, &mut y[..y_cols]));
@@ -188,13 +185,13 @@ fn product_rows(c: &Matmul, m: &Memory) -> Vec<(usize, usize)> {
     }
 }
 
-fn matmul(dense: Dense, c: &Matmul, w: &Weights, m: &mut Memory) {
+fn matmul(twins: Twins, c: &Matmul, w: &Weights, m: &mut Memory) {
     let (rows, cols, y_cols) = (c.weight.rows as usize, c.weight.cols as usize, c.y.cols as usize);
     let pairs = product_rows(c, m);
-    let x: Vec<f32> =
-        pairs.iter().flat_map(|(from, _)| &m.f32(c.x.buffer)[from * cols..(from + 1) * cols]).copied().collect();
+    let mut x = Vec::with_capacity(pairs.len() * cols);
+    pairs.iter().for_each(|(from, _)| x.extend_from_slice(&m.f32(c.x.buffer)[from * cols..(from + 1) * cols]));
     let mut v = vec![0.0; pairs.len() * rows];
-    dense.matmul(&x, &w.matrices[c.weight.id as usize], &mut v);
+    twins.matmul(&x, &w.matrices[c.weight.id as usize], &mut v);
     add_bias(c.bias, w, &mut v);
     let alpha = c.selected.map_or_else(Vec::new, |s| alphas(m.u32(s.selection)));
     m.write(c.y.buffer, |_, y| {
@@ -219,7 +216,7 @@ fn experts(c: &Experts, w: &Weights, m: &mut Memory, n: usize) {
     });
 }
 
-fn mixer_update(c: &MixerUpdate, w: &Weights, m: &mut Memory) {
+fn mixer_update(twins: Twins, c: &MixerUpdate, w: &Weights, m: &mut Memory) {
     let k = &c.mixer;
     let (inner, channels, heads) = (k.inner() as usize, k.channels() as usize, k.heads as usize);
     let gn = (k.groups * k.d_state) as usize;
@@ -229,7 +226,11 @@ fn mixer_update(c: &MixerUpdate, w: &Weights, m: &mut Memory) {
     let (weight, bias) = w.f32(k.conv).split_at(channels * conv.taps);
     let mut xbc = vec![0.0; channels];
     m.write(c.conv_state, |_, state| {
-        wide::causal_conv1d(&raw, &conv, weight, bias, state, first, 1, &mut xbc);
+        let causal_conv1d = match twins {
+            Twins::Vectorised => rows::causal_conv1d,
+            Twins::Plain => reference::causal_conv1d,
+        };
+        causal_conv1d(&raw, &conv, weight, bias, state, first, 1, &mut xbc);
         reference::conv_append(&raw, &conv, first, 1, state);
     });
     let mut y = vec![0.0; inner];
@@ -237,11 +238,20 @@ fn mixer_update(c: &MixerUpdate, w: &Weights, m: &mut Memory) {
     let dt_raw = &scaled(&raw[k.dt_at() as usize..], k.dt_scale);
     m.write(c.ssm, |_, ssm| {
         let heads = per_head(w.f32(k.per_head), heads);
-        wide::selective_state_update(&k.ssm(), &heads, x, &bc[..gn], &bc[gn..], dt_raw, ssm, &mut y);
+        let update = match twins {
+            Twins::Vectorised => ssd::selective_state_update,
+            Twins::Plain => reference::selective_state_update,
+        };
+        update(&k.ssm(), &heads, x, &bc[..gn], &bc[gn..], dt_raw, ssm, &mut y);
     });
     if c.gate {
         let z = scaled(&raw[..inner], k.z_scale);
-        y.iter_mut().zip(&z[..]).for_each(|(y, z)| *y = (f64::from(*y) * reference::silu(f64::from(*z))) as f32);
+        match twins {
+            Twins::Vectorised => rows::gate(&z, &mut y),
+            Twins::Plain => y.iter_mut().zip(&z[..]).for_each(|(y, z)| {
+                *y = (f64::from(*y) * reference::silu(f64::from(*z))) as f32;
+            }),
+        }
     }
     m.write(c.y.buffer, |_, out| out[..inner].copy_from_slice(&y));
 }
@@ -250,7 +260,7 @@ fn per_head(packed: &[f32], heads: usize) -> Heads<'_> {
     Heads { dt_bias: &packed[..heads], a_log: &packed[heads..2 * heads], d: &packed[2 * heads..] }
 }
 
-fn token_gate_kv(dense: Dense, c: &TokenGateKv, w: &Weights, m: &mut Memory) {
+fn token_gate_kv(twins: Twins, c: &TokenGateKv, w: &Weights, m: &mut Memory) {
     let cols = c.weight.cols as usize;
     let position = m.first(c.control);
     let pack = w.f32(c.gate);
@@ -271,7 +281,7 @@ fn token_gate_kv(dense: Dense, c: &TokenGateKv, w: &Weights, m: &mut Memory) {
     let a = &c.attention;
     let kv_cols = a.kv_cols() as usize;
     let mut kv = vec![0.0; kv_cols];
-    dense.matvec(&x, &w.matrices[c.weight.id as usize], &mut kv);
+    twins.matvec(&x, &w.matrices[c.weight.id as usize], &mut kv);
     if c.table.is_some() {
         let (heads, head_dim) = (a.kv_heads as usize, a.head_dim as usize);
         reference::rotary(&mut kv, heads, head_dim, w.words(c.table), position as u32);

@@ -2,8 +2,8 @@
 //!
 //! A matrix is kept in panels of 32 rows, column by column, in its storage format: a product reads it front to back,
 //! spreads one input over a whole vector, and needs no sums across lanes. 16-bit formats are widened in registers, so a
-//! decoded token reads half the bytes of f32; integers become floats there as well, and a group's sum is scaled once. The plain twins in `taipan-reference` are what the products are tested
-//! against.
+//! decoded token reads half the bytes of f32; integers become floats there as well, and a group's sum is scaled once. The
+//! plain twins in `taipan-reference` are what the products are tested against.
 
 mod quantised;
 mod simd;
@@ -15,29 +15,26 @@ use taipan_kernels::WeightFormat;
 use crate::error::Result;
 use crate::memory::reserve;
 use crate::quant::{Quant, QuantRows};
+use crate::run::threads::for_each_chunk;
 use quantised::QuantPanels;
 use simd::{Expand, F16, PanelTimesRow, PanelTimesRows};
 
 /// Rows of a panel.
-const PANEL: usize = 32;
+pub(super) const PANEL: usize = 32;
 /// Words of a 16-bit panel's column: word `j` holds row `j` below row `j + 16`.
 const WORDS: usize = PANEL / 2;
 
-/// Products below this many multiply-adds, some tens of microseconds, are not worth waking another thread for.
-#[cfg(not(target_arch = "wasm32"))]
-const PARALLEL: usize = 1 << 19;
-
-/// Which twin of the matrix products runs. Everything else on the CPU is plain anyway.
+/// Which twins of the kernels run that take time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dense {
-    /// [`PackedMatrix::matmul`] and [`PackedMatrix::matvec`]: fast, f32 sums. The CPU device.
+pub enum Twins {
+    /// Fast, f32 sums, as [`PackedMatrix::matmul`] and [`PackedMatrix::matvec`] are: the CPU device.
     #[default]
     Vectorised,
     /// Plain loops with f64 sums: the oracle that a model and its kernels are held to.
     Plain,
 }
 
-impl Dense {
+impl Twins {
     pub(super) fn matmul(self, x: &[f32], w: &PackedMatrix, y: &mut [f32]) {
         match self {
             Self::Vectorised => w.matmul(x, y),
@@ -265,18 +262,9 @@ impl PackedMatrix {
     }
 }
 
-/// Runs `body(index, chunk)` over chunks of `out`, on several threads where the work is worth it.
-fn for_each_chunk<T: Send>(out: &mut [T], size: usize, work: usize, body: impl Fn(usize, &mut [T]) + Sync + Send) {
-    #[cfg(not(target_arch = "wasm32"))]
-    if work >= PARALLEL {
-        use rayon::prelude::*;
-        // A few pieces a thread: enough to even out, few enough not to spend the time on handing them over.
-        let chunks = out.len().div_ceil(size);
-        let least = chunks.div_ceil(4 * rayon::current_num_threads());
-        return out.par_chunks_mut(size).enumerate().with_min_len(least).for_each(|(i, chunk)| body(i, chunk));
-    }
-    let _ = work;
-    out.chunks_mut(size).enumerate().for_each(|(i, chunk)| body(i, chunk));
+/// `out[m, PANEL] = x[m, cols] · panel[cols, PANEL]`.
+pub(super) fn panel_times_rows(panel: &[[f32; PANEL]], x: &[f32], out: &mut [[f32; PANEL]]) {
+    Arch::new().dispatch(PanelTimesRows { panel, x, out });
 }
 
 #[cfg(test)]

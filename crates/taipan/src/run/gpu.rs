@@ -236,6 +236,7 @@ impl Program {
                 }
                 Some(matrix) => {
                     let stored = &weights.matrices[matrix.id as usize];
+                    let tuning = &tuning.for_format(stored.format);
                     for (piece, buffer) in &stored.pieces {
                         let (launch, matrix) = (call.launch_tuned(*piece, tuning), Some((buffer, stored.format)));
                         dispatches.push(Dispatch::new(gpu, shader(call, Some(stored.format)), launch, weights, matrix));

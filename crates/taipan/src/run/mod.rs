@@ -3,7 +3,9 @@
 pub mod cpu;
 pub mod dense;
 pub mod gpu;
+mod rows;
 mod split;
-mod wide;
+mod ssd;
+mod threads;
 
 pub use split::Split;

@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_prompt_given_up_on_the_cpu_is_fed_up_to_the_end_of_a_segment() {
-        let options = LoadOptions { segment: Some(8), ..LoadOptions::default() };
+        let options = LoadOptions { segment: Some(8), recurrent: Some(3), ..LoadOptions::default() };
         let model = all(Model::from_bytes(files(), &Device::cpu(), options)).unwrap();
         let ids: Vec<u32> = (0..20).map(|i| i * 97 % 4000).collect();
         let mut whole = model.session(SessionOptions::default()).unwrap();

@@ -3,10 +3,10 @@
 use taipan_kernels::{Call, Compact, MergeAttention, TokenAttention, TokenGate, WindowAttention, selection};
 use taipan_reference as reference;
 
-use super::{Memory, Weights, per_head, span, wide};
+use super::{Memory, Twins, Weights, per_head, rows, span, ssd};
 
 /// Runs one call on a segment of `n` tokens.
-pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
+pub(super) fn step(twins: Twins, call: &Call, w: &Weights, m: &mut Memory, n: usize) {
     match call {
         Call::CausalConv1d(c) => {
             let conv = c.conv.reference(c.raw);
@@ -14,7 +14,11 @@ pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
             let (first, n) = span(m, c.control);
             m.write(c.out.buffer, |m, out| {
                 let out = &mut out[..n * conv.channels];
-                wide::causal_conv1d(m.f32(c.raw.buffer), &conv, weight, bias, m.f32(c.conv_state), first, n, out);
+                let causal_conv1d = match twins {
+                    Twins::Vectorised => rows::causal_conv1d,
+                    Twins::Plain => reference::causal_conv1d,
+                };
+                causal_conv1d(m.f32(c.raw.buffer), &conv, weight, bias, m.f32(c.conv_state), first, n, out);
             });
         }
         Call::ConvAppend(c) => {
@@ -24,7 +28,7 @@ pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
             });
         }
         Call::ChunkCumsum(_) | Call::BmmChunk(_) | Call::ChunkState(_) | Call::StatePassing(_) | Call::ChunkScan(_) => {
-            ssd(call, w, m)
+            chunked(twins, call, w, m)
         }
         Call::TokenGate(c) => token_gate(c, w, m, n),
         Call::Compact(c) => compact(c, m),
@@ -59,7 +63,7 @@ pub(super) fn step(call: &Call, w: &Weights, m: &mut Memory, n: usize) {
     }
 }
 
-fn ssd(call: &Call, w: &Weights, m: &mut Memory) {
+fn chunked(twins: Twins, call: &Call, w: &Weights, m: &mut Memory) {
     match call {
         Call::ChunkCumsum(c) => {
             let (_, n) = span(m, c.control);
@@ -74,14 +78,22 @@ fn ssd(call: &Call, w: &Weights, m: &mut Memory) {
         Call::BmmChunk(c) => {
             let (_, n) = span(m, c.control);
             m.write(c.cb.buffer, |m, cb| {
-                reference::bmm_chunk(&c.mixer.ssm(), c.chunk as usize, m.f32(c.xbc.buffer), n, cb);
+                let bmm_chunk = match twins {
+                    Twins::Vectorised => ssd::bmm_chunk,
+                    Twins::Plain => reference::bmm_chunk,
+                };
+                bmm_chunk(&c.mixer.ssm(), c.chunk as usize, m.f32(c.xbc.buffer), n, cb);
             });
         }
         Call::ChunkState(c) => {
             let (_, n) = span(m, c.control);
             m.write(c.states.buffer, |m, states| {
                 let (xbc, da) = (m.f32(c.xbc.buffer), m.f32(c.da.buffer));
-                wide::chunk_state(&c.mixer.ssm(), c.chunk as usize, xbc, da, n, states);
+                let chunk_state = match twins {
+                    Twins::Vectorised => ssd::chunk_state,
+                    Twins::Plain => reference::chunk_state,
+                };
+                chunk_state(&c.mixer.ssm(), c.chunk as usize, xbc, da, n, states);
             });
         }
         Call::StatePassing(c) => {
@@ -99,7 +111,11 @@ fn ssd(call: &Call, w: &Weights, m: &mut Memory) {
             m.write(c.y.buffer, |m, y| {
                 let (xbc, da) = (m.f32(c.xbc.buffer), m.f32(c.da.buffer));
                 let (cb, states) = (m.f32(c.cb.buffer), m.f32(c.states.buffer));
-                wide::chunk_scan(&c.mixer.ssm(), c.chunk as usize, heads.d, xbc, da, cb, states, n, y);
+                let chunk_scan = match twins {
+                    Twins::Vectorised => ssd::chunk_scan,
+                    Twins::Plain => reference::chunk_scan,
+                };
+                chunk_scan(&c.mixer.ssm(), c.chunk as usize, heads.d, xbc, da, cb, states, n, y);
             });
         }
         _ => unreachable!("{call:?} is not part of the chunked form"),
