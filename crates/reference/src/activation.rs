@@ -14,6 +14,12 @@ pub fn silu(x: f64) -> f64 {
     x / (1.0 + (-x).exp())
 }
 
+/// `y ← y · silu(z)`.
+pub fn gate(z: &[f32], y: &mut [f32]) {
+    assert_eq!(z.len(), y.len(), "gate: z has the shape of y");
+    y.iter_mut().zip(z).for_each(|(y, &z)| *y = (f64::from(*y) * silu(f64::from(z))) as f32);
+}
+
 /// `max(x, 0)²`.
 #[must_use]
 pub fn relu2(x: f64) -> f64 {

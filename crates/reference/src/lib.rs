@@ -59,7 +59,7 @@ mod testing;
 mod token_gate;
 mod window_attention;
 
-pub use activation::{relu2, sigmoid, silu, softplus};
+pub use activation::{gate, relu2, sigmoid, silu, softplus};
 pub use bmm_chunk::bmm_chunk;
 pub use causal_conv1d::{Conv, causal_conv1d};
 pub use chunk_cumsum::chunk_cumsum;

@@ -15,7 +15,11 @@ use taipan_reference::{Heads, RECENT, Sampling};
 
 use super::dense::Twins;
 use super::threads::on_a_worker;
+#[cfg(not(target_arch = "wasm32"))]
 use super::{rows, ssd};
+// A page, which runs on a GPU where it can, has no room for both.
+#[cfg(target_arch = "wasm32")]
+use taipan_reference::{self as rows, self as ssd};
 
 pub use memory::{Data, Memory};
 pub use weights::{VectorData, Weights, vector_data};
@@ -248,9 +252,7 @@ fn mixer_update(twins: Twins, c: &MixerUpdate, w: &Weights, m: &mut Memory) {
         let z = scaled(&raw[..inner], k.z_scale);
         match twins {
             Twins::Vectorised => rows::gate(&z, &mut y),
-            Twins::Plain => y.iter_mut().zip(&z[..]).for_each(|(y, z)| {
-                *y = (f64::from(*y) * reference::silu(f64::from(*z))) as f32;
-            }),
+            Twins::Plain => reference::gate(&z, &mut y),
         }
     }
     m.write(c.y.buffer, |_, out| out[..inner].copy_from_slice(&y));

@@ -252,7 +252,7 @@ impl PackedMatrix {
                 Panels::Bf16(p) => arch.dispatch(Expand { panel: simd::Bf16(&p[columns]), out: &mut wide }),
                 Panels::Quant(p) => p.expand(arch, panel, &mut wide),
             };
-            arch.dispatch(PanelTimesRows { panel, x, out });
+            panel_times_rows(panel, x, out);
         });
         for_each_chunk(y, self.rows, work, |t, y| {
             for (panel, y) in y.chunks_mut(PANEL).enumerate() {

@@ -3,8 +3,10 @@
 pub mod cpu;
 pub mod dense;
 pub mod gpu;
+#[cfg(not(target_arch = "wasm32"))]
 mod rows;
 mod split;
+#[cfg(not(target_arch = "wasm32"))]
 mod ssd;
 mod threads;
 

@@ -45,7 +45,7 @@ pub(super) fn causal_conv1d(
     });
 }
 
-/// `out ← out · silu(z)`.
+/// See [`taipan_reference::gate`].
 pub(super) fn gate(z: &[f32], out: &mut [f32]) {
     Arch::new().dispatch(Map { f: TimesGate, a: z, b: z, out });
 }
