@@ -1,6 +1,8 @@
 //! The threads of the CPU device: those of rayon's pool, kept awake while there is something to compute.
 
 #[cfg(not(target_arch = "wasm32"))]
+use std::cell::Cell;
+#[cfg(not(target_arch = "wasm32"))]
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -15,17 +17,28 @@ const PIECE: usize = 1 << 14;
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) fn on_a_worker(body: impl FnOnce() + Send) {
     rayon::scope(|scope| {
-        let (here, ended) = (rayon::current_thread_index(), Arc::new(AtomicBool::new(false)));
+        let ended = Arc::new(AtomicBool::new(false));
         let until = ended.clone();
-        scope.spawn_broadcast(move |_, thread| {
-            // This thread takes it up too, where it waits for a piece: that would never end.
-            if Some(thread.index()) != here {
+        scope.spawn_broadcast(move |_, _| {
+            // This thread takes it up too, where it waits for a piece, as does that of a session beside: those would wait for
+            // themselves, or for each other.
+            if BODIES.get() == 0 {
                 work_until(|| until.load(Ordering::Acquire));
             }
         });
-        let _end = OnDrop(|| ended.store(true, Ordering::Release));
+        BODIES.set(BODIES.get() + 1);
+        let _end = OnDrop(|| {
+            BODIES.set(BODIES.get() - 1);
+            ended.store(true, Ordering::Release);
+        });
         body();
     });
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+thread_local! {
+    /// Bodies that have begun on this thread and not ended.
+    static BODIES: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Does what there is to do in the pool until `done`. Who looks in vain spins at first, for some tens of microseconds, as
@@ -126,18 +139,24 @@ mod tests {
         }
     }
 
+    /// Products as a token has them: pieces of some microseconds, so that threads wait for each other.
+    fn products() {
+        for _ in 0..20 {
+            let mut out = [0u64; 3];
+            for_each_chunk(&mut out, 1, 3 * PIECE, |i, out| {
+                out[0] = (0..5000 * (1 + i as u64)).fold(0, |sum, x| std::hint::black_box(sum ^ x));
+            });
+            std::hint::black_box(out);
+        }
+    }
+
     #[test]
     fn sessions_beside_each_other_and_other_work_in_the_pool_all_end() {
         use rayon::prelude::*;
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads");
-        let expected: Vec<usize> = (0..100).map(|i| i * i).collect();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads");
         std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..300 {
-                        pool.install(|| on_a_worker(|| assert_eq!(squares(100, 100 * PIECE), expected)));
-                    }
-                });
+            for _ in 0..3 {
+                scope.spawn(|| (0..500).for_each(|_| pool.install(|| on_a_worker(products))));
             }
             scope.spawn(|| {
                 for _ in 0..300 {
@@ -146,6 +165,24 @@ mod tests {
                 }
             });
         });
+    }
+
+    #[test]
+    fn tokens_that_begin_at_once_do_not_wait_for_each_other() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads");
+        for _ in 0..200 {
+            // All threads are held up until both tokens are there to be taken; the third one then takes pieces of both.
+            let gate = Arc::new(std::sync::Barrier::new(4));
+            for _ in 0..3 {
+                let gate = gate.clone();
+                pool.spawn(move || _ = gate.wait());
+            }
+            std::thread::scope(|scope| {
+                (0..2).for_each(|_| _ = scope.spawn(|| pool.install(|| on_a_worker(products))));
+                std::thread::sleep(std::time::Duration::from_micros(500));
+                gate.wait();
+            });
+        }
     }
 
     #[test]
