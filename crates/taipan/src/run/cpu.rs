@@ -1,5 +1,5 @@
 //! The CPU device: every call through its twin in `taipan-reference`, fused kernels as compositions; what takes time through
-//! fast twins, [`super::dense`], [`super::ssd`] and [`super::rows`], unless the CPU is the oracle.
+//! fast twins, [`super::dense`] and the modules `ssd` and `rows` beside it, unless the CPU is the oracle.
 
 mod memory;
 mod prefill;

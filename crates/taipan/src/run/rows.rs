@@ -212,14 +212,25 @@ fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 mod tests {
     use super::*;
 
+    /// [`gate`] by every instruction set that there is.
+    fn every_gate(z: &[f32], y: f32) -> Vec<Vec<f32>> {
+        let gated = |run: &dyn Fn(Map<'_, TimesGate>)| {
+            let mut out = vec![y; z.len()];
+            run(Map { f: TimesGate, a: z, b: z, out: &mut out });
+            out
+        };
+        let mut all = vec![gated(&|map| Arch::new().dispatch(map)), gated(&|map| map.with_simd(pulp::Scalar))];
+        #[cfg(target_arch = "x86_64")]
+        all.extend(pulp::x86::V3::try_new().map(|v3| gated(&|map| Simd::vectorize(v3, map))));
+        all
+    }
+
     #[test]
     fn gates_agree_with_the_plain_twin_at_every_size() {
         let z: Vec<f32> = (-1200..=1200).map(|i| i as f32 / 10.0).chain([0.0, -0.0, 1e-30, 1e38, -3e38]).collect();
         for len in [1, 15, 16, 17, z.len()] {
             for z in [&z[..len], &z[z.len() - len..]] {
-                let mut out = vec![2.0; len];
-                gate(z, &mut out);
-                for (z, got) in z.iter().zip(&out) {
+                for (z, got) in every_gate(z, 2.0).iter().flat_map(|out| z.iter().zip(out)) {
                     let exact = 2.0 * taipan_reference::silu(f64::from(*z));
                     let error = (f64::from(*got) - exact).abs();
                     assert!(error <= 1e-6 * exact.abs() + 1e-30, "silu({z}): {got} against {exact}");
@@ -230,8 +241,8 @@ mod tests {
 
     #[test]
     fn what_is_no_number_stays_so() {
-        let mut out = [1.0; 3];
-        gate(&[f32::NAN, f32::INFINITY, 1.0], &mut out);
-        assert!(out[0].is_nan() && out[1] == f32::INFINITY && out[2].is_finite(), "{out:?}");
+        for out in every_gate(&[f32::NAN, f32::INFINITY, 1.0], 1.0) {
+            assert!(out[0].is_nan() && out[1] == f32::INFINITY && out[2].is_finite(), "{out:?}");
+        }
     }
 }

@@ -242,3 +242,33 @@ fn scan_rows(
     }
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulp::Scalar;
+
+    /// State and y of a head of `n` numbers a channel after one token.
+    fn updated(n: usize, run: impl FnOnce(Update<'_>)) -> Vec<f32> {
+        let numbers = |seed, len| (0..len).map(|i| reference::uniform(seed, i as u32) - 0.5).collect::<Vec<f32>>();
+        let (x, b, c, mut state, mut y) =
+            (numbers(1, 3), numbers(2, n), numbers(3, n), numbers(4, 3 * n), vec![0.0; 3]);
+        run(Update { decay: 0.9, dt: 0.3, d: 2.0, x: &x, b: &b, c: &c, state: &mut state, y: &mut y });
+        let read = |p: usize| (0..n).map(|k| state[p * n + k] * c[k]).sum::<f32>() + 2.0 * x[p];
+        assert!((0..3).all(|p| (y[p] - read(p)).abs() <= 1e-5), "{n}: {y:?}");
+        state
+    }
+
+    #[test]
+    fn every_vector_width_advances_a_state_alike() {
+        for n in [1, 7, 16, 20, 64, 129] {
+            let widest = updated(n, |update| Arch::new().dispatch(update));
+            let alike = |other: Vec<f32>| widest.iter().zip(&other).all(|(a, b)| (a - b).abs() <= 1e-6);
+            assert!(alike(updated(n, |update| update.with_simd(Scalar))), "{n}, one number at a time");
+            #[cfg(target_arch = "x86_64")]
+            if let Some(v3) = pulp::x86::V3::try_new() {
+                assert!(alike(updated(n, |update| Simd::vectorize(v3, update))), "{n}, AVX2");
+            }
+        }
+    }
+}
