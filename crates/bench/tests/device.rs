@@ -177,9 +177,11 @@ fn a_device_is_tuned_by_what_was_measured_and_computes_what_it_did() {
         Config::from_json(TINY.replace("\"window\": 32", "\"window\": 300").as_bytes()).expect("a valid config");
     let setup = || Setup { config: config.clone(), ..setup() };
     for tunable in TUNABLES {
+        let format = if tunable.name.contains("integers") { WeightFormat::Q4 } else { WeightFormat::F16 };
         let tunings: Vec<Tuning> = tunable.values.iter().map(|v| gpu.tuning().with(tunable, *v)).collect();
         let wanted = |call: &Call| tunable.kernels.contains(&call.decl().name);
-        let found = block_on(kernels::walk(gpu, &setup(), &tunings, wanted, |_| {})).expect("a measurement");
+        let found = block_on(kernels::walk(gpu, &Setup { format, ..setup() }, &tunings, wanted, |_| {}))
+            .expect("a measurement");
         let all: Vec<_> = found.iter().flatten().collect();
         assert!(all.iter().all(|r| r.ok && tunable.kernels.contains(&r.kernel.as_str())), "{all:?}");
         let differ = |records: &Vec<KernelRecord>| records.iter().any(|r| r.shape != records[0].shape);
