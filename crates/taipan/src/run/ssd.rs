@@ -184,10 +184,9 @@ pub(super) fn chunk_scan(
     let (heads, dim, tile) = (s.heads, s.head_dim, s.head_dim * s.d_state);
     let (chunks, panels) = (n.div_ceil(q), dim.div_ceil(PANEL));
     let decays = Decays { heads, da };
-    let work = n * s.inner() * (q + s.d_state);
     // A block `[panel, token]` for every chunk and head; the blocks are then put side by side.
     let mut blocks = vec![[0.0; PANEL]; chunks * heads * panels * q];
-    for_each_chunk(&mut blocks, panels * q, work, |index, out| {
+    for_each_chunk(&mut blocks, panels * q, n * s.inner() * (q + s.d_state), |index, out| {
         let (chunk, h) = (index / heads, index % heads);
         let tokens = chunk * q..((chunk + 1) * q).min(n);
         let g = s.group(h);
@@ -201,7 +200,7 @@ pub(super) fn chunk_scan(
             panel_times_rows(&panel, &rows, &mut out[..tokens.len()]);
         }
     });
-    for_each_chunk(&mut y[..n * s.inner()], s.inner(), work, |t, y| {
+    for_each_chunk(&mut y[..n * s.inner()], s.inner(), n * s.inner(), |t, y| {
         for (h, y) in y.chunks_exact_mut(dim).enumerate() {
             let block = &blocks[((t / q) * heads + h) * panels * q..][..panels * q];
             let x = s.x(xbc, t, h);

@@ -94,7 +94,7 @@ pub(super) fn for_each_chunk<T: Send>(
 }
 
 /// The same in pieces of `each` chunks. No piece waits for another, as the halves of rayon's iterators do: a thread that
-/// waits looks for work, and could take up above what to stay awake until the end, for which that piece is waited for.
+/// waits looks for work, and could take up what keeps it awake until the token ends, which in turn waits for that piece.
 #[cfg(not(target_arch = "wasm32"))]
 fn in_pieces<T: Send>(out: &mut [T], size: usize, each: usize, body: &(impl Fn(usize, &mut [T]) + Sync)) {
     let mut pieces = out.chunks_mut(size * each).enumerate();
