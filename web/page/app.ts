@@ -1,4 +1,4 @@
-import { type DeviceChoice, type Model, type Progress, type Support, TaipanError, estimate, loadModel } from '../dist/index.js';
+import { type DeviceChoice, type Model, type Progress, type Support, TaipanError, checkSupport, estimate, loadModel } from '../dist/index.js';
 import { button, find } from './dom.js';
 import { bytes, milliseconds } from './format.js';
 import { showMemory } from './panels.js';
@@ -16,7 +16,8 @@ export const goldenCases = (): URL[] => __FACTS__.golden.map((name) => new URL(`
 /** What the page has at the moment. One thing runs at a time. */
 export const app = {
     model: undefined as Model | undefined,
-    support: undefined as Support | undefined,
+    /** What the browser offers; never rejects. */
+    supported: checkSupport(),
     /** What Stop aborts. */
     running: undefined as AbortController | undefined,
 };
@@ -110,8 +111,9 @@ async function lacking(signal: AbortSignal): Promise<string | undefined> {
 
 /** The device to load on. The CPU stands in for one that was not asked for by name and is too small. */
 async function chooseDevice(chosen: DeviceChoice, signal: AbortSignal): Promise<{ device: DeviceChoice; note: string }> {
-    const { ok, adapter } = app.support ?? {};
-    const gpu = chosen === 'gpu' || (chosen === 'auto' && ok === true && adapter?.software === false);
+    if (chosen === 'cpu') return { device: chosen, note: '' };
+    const { ok, adapter } = await app.supported;
+    const gpu = chosen === 'gpu' || (ok && adapter?.software === false);
     const lack = gpu ? await lacking(signal) : undefined;
     if (lack === undefined) return { device: chosen, note: '' };
     if (chosen === 'gpu') throw new TaipanError('limit-too-small', `the model does not fit: ${lack}`);
@@ -177,7 +179,6 @@ export function setUpModel(): void {
 
 /** Each thing that may be missing has its own message and remedy. */
 export function showSupport(support: Support): void {
-    app.support = support;
     const { adapter, code, hints } = support;
     const gpu = document.querySelector<HTMLInputElement>('input[name=device][value=gpu]');
     if (gpu) gpu.disabled = !support.ok;

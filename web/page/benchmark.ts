@@ -154,12 +154,13 @@ async function compare(files: readonly File[]): Promise<void> {
     draw(find('compare-chart'), { x, lines, xLabel: 'test, as numbered in the table', yLabel: 'tokens/s', points: true, showX: whole }, words);
 }
 
-export function setUpBenchmark(): void {
+export async function setUpBenchmark(): Promise<void> {
+    const { ok } = await app.supported;
     const preset = find<HTMLSelectElement>('bench-preset');
     preset.append(...PRESETS.map((name) => Object.assign(make('option', name), { value: name })));
     const loaded = Object.assign(make('option', 'the loaded model'), { value: LOADED });
     preset.append(loaded);
-    if (!app.support?.ok) find<HTMLSelectElement>('bench-device').value = 'cpu';
+    if (!ok) find<HTMLSelectElement>('bench-device').value = 'cpu';
     button('bench-run').addEventListener('click', () => void run(measure));
     button('bench-stop').addEventListener('click', () => app.running?.abort());
     button('bench-save').addEventListener('click', () => save('taipan-bench.json', JSON.stringify(entries, undefined, 1)));

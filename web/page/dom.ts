@@ -9,6 +9,13 @@ export function find<T extends HTMLElement = HTMLElement>(id: string): T {
 export const button = (id: string): HTMLButtonElement => find<HTMLButtonElement>(id);
 export const input = (id: string): HTMLInputElement => find<HTMLInputElement>(id);
 
+/** What a button does. In index.html it is disabled: what is pressed before that would do nothing. */
+export function enable(id: string, work: (button: HTMLButtonElement) => void): void {
+    const element = button(id);
+    element.addEventListener('click', () => work(element));
+    element.disabled = false;
+}
+
 export function make<K extends keyof HTMLElementTagNameMap>(tag: K, text = '', ...children: Node[]): HTMLElementTagNameMap[K] {
     const element = document.createElement(tag);
     if (text !== '') element.textContent = text;

@@ -1,6 +1,6 @@
 import { type FinishReason, type Model, type Session, type SessionStats } from '../dist/index.js';
 import { app, onChange, run } from './app.js';
-import { button, copy, define, find } from './dom.js';
+import { button, copy, define, enable, find } from './dom.js';
 import { bytes, count, milliseconds, rate } from './format.js';
 import { Forks, type Run } from './forks.js';
 import { showBudget, showMemory } from './panels.js';
@@ -139,10 +139,10 @@ function rows(model: Model, stats: SessionStats, { promptTokens, tokens, begun, 
     ];
 }
 
-function reportText(): string {
-    const { support } = app;
+async function reportText(): Promise<string> {
+    const { adapter: found, code } = await app.supported;
     const browser = navigator.userAgent;
-    const adapter = support?.adapter?.name ?? support?.code ?? 'unknown';
+    const adapter = found?.name ?? code ?? 'unknown';
     const lines = [...report, ['Adapter', adapter], ['Browser', browser], ['Settings', JSON.stringify({ ...options(), bound: bound() })]];
     return ['## Taipan in the browser', '', '| | |', '|---|---|', ...lines.map(([name, value]) => `| ${name} | ${String(value).replaceAll('|', '\\|')} |`)].join('\n');
 }
@@ -177,9 +177,9 @@ export function setUpGenerate(): void {
         example.addEventListener('click', () => (prompt.value = text));
         find('examples').append(example);
     }
-    button('report').addEventListener('click', () => void copy(reportText(), button('report')));
-    button('share').addEventListener('click', () => void copy(link(), button('share')));
-    button('open-settings').addEventListener('click', () => find<HTMLDialogElement>('settings').showModal());
+    button('report').addEventListener('click', () => void reportText().then((text) => copy(text, button('report'))));
+    enable('share', (share) => void copy(link(), share));
+    enable('open-settings', () => find<HTMLDialogElement>('settings').showModal());
     onChange(() => {
         const idle = app.running === undefined;
         const loaded = app.model !== undefined;

@@ -1,6 +1,6 @@
 import type { ModelInfo } from '../dist/index.js';
 import { run } from './app.js';
-import { button, define, find } from './dom.js';
+import { define, enable, find } from './dom.js';
 import { view } from './generate.js';
 import { showBudget, showMemory } from './panels.js';
 import type { Token } from './tokens.js';
@@ -37,5 +37,5 @@ async function replay(signal: AbortSignal): Promise<void> {
 }
 
 export function setUpReplay(): void {
-    button('replay').addEventListener('click', () => void run(replay));
+    enable('replay', () => void run(replay));
 }

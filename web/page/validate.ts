@@ -83,7 +83,8 @@ async function work(signal: AbortSignal): Promise<void> {
             status.textContent = `${index + 1} of ${total}: ${report.kernel} ${report.shape}`;
             if (index % 10 === 0) show(rowsOf(reports));
         };
-        const found = await validate({ device: app.support?.ok ? 'gpu' : 'cpu', golden: goldenCases(), signal, onCase });
+        const { ok } = await app.supported;
+        const found = await validate({ device: ok ? 'gpu' : 'cpu', golden: goldenCases(), signal, onCase });
         status.textContent = 'Comparing texts…';
         const more = await texts(signal);
         const failed = more.filter(({ ok }) => !ok).map(({ shape, detail }) => `golden text ${JSON.stringify(shape)}: ${detail}`);

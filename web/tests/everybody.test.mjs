@@ -168,8 +168,10 @@ describe('usable', { timeout: 2 * TIMEOUT }, () => {
             await page.locator('#tab-generate').focus();
             await page.keyboard.press('ArrowRight');
             assert.equal(await page.evaluate(() => document.activeElement.id), 'tab-validate');
+            await page.locator('#validate').waitFor();
             await assertUsable(page, width);
             await page.keyboard.press('ArrowRight');
+            await page.locator('#benchmark').waitFor();
             await page.locator('#bench-files').setInputFiles(onDisk({ 'desktop.json': bench(310), 'telephone.json': bench(42), 'none.json': '{]' }));
             await settled(page, '#compare-status', /2 files compared/);
             await assertUsable(page, width);

@@ -6,7 +6,7 @@ import { describe, test } from 'node:test';
 
 import { TIMEOUT } from './browser.mjs';
 import { PROMPT } from './models.mjs';
-import { TOKENS, assertGolden, ended, generate, load, picture, set, settled, site } from './site.mjs';
+import { TOKENS, assertGolden, ended, generate, load, openTab, picture, set, settled, site } from './site.mjs';
 
 const here = site();
 
@@ -88,7 +88,7 @@ describe('greedy text', { timeout: 2 * TIMEOUT }, () => {
         assert.equal(await page.evaluate(() => fetch('model/README.md').then(() => 'reached', () => 'offline')), 'offline');
         assert.match(await load(page, 'cpu'), /from the cache/);
         assertGolden(await generate(page, { prompt: PROMPT, tokens: TOKENS }));
-        await page.locator('#tab-validate').click();
+        await openTab(page, 'validate');
         await page.locator('#validate-run').click();
         assert.match(await settled(page, '#validate-status', /agree on|DO NOT AGREE|Not finished|network|fetch/i, 2 * TIMEOUT), /^All \d{3,} cases agree on CPU/);
         await close();

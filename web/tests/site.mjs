@@ -64,6 +64,12 @@ export async function load(page, device = undefined) {
     return settled(page, '#load-status', /Runs on|Not loaded/);
 }
 
+/** Opens a tab, and waits until it is there. */
+export async function openTab(page, name) {
+    await page.locator(`#tab-${name}`).click();
+    await page.locator(`#${name}`).waitFor();
+}
+
 /** Sets what the settings dialog has; in it, as people do. */
 export async function set(page, values) {
     await page.locator('#open-settings').click();

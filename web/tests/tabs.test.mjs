@@ -6,15 +6,69 @@ import { describe, test } from 'node:test';
 import Ajv from 'ajv/dist/2020.js';
 
 import { TIMEOUT } from './browser.mjs';
-import { load, onDisk, picture, settled, site } from './site.mjs';
+import { load, onDisk, openTab, picture, settled, site } from './site.mjs';
 
 const here = site();
 
 describe('the other tabs', { timeout: 3 * TIMEOUT }, () => {
+    test('a tab opens when its script is there, so that nothing pressed is lost, and again when it was not', async () => {
+        const { page, close } = await here.visit({ serviceWorkers: 'block' });
+        const asked = [];
+        let arrive;
+        const script = new Promise((resolve) => (arrive = resolve));
+        await page.route(/assets\/validate-[^/]*\.js$/, async (route) => {
+            asked.push(route);
+            if (asked.length === 1) return route.abort();
+            await script;
+            return route.continue();
+        });
+        await page.locator('#tab-validate').click();
+        await settled(page, '#error', /Validate could not be fetched/);
+        await page.locator('#tab-validate').click();
+        await page.locator('#opening').waitFor();
+        assert.ok(await page.locator('#error').isHidden());
+        assert.ok(await page.locator('#validate').isHidden());
+        await page.locator('#tab-generate').click();
+        await page.locator('#tab-validate').click();
+        await page.locator('#tab-generate').click();
+        arrive();
+        await page.waitForTimeout(500);
+        assert.ok(await page.locator('#generate').isVisible(), 'the tab chosen last');
+        assert.ok(await page.locator('#validate, #opening').evaluateAll((all) => all.every(({ hidden }) => hidden)));
+        assert.equal(asked.length, 2);
+        await openTab(page, 'validate');
+        await page.locator('#validate-run').click();
+        await settled(page, '#validate-status', /^\d+ of \d{3,}: /);
+        await page.locator('#validate-stop').click();
+        await settled(page, '#validate-status', /^Not finished/);
+        await close();
+    });
+
+    test('before its script is there, the page has nothing to press', async () => {
+        const { page, close } = await here.visit({ serviceWorkers: 'block' });
+        let arrive;
+        const script = new Promise((resolve) => (arrive = resolve));
+        await page.route(/assets\/index-[^/]*\.js$/, async (route) => {
+            await script;
+            return route.continue();
+        });
+        await page.reload({ waitUntil: 'commit' });
+        await page.locator('#settings').waitFor({ state: 'attached' });
+        const buttons = page.locator('button:visible');
+        const enabled = () => buttons.evaluateAll((all) => all.filter(({ disabled }) => !disabled).map(({ id }) => id));
+        assert.ok((await buttons.count()) >= 8);
+        assert.deepEqual(await enabled(), []);
+        arrive();
+        await page.locator('#replay').click();
+        await settled(page, '#status', /^Replaying a recorded run/);
+        assert.ok((await enabled()).includes('tab-validate'));
+        await close();
+    });
+
     test('validation is green on this device, texts included, and can be shared', async () => {
         const { page, troubles, close } = await here.visit({ permissions: ['clipboard-read', 'clipboard-write'] });
         await load(page, 'cpu');
-        await page.locator('#tab-validate').click();
+        await openTab(page, 'validate');
         await page.locator('#validate-run').click();
         const said = await settled(page, '#validate-status', /agree on|DO NOT AGREE|Not finished/i, 2 * TIMEOUT);
         assert.match(said, /^All \d{3,} cases agree on .*webgpu/);
@@ -42,7 +96,7 @@ describe('the other tabs', { timeout: 3 * TIMEOUT }, () => {
             await route.fulfill({ response, body });
         });
         await page.route('**/golden/rotary/golden.json', (route) => route.fulfill({ status: 404 }));
-        await page.locator('#tab-validate').click();
+        await openTab(page, 'validate');
         await page.locator('#validate-run').click();
         const said = await settled(page, '#validate-status', /agree on|DO NOT AGREE|Not finished/i, 2 * TIMEOUT);
         assert.match(said, /^2 of \d{3,} cases DO NOT AGREE on CPU/);
@@ -64,7 +118,7 @@ describe('the other tabs', { timeout: 3 * TIMEOUT }, () => {
     test('the benchmark runs, its JSON is the native one’s, and files can be compared, whatever is in them', async () => {
         const { page, troubles, close } = await here.visit({ acceptDownloads: true, permissions: ['clipboard-read', 'clipboard-write'] });
         await load(page, 'cpu');
-        await page.locator('#tab-benchmark').click();
+        await openTab(page, 'benchmark');
         await page.locator('#bench-device').selectOption('cpu');
         await page.locator('#bench-preset').selectOption('loaded');
         await page.locator('#bench-run').click();
