@@ -12,7 +12,7 @@ fn stored8(i: u32) -> Stored { return weight[i]; }
 fn stored_of(eight: Word, scales: Word, i: u32) -> Stored { return eight; }
 fn scales_at(eights: u32, i: u32) -> u32 { return 0u; }
 
-fn unpack8(p: Stored) -> Eight {
+fn unpack8(p: Stored, i: u32) -> Eight {
   let even = bitcast<vec4<f32>>(p << vec4(16u));
   let odd = bitcast<vec4<f32>>(p & vec4(0xffff0000u));
   return Eight(vec4(even.x, odd.x, even.y, odd.y), vec4(even.z, odd.z, even.w, odd.w));

@@ -12,7 +12,7 @@ fn stored8(i: u32) -> Stored { return weight[i]; }
 fn stored_of(eight: Word, scales: Word, i: u32) -> Stored { return eight; }
 fn scales_at(eights: u32, i: u32) -> u32 { return 0u; }
 
-fn unpack8(p: Stored) -> Eight {
+fn unpack8(p: Stored, i: u32) -> Eight {
   return Eight(
     vec4(unpack2x16float(p.x), unpack2x16float(p.y)),
     vec4(unpack2x16float(p.z), unpack2x16float(p.w)),

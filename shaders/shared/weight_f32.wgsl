@@ -8,4 +8,4 @@ fn stored8(i: u32) -> Stored {
   return Eight(weight[2u * i], weight[2u * i + 1u]);
 }
 
-fn unpack8(p: Stored) -> Eight { return p; }
+fn unpack8(p: Stored, i: u32) -> Eight { return p; }

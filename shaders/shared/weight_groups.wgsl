@@ -28,13 +28,14 @@ fn scale_of_eight(p: Stored, i: u32) -> f32 {
   return unpack2x16float(pair_of_scales(p, i) >> (i / 4u % 2u * 16u)).x;
 }
 
-// Elements 8·i … 8·i + 7 of the stored matrix.
-fn weight8(i: u32) -> Eight {
-  let p = stored8(i);
+fn unpack8(p: Stored, i: u32) -> Eight {
   let e = unpack_integers(p.integers);
   let scale = scale_of_eight(p, i);
   return Eight(e.lo * scale, e.hi * scale);
 }
+
+// Elements 8·i … 8·i + 7 of the stored matrix.
+fn weight8(i: u32) -> Eight { return unpack8(stored8(i), i); }
 
 // Elements 8·i … 8·i + 7 times eight numbers. Asking for several `stored8` first lets them come together.
 fn dot8(p: Stored, i: u32, lo: vec4<f32>, hi: vec4<f32>) -> f32 {

@@ -45,6 +45,13 @@ pub(crate) fn cases(seed: u64) -> Vec<Case> {
         out.push(selected(b, 64, 2, over));
     }
     for format in [WeightFormat::Q8, WeightFormat::Q4] {
+        // Six groups to a row, of which two, or four, are in a word; tokens and rows in parts of a tile.
+        let b = Builder::new("matmul", "131 x 140 x 192 scaled add", seed, 131, 9).format(format);
+        out.push(dense(b.split(140), 140, 192, false, Epilogue::Add(0.75)));
+        for over in [Over::Gather, Over::Scatter] {
+            let b = Builder::new("matmul", format!("150 x 70 x 64 {over:?}"), seed, 150, 9).format(format);
+            out.push(selected(b, 64, 2, over));
+        }
         // Three groups to a row; the last piece is one of a single row.
         let b = Builder::new("matmul", "67 x 69 x 68 bias", seed, 67, 9).format(format).split(34);
         out.push(dense(b, 69, 68, true, Epilogue::Store));

@@ -85,12 +85,19 @@ impl Kernel for Matmul {
     }
 
     fn cooperative(&self, format: Option<WeightFormat>, tuning: &Tuning) -> Option<Cooperative> {
+        if !MAY_BE_COOPERATIVE || !self.weight.cols.is_multiple_of(64) {
+            return None; // no column may be left over
+        }
         // How many tokens are selected only the GPU knows: few.
         let known = matches!(self.over, Over::Tokens { .. });
-        // Other formats have more bits than the f16 of which such matrices are made; no column may be left over.
-        let half = matches!(format, Some(WeightFormat::F16 | WeightFormat::Bf16));
-        let fits = MAY_BE_COOPERATIVE && half && self.weight.cols.is_multiple_of(64);
-        fits.then_some(Cooperative { decl: &COOPERATIVE, many: known.then_some((tuning.matmul_wide_from, &WIDE)) })
+        match format? {
+            WeightFormat::F32 => None, // has more bits than two f16
+            WeightFormat::F16 | WeightFormat::Bf16 => {
+                Some(Cooperative { decl: &COOPERATIVE, many: known.then_some((tuning.matmul_wide_from, &WIDE)) })
+            }
+            // Two f16 for a weight are too many bytes for the other one.
+            WeightFormat::Q8 | WeightFormat::Q4 => Some(Cooperative { decl: &WIDE, many: None }),
+        }
     }
 
     fn matrix(&self) -> Option<Matrix> {

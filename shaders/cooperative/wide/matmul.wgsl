@@ -71,6 +71,34 @@ fn multiply(m: u32, n: u32) {
   c33 = coopMultiplyAdd(a3, b3, c33);
 }
 
+// The same with what one f16 does not hold of W. The lesser parts of both together are less than f32 holds of the sum.
+fn multiply_rest(m: u32, n: u32) {
+  let b0 = coopLoad<coop_mat16x16<f16, B>>(&ws[n], STRIDE);
+  let b1 = coopLoad<coop_mat16x16<f16, B>>(&ws[n + 16u * STRIDE], STRIDE);
+  let b2 = coopLoad<coop_mat16x16<f16, B>>(&ws[n + 32u * STRIDE], STRIDE);
+  let b3 = coopLoad<coop_mat16x16<f16, B>>(&ws[n + 48u * STRIDE], STRIDE);
+  let a0 = coopLoadT<coop_mat16x16<f16, A>>(&x_high[m], STRIDE);
+  c00 = coopMultiplyAdd(a0, b0, c00);
+  c01 = coopMultiplyAdd(a0, b1, c01);
+  c02 = coopMultiplyAdd(a0, b2, c02);
+  c03 = coopMultiplyAdd(a0, b3, c03);
+  let a1 = coopLoadT<coop_mat16x16<f16, A>>(&x_high[m + 16u * STRIDE], STRIDE);
+  c10 = coopMultiplyAdd(a1, b0, c10);
+  c11 = coopMultiplyAdd(a1, b1, c11);
+  c12 = coopMultiplyAdd(a1, b2, c12);
+  c13 = coopMultiplyAdd(a1, b3, c13);
+  let a2 = coopLoadT<coop_mat16x16<f16, A>>(&x_high[m + 32u * STRIDE], STRIDE);
+  c20 = coopMultiplyAdd(a2, b0, c20);
+  c21 = coopMultiplyAdd(a2, b1, c21);
+  c22 = coopMultiplyAdd(a2, b2, c22);
+  c23 = coopMultiplyAdd(a2, b3, c23);
+  let a3 = coopLoadT<coop_mat16x16<f16, A>>(&x_high[m + 48u * STRIDE], STRIDE);
+  c30 = coopMultiplyAdd(a3, b0, c30);
+  c31 = coopMultiplyAdd(a3, b1, c31);
+  c32 = coopMultiplyAdd(a3, b2, c32);
+  c33 = coopMultiplyAdd(a3, b3, c33);
+}
+
 // Whether sums go straight to y, or are added to what is there: of a whole tile of tokens, and of rows in whole blocks, or in
 // whole tiles where y is read.
 fn is_direct(m0: u32, count: u32) -> bool {
@@ -142,8 +170,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     put_x(token + 32u, four, next_x1);
     put_x(token + 64u, four, next_x2);
     put_x(token + 96u, four, next_x3);
-    put_w(row, eight, next_w0);
-    put_w(row + 64u, eight, next_w1);
+    put_w(row, eight, next_w0, w0 + k + eight);
+    put_w(row + 64u, eight, next_w1, w1 + k + eight);
     workgroupBarrier();
     next_x0 = x_four(x0, 2u * (k + 2u * EIGHTS) + four);
     next_x1 = x_four(x1, 2u * (k + 2u * EIGHTS) + four);
@@ -152,13 +180,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     next_w0 = w_eight(w0, k + 2u * EIGHTS + eight);
     next_w1 = w_eight(w1, k + 2u * EIGHTS + eight);
     multiply(m * STRIDE, n * STRIDE);
+    if (GROUPED) { multiply_rest(m * STRIDE, LOW + n * STRIDE); }
     workgroupBarrier();
     put_x(token, four, later_x0);
     put_x(token + 32u, four, later_x1);
     put_x(token + 64u, four, later_x2);
     put_x(token + 96u, four, later_x3);
-    put_w(row, eight, later_w0);
-    put_w(row + 64u, eight, later_w1);
+    put_w(row, eight, later_w0, w0 + k + EIGHTS + eight);
+    put_w(row + 64u, eight, later_w1, w1 + k + EIGHTS + eight);
     workgroupBarrier();
     later_x0 = x_four(x0, 2u * (k + 3u * EIGHTS) + four);
     later_x1 = x_four(x1, 2u * (k + 3u * EIGHTS) + four);
@@ -167,6 +196,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     later_w0 = w_eight(w0, k + 3u * EIGHTS + eight);
     later_w1 = w_eight(w1, k + 3u * EIGHTS + eight);
     multiply(m * STRIDE, n * STRIDE);
+    if (GROUPED) { multiply_rest(m * STRIDE, LOW + n * STRIDE); }
     workgroupBarrier();
   }
   if (is_direct(m0, count)) {
