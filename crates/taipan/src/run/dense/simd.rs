@@ -17,6 +17,8 @@ pub(super) trait Panel {
     const GROUP: usize = usize::MAX;
     /// Columns of a step: where a column is in its step, the compiler knows.
     const STEP: usize = 2;
+    /// Bytes of a step, whole lines of a cache.
+    const BYTES: usize = 2 * LINE;
 
     /// Columns.
     fn len(&self) -> usize;
@@ -24,15 +26,48 @@ pub(super) trait Panel {
     /// Lanes `v` of half `h` (rows `16·h + v·lanes …`) of column `i` of a step, not scaled yet.
     fn load<S: Simd>(&self, simd: S, step: usize, i: usize, v: usize) -> [S::f32s; 2];
 
+    /// Where the first step is; the others follow.
+    fn start(&self) -> *const u8;
+
     /// The scales of these rows in a group of columns.
     fn scale<S: Simd>(&self, _: S, _group: usize, _v: usize) -> Option<[S::f32s; 2]> {
         None
     }
 }
 
+/// Bytes of a line of a cache.
+const LINE: usize = 64;
+
+/// Bytes between what is computed with and what is asked for meanwhile: without, a core waits for the few lines that it asks for
+/// by itself, and for the first ones of each page. 1 024 and 4 096 are about as good.
+const AHEAD: usize = 2048;
+
+/// Asks for a line of memory, which nobody waits for. Any address may be asked for: of one that is none, nothing comes.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn prefetch<S: Simd>(simd: S, line: *const u8) {
+    use std::arch::x86_64::_MM_HINT_T0;
+    let any = &simd as &dyn std::any::Any;
+    if let Some(v4) = any.downcast_ref::<pulp::x86::V4>() {
+        v4.sse._mm_prefetch::<_MM_HINT_T0>(line.cast());
+    } else if let Some(v3) = any.downcast_ref::<pulp::x86::V3>() {
+        v3.sse._mm_prefetch::<_MM_HINT_T0>(line.cast());
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn prefetch<S: Simd>(_: S, _: *const u8) {}
+
 impl Panel for [[f32; PANEL]] {
+    const BYTES: usize = 4 * LINE;
+
     fn len(&self) -> usize {
         self.len()
+    }
+
+    fn start(&self) -> *const u8 {
+        self.as_ptr().cast()
     }
 
     #[inline(always)]
@@ -79,9 +114,14 @@ fn integer<S: Simd, const BITS: u32>(simd: S, words: S::u32s, shift: u32) -> S::
 impl<const BITS: u32> Panel for Integers<'_, BITS> {
     const GROUP: usize = GROUP;
     const STEP: usize = (16 / BITS) as usize; // a word
+    const BYTES: usize = LINE;
 
     fn len(&self) -> usize {
         self.cols
+    }
+
+    fn start(&self) -> *const u8 {
+        self.words.as_ptr().cast()
     }
 
     #[inline(always)]
@@ -158,6 +198,10 @@ impl Panel for F16<'_> {
         self.0.len()
     }
 
+    fn start(&self) -> *const u8 {
+        self.0.as_ptr().cast()
+    }
+
     #[inline(always)]
     fn load<S: Simd>(&self, simd: S, step: usize, i: usize, v: usize) -> [S::f32s; 2] {
         self.load_column(simd, step * Self::STEP + i, v)
@@ -167,6 +211,10 @@ impl Panel for F16<'_> {
 impl Panel for Bf16<'_> {
     fn len(&self) -> usize {
         self.0.len()
+    }
+
+    fn start(&self) -> *const u8 {
+        self.0.as_ptr().cast()
     }
 
     #[inline(always)]
@@ -217,6 +265,9 @@ fn times_row<S: Simd, P: Panel + ?Sized, const N: usize>(simd: S, panel: &P, x: 
         let steps = x.chunks_exact(P::STEP);
         let (rest, whole) = (steps.remainder(), steps.len());
         for (step, x) in steps.enumerate() {
+            for line in 0..P::BYTES / LINE {
+                prefetch(simd, panel.start().wrapping_add((first + step) * P::BYTES + AHEAD + line * LINE));
+            }
             for i in 0..P::STEP {
                 add_column(simd, panel, first + step, i, x[i], &mut sums[i % 2]);
             }
