@@ -1,5 +1,8 @@
 //! Main memory that may not be there.
 
+#[cfg(target_os = "linux")]
+mod pages;
+
 use crate::error::{Error, Result};
 
 /// Room for so many elements. A model chooses how many, so this must not abort the process where there are fewer.
@@ -8,6 +11,14 @@ pub(crate) fn reserve<T>(len: usize, what: impl FnOnce() -> String) -> Result<Ve
     if out.try_reserve_exact(len).is_err() {
         return Err(Error::out_of_memory(what(), len.saturating_mul(size_of::<T>())));
     }
+    Ok(out)
+}
+
+/// As [`reserve`], for weights.
+pub(crate) fn reserve_weights<T>(len: usize, what: impl FnOnce() -> String) -> Result<Vec<T>> {
+    let out = reserve(len, what)?;
+    #[cfg(target_os = "linux")]
+    pages::ask(&out);
     Ok(out)
 }
 

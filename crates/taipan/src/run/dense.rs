@@ -8,12 +8,14 @@
 mod quantised;
 mod simd;
 
+use std::ops::{Deref, DerefMut};
+
 use half::{bf16, f16};
 use pulp::Arch;
 use taipan_kernels::WeightFormat;
 
 use crate::error::Result;
-use crate::memory::reserve;
+use crate::memory::reserve_weights;
 use crate::quant::{Quant, QuantRows};
 use crate::run::threads::for_each_chunk;
 use quantised::QuantPanels;
@@ -23,6 +25,25 @@ use simd::{Expand, F16, PanelTimesRow, PanelTimesRows};
 pub(super) const PANEL: usize = 32;
 /// Words of a 16-bit panel's column: word `j` holds row `j` below row `j + 16`.
 const WORDS: usize = PANEL / 2;
+
+/// The words of a step in a panel that is not of f32: a line of a cache, not parts of two.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct Line([u32; WORDS]);
+
+impl Deref for Line {
+    type Target = [u32; WORDS];
+
+    fn deref(&self) -> &[u32; WORDS] {
+        &self.0
+    }
+}
+
+impl DerefMut for Line {
+    fn deref_mut(&mut self) -> &mut [u32; WORDS] {
+        &mut self.0
+    }
+}
 
 /// Which twins of the kernels run that take time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,8 +75,8 @@ impl Twins {
 #[derive(Clone, Debug)]
 enum Panels {
     F32(Vec<[f32; PANEL]>),
-    F16(Vec<[u32; WORDS]>),
-    Bf16(Vec<[u32; WORDS]>),
+    F16(Vec<Line>),
+    Bf16(Vec<Line>),
     Quant(QuantPanels),
 }
 
@@ -85,9 +106,9 @@ impl PackedMatrix {
         let count = rows.div_ceil(PANEL);
         let columns = count.saturating_mul(cols);
         let panels = match format {
-            WeightFormat::F32 => Panels::F32(reserve(columns, what)?),
-            WeightFormat::F16 => Panels::F16(reserve(columns, what)?),
-            WeightFormat::Bf16 => Panels::Bf16(reserve(columns, what)?),
+            WeightFormat::F32 => Panels::F32(reserve_weights(columns, what)?),
+            WeightFormat::F16 => Panels::F16(reserve_weights(columns, what)?),
+            WeightFormat::Bf16 => Panels::Bf16(reserve_weights(columns, what)?),
             WeightFormat::Q8 => Panels::Quant(QuantPanels::reserve(Quant::Q8, count, cols, what)?),
             WeightFormat::Q4 => Panels::Quant(QuantPanels::reserve(Quant::Q4, count, cols, what)?),
         };
@@ -118,7 +139,7 @@ impl PackedMatrix {
         let columns = end.div_ceil(PANEL) * self.cols;
         match &mut self.panels {
             Panels::F32(p) => p.resize(p.len().max(columns), [0.0; PANEL]),
-            Panels::F16(p) | Panels::Bf16(p) => p.resize(p.len().max(columns), [0; WORDS]),
+            Panels::F16(p) | Panels::Bf16(p) => p.resize(p.len().max(columns), Line::default()),
             Panels::Quant(p) => panic!("set_rows: dense rows for {}", p.quant.name()),
         }
         // A few columns at a time, so that the part of a panel that all its rows write to stays in cache.
@@ -160,7 +181,7 @@ impl PackedMatrix {
     pub fn row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows && out.len() == self.cols, "row: row {row} of {}", self.rows);
         let (first, lane) = (row / PANEL * self.cols, row % PANEL);
-        let bits = |column: &[u32; WORDS]| (column[lane % WORDS] >> (16 * (lane / WORDS))) as u16;
+        let bits = |column: &Line| (column[lane % WORDS] >> (16 * (lane / WORDS))) as u16;
         match &self.panels {
             Panels::F32(p) => out.iter_mut().zip(&p[first..]).for_each(|(o, c)| *o = c[lane]),
             Panels::F16(p) => out.iter_mut().zip(&p[first..]).for_each(|(o, c)| *o = f16::from_bits(bits(c)).to_f32()),
@@ -195,7 +216,7 @@ impl PackedMatrix {
     pub fn bytes(&self) -> u64 {
         let bytes = match &self.panels {
             Panels::F32(p) => p.capacity() * size_of::<[f32; PANEL]>(),
-            Panels::F16(p) | Panels::Bf16(p) => p.capacity() * size_of::<[u32; WORDS]>(),
+            Panels::F16(p) | Panels::Bf16(p) => p.capacity() * size_of::<Line>(),
             Panels::Quant(p) => p.bytes(),
         };
         bytes as u64
@@ -206,7 +227,7 @@ impl PackedMatrix {
     pub fn bytes_of(rows: usize, cols: usize, format: WeightFormat) -> u64 {
         let panel = match format {
             WeightFormat::F32 => cols * size_of::<[f32; PANEL]>(),
-            WeightFormat::F16 | WeightFormat::Bf16 => cols * size_of::<[u32; WORDS]>(),
+            WeightFormat::F16 | WeightFormat::Bf16 => cols * size_of::<Line>(),
             WeightFormat::Q8 => QuantPanels::panel_bytes(Quant::Q8, cols),
             WeightFormat::Q4 => QuantPanels::panel_bytes(Quant::Q4, cols),
         };

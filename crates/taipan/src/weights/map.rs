@@ -1,6 +1,6 @@
 //! Bytes of a weight file: mapped where the system can, in memory otherwise.
 //!
-//! The one `unsafe` of this crate is here.
+//! Here is one `unsafe` of this crate; the other is in `memory/pages.rs`.
 #![allow(unsafe_code)]
 
 use std::borrow::Cow;

@@ -5,9 +5,9 @@ use pulp::Arch;
 use taipan_kernels::GROUP;
 
 use super::simd::{Expand, F16, Integers, PanelTimesRow};
-use super::{PANEL, WORDS};
+use super::{Line, PANEL, WORDS};
 use crate::error::Result;
-use crate::memory::reserve;
+use crate::memory::reserve_weights;
 use crate::quant::{Quant, QuantRows};
 
 /// Panels of a quantised matrix. A word holds two columns of int8 or four of int4 for two rows, `j` and `j + 16`, each plus half
@@ -16,8 +16,8 @@ use crate::quant::{Quant, QuantRows};
 pub(super) struct QuantPanels {
     pub(super) quant: Quant,
     cols: usize,
-    words: Vec<[u32; WORDS]>,
-    scales: Vec<[u32; WORDS]>,
+    words: Vec<Line>,
+    scales: Vec<Line>,
 }
 
 /// Bits of an integer.
@@ -37,27 +37,27 @@ impl QuantPanels {
     /// Memory for so many panels.
     pub(super) fn reserve(quant: Quant, panels: usize, cols: usize, what: impl FnOnce() -> String) -> Result<Self> {
         let what = what();
-        let words = reserve(panels.saturating_mul(cols.div_ceil(columns(quant))), || what.clone())?;
-        let scales = reserve(panels.saturating_mul(cols.div_ceil(GROUP)), || what)?;
+        let words = reserve_weights(panels.saturating_mul(cols.div_ceil(columns(quant))), || what.clone())?;
+        let scales = reserve_weights(panels.saturating_mul(cols.div_ceil(GROUP)), || what)?;
         Ok(Self { quant, cols, words, scales })
     }
 
     /// Bytes of a panel.
     pub(super) fn panel_bytes(quant: Quant, cols: usize) -> usize {
-        (cols.div_ceil(columns(quant)) + cols.div_ceil(GROUP)) * size_of::<[u32; WORDS]>()
+        (cols.div_ceil(columns(quant)) + cols.div_ceil(GROUP)) * size_of::<Line>()
     }
 
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
-        (self.words.capacity() + self.scales.capacity()) * size_of::<[u32; WORDS]>()
+        (self.words.capacity() + self.scales.capacity()) * size_of::<Line>()
     }
 
     /// Writes rows that are still zero.
     pub(super) fn set(&mut self, first: usize, rows: &QuantRows) {
         let (count, groups, per_row) = (rows.len(), rows.groups(), self.words_of_a_row());
         let panels = (first + count).div_ceil(PANEL);
-        self.words.resize(self.words.len().max(panels * per_row), [0; WORDS]);
-        self.scales.resize(self.scales.len().max(panels * groups), [0; WORDS]);
+        self.words.resize(self.words.len().max(panels * per_row), Line::default());
+        self.scales.resize(self.scales.len().max(panels * groups), Line::default());
         let bias = 1 << (bits(self.quant) - 1);
         for row in 0..count {
             let place = Place::of(first + row);
@@ -104,7 +104,7 @@ impl QuantPanels {
     }
 
     pub(super) fn panel<const BITS: u32>(&self, panel: usize) -> Integers<'_, BITS> {
-        fn part(all: &[[u32; WORDS]], panel: usize, size: usize) -> &[[u32; WORDS]] {
+        fn part(all: &[Line], panel: usize, size: usize) -> &[Line] {
             &all[panel * size..(panel + 1) * size]
         }
         let scales = F16(part(&self.scales, panel, self.cols.div_ceil(GROUP)));

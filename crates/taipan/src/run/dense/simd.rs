@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use taipan_kernels::GROUP;
 
-use super::{PANEL, WORDS};
+use super::{Line, PANEL, WORDS};
 
 /// Input rows that share one pass over a panel.
 const ROWS: usize = 6;
@@ -36,7 +36,7 @@ pub(super) trait Panel {
 }
 
 /// Bytes of a line of a cache.
-const LINE: usize = 64;
+const LINE: usize = size_of::<Line>();
 
 /// Bytes between what is computed with and what is asked for meanwhile: without, a core waits for the few lines that it asks for
 /// by itself, and for the first ones of each page. 1 024 and 4 096 are about as good.
@@ -84,18 +84,18 @@ fn load_f32<S: Simd>(_: S, column: &[f32; PANEL], v: usize) -> [S::f32s; 2] {
 
 /// A panel of f16, packed two to a word.
 #[derive(Clone, Copy)]
-pub(super) struct F16<'a>(pub(super) &'a [[u32; WORDS]]);
+pub(super) struct F16<'a>(pub(super) &'a [Line]);
 
 /// A panel of bf16, packed two to a word.
 #[derive(Clone, Copy)]
-pub(super) struct Bf16<'a>(pub(super) &'a [[u32; WORDS]]);
+pub(super) struct Bf16<'a>(pub(super) &'a [Line]);
 
 /// A panel of integers of `BITS` bits: word `j` has row `j` below row `j + 16`, of the first of its columns below the others.
 /// Above them stand the scales of each group.
 #[derive(Clone, Copy)]
 pub(super) struct Integers<'a, const BITS: u32> {
     pub(super) cols: usize,
-    pub(super) words: &'a [[u32; WORDS]],
+    pub(super) words: &'a [Line],
     pub(super) scales: F16<'a>,
 }
 
@@ -126,7 +126,7 @@ impl<const BITS: u32> Panel for Integers<'_, BITS> {
 
     #[inline(always)]
     fn load<S: Simd>(&self, simd: S, step: usize, i: usize, v: usize) -> [S::f32s; 2] {
-        let (words, _) = S::as_simd_u32s(&self.words[step]);
+        let (words, _) = S::as_simd_u32s(&*self.words[step]);
         let shift = i as u32 * 2 * BITS;
         [integer::<S, BITS>(simd, words[v], shift), integer::<S, BITS>(simd, words[v], shift + BITS)]
     }
@@ -178,7 +178,7 @@ fn convert_f16<S: Simd>(_: S, _: S::u32s) -> Option<[S::f32s; 2]> {
 impl F16<'_> {
     #[inline(always)]
     fn load_column<S: Simd>(&self, simd: S, column: usize, v: usize) -> [S::f32s; 2] {
-        let (words, _) = S::as_simd_u32s(&self.0[column]);
+        let (words, _) = S::as_simd_u32s(&*self.0[column]);
         let word = words[v];
         if let Some(halves) = convert_f16(simd, word) {
             return halves;
@@ -219,7 +219,7 @@ impl Panel for Bf16<'_> {
 
     #[inline(always)]
     fn load<S: Simd>(&self, simd: S, step: usize, i: usize, v: usize) -> [S::f32s; 2] {
-        let (words, _) = S::as_simd_u32s(&self.0[step * Self::STEP + i]);
+        let (words, _) = S::as_simd_u32s(&*self.0[step * Self::STEP + i]);
         let high = simd.and_u32s(words[v], simd.splat_u32s(0xffff_0000));
         [simd.transmute_f32s_u32s(shl(simd, words[v], 16)), simd.transmute_f32s_u32s(high)]
     }
