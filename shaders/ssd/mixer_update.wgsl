@@ -1,8 +1,8 @@
 // One token through the inside of a Mamba-2 mixer: convolution, state update, gate (arXiv 2405.21060, the recurrent form).
 //   [x | B | C] = silu(conv(raw)), dt = clamp(softplus(dt_scale·dt_raw + dt_bias)), S ← exp(−dt·exp(A_log))·S + dt·x ⊗ B,
 //   y = S·C + D·x, and y · silu(z_scale·z) with GATE.
-// A workgroup per (head, block of BLOCK rows of P). 32 lanes split N by fours, 8 slots own ROWS rows each: B and C stay in
-// registers while the rows of a slot pass by. The raw row of this token goes into the ring slot that no workgroup reads (its
+// A workgroup per (head, block of BLOCK rows of P). LANES lanes split N by fours, SLOTS slots own ROWS rows each: B and C stay in
+// registers while the rows of a slot pass by. With one lane to a slot nothing is left to sum. The raw row of this token goes into the ring slot that no workgroup reads (its
 // age would be `taps`), each channel written by one workgroup only.
 struct Params {
   heads: u32, head_dim: u32, groups: u32, d_state: u32, cols: u32, z_scale: f32, dt_scale: f32, dt_min: f32,
@@ -20,11 +20,11 @@ struct Params {
 override GATE: bool = true;
 override TAPS: u32 = 4u; // of the convolution
 override FOURS: u32 = 32u; // a padded row of the state in fours
-const LANES = 32u;
-const SLOTS = 8u;
+override LANES: u32 = 32u;  // 1, or a multiple of 4
+override SLOTS: u32 = 8u;
+override BLOCK: u32 = SLOTS * ROWS;
+override WIDTH: u32 = SLOTS * LANES;
 const ROWS = 4u; // of a slot
-const BLOCK = 32u; // SLOTS * ROWS
-const WIDTH = 256u; // SLOTS * LANES
 
 var<workgroup> xs: array<f32, BLOCK>;
 var<workgroup> bs: array<vec4<f32>, FOURS>;
@@ -79,6 +79,15 @@ fn advance(at: u32, inside: bool, decayed: vec4<f32>, input: vec4<f32>, c: vec4<
   return dot(s, c);
 }
 
+// A row of the head whose part of S·C is summed.
+fn finish(head: u32, row0: u32, row: u32, sum: f32) {
+  if (row0 + row >= params.head_dim) { return; }
+  var out = per_head[2u * params.heads + head] * xs[row] + sum;
+  let at = head * params.head_dim + row0 + row;
+  if (GATE) { out *= silu(params.z_scale * projected[at]); }
+  y[at] = out;
+}
+
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let head = group.x;
@@ -101,8 +110,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       cs[n / 4u][n % 4u] = column(c_at, n, owns_group);
     }
   }
-  if (lane < BLOCK && row0 + lane < params.head_dim) {
-    xs[lane] = convolve(head * params.head_dim + row0 + lane, true);
+  for (var row = lane; row < BLOCK && row0 + row < params.head_dim; row += WIDTH) {
+    xs[row] = convolve(head * params.head_dim + row0 + row, true);
   }
   workgroupBarrier();
 
@@ -123,18 +132,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     n += LANES;
     state = read_rows(base + n, inside & vec4(n < FOURS));
   }
+  if (LANES == 1u) {
+    for (var r = 0u; r < ROWS; r += 1u) { finish(head, row0, first + r, sum[r]); }
+    return;
+  }
   partial[lane] = sum;
   workgroupBarrier();
   if (lane % 4u == 0u) { // fours, then eight of them
     partial[lane] = sum + partial[lane + 1u] + partial[lane + 2u] + partial[lane + 3u];
   }
   workgroupBarrier();
-  if (lane < BLOCK && row0 + lane < params.head_dim) {
-    var out = per_head[2u * params.heads + head] * xs[lane];
+  if (lane < BLOCK) {
     let slot = lane / ROWS;
+    var out = 0.0;
     for (var i = 0u; i < LANES; i += 4u) { out += partial[slot * LANES + i][lane % ROWS]; }
-    let at = head * params.head_dim + row0 + lane;
-    if (GATE) { out *= silu(params.z_scale * projected[at]); }
-    y[at] = out;
+    finish(head, row0, lane, out);
   }
 }

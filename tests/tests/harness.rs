@@ -140,6 +140,7 @@ impl Proof {
                 ("matvec_eight_from", NEVER),
                 ("matvec_eight_integers_from", NEVER),
                 ("attention_part", 64),
+                ("mixer_lanes", 32),
             ])
         });
         let cases: Vec<_> = cases_of(kernel).into_iter().map(|case| (expected(&case), case)).collect();

@@ -2,6 +2,7 @@
 
 use taipan_shaders::{MIXER_UPDATE, Shared};
 
+use crate::tuning::Tuning;
 use crate::{BufferId, Decl, Grid, Kernel, Launch, Mixer, Piece, Rows, read, row_stride, weight, write};
 
 /// Convolution, state update and gate of one token, fused: `causal_conv1d`, `conv_append`, `selective_state_update`, `· silu(z_scale·z)`.
@@ -25,6 +26,9 @@ pub struct MixerUpdate {
     pub y: Rows,
 }
 
+/// Rows of a head that a slot of lanes updates.
+const ROWS: u32 = 4;
+
 static DECL: Decl = Decl {
     name: "mixer_update",
     body: MIXER_UPDATE,
@@ -47,8 +51,15 @@ impl Kernel for MixerUpdate {
         &DECL
     }
 
-    fn launch(&self, _: Piece) -> Launch {
+    fn launch(&self, piece: Piece) -> Launch {
+        self.launch_tuned(piece, &Tuning::default())
+    }
+
+    fn launch_tuned(&self, _: Piece, tuning: &Tuning) -> Launch {
         let m = &self.mixer;
+        let lanes = tuning.mixer_lanes;
+        // Alone, a lane does without workgroup memory, and there may be as few as a head has rows for.
+        let slots = if lanes == 1 { m.head_dim.div_ceil(ROWS).min(64) } else { 256 / lanes };
         let mut params = vec![
             ("heads", m.heads.into()),
             ("head_dim", m.head_dim.into()),
@@ -63,6 +74,8 @@ impl Kernel for MixerUpdate {
                 ("GATE", u8::from(self.gate).into()),
                 ("TAPS", m.taps.into()),
                 ("FOURS", (row_stride(m.d_state as usize) as u32 / 4).into()),
+                ("LANES", lanes.into()),
+                ("SLOTS", slots.into()),
             ],
             params,
             vectors: vec![Some(m.conv), Some(m.per_head)],
@@ -73,7 +86,7 @@ impl Kernel for MixerUpdate {
                 Some(self.ssm),
                 Some(self.y.buffer),
             ],
-            grid: Grid::Fixed([m.heads, m.head_dim.div_ceil(32), 1]),
+            grid: Grid::Fixed([m.heads, m.head_dim.div_ceil(slots * ROWS), 1]),
         }
     }
 }

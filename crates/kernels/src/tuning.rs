@@ -61,6 +61,9 @@ tunables! {
     /// Positions of a window that one workgroup of `token_attention` takes: fewer are more
     /// workgroups, and then there is `merge_attention` to run.
     attention_part = 256, ["token_attention"], [64, 128, 256, 512, NEVER];
+    /// Lanes of `mixer_update` that share the columns of a row of the state: with one no sums are exchanged, but there are fewer
+    /// invocations.
+    mixer_lanes = 32, ["mixer_update"], [1, 8, 32];
     /// Tokens of a segment from which on `matmul` with cooperative matrices has tiles of 128 tokens instead of 64: less is
     /// loaded for a product, but there are fewer workgroups.
     matmul_wide_from = 2048, ["matmul"], [1, 256, 512, 1024, 2048, 4096, NEVER];
