@@ -25,7 +25,7 @@ override ONLY_SELECTED: bool = false;
 override LANES: u32 = 16u;
 override EIGHT: bool = false;
 override ROWS: u32 = select(2u, 8u, EIGHT);
-const WIDTH = 128u;
+override WIDTH: u32 = 128u; // 8 or more
 const STORE = 0u;
 const ADD = 1u;
 const MIX = 2u;
@@ -226,7 +226,8 @@ fn give(lane: u32) {
 fn sum_slot(lane: u32) {
   let first = lane - lane % LANES;
   if (!EIGHT) { sum.z = squares; } // one sum less
-  if (LANES <= SUBGROUP) { // no need of workgroup memory
+  if (LANES == 1u) { // nothing to add
+  } else if (LANES <= SUBGROUP) { // no need of workgroup memory
     sum = subgroup_sum_by(sum, LANES, HEADS);
     if (EIGHT) {
       more = subgroup_sum_by(more, LANES, HEADS);

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use taipan::{Device, GpuRequest};
-use taipan_kernels::{DeviceKey, TuningEntry, TuningTable};
+use taipan_kernels::{DeviceKey, NEVER, TuningEntry, TuningTable};
 
 /// The GPU (a software adapter counts) with everything it offers.
 ///
@@ -13,16 +13,6 @@ use taipan_kernels::{DeviceKey, TuningEntry, TuningTable};
 pub fn gpu() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     DEVICE.get_or_init(|| open(GpuRequest::default())).clone()
-}
-
-/// The same GPU with subgroups in use.
-///
-/// # Panics
-/// As [`gpu`].
-#[must_use]
-pub fn with_subgroups() -> Device {
-    static DEVICE: OnceLock<Device> = OnceLock::new();
-    DEVICE.get_or_init(|| open(GpuRequest { subgroups: true, ..GpuRequest::default() })).clone()
 }
 
 /// The same GPU held to WebGPU's default limits and no features.
@@ -35,13 +25,34 @@ pub fn base_tier() -> Device {
     DEVICE.get_or_init(|| open(GpuRequest { base_tier: true, ..GpuRequest::default() })).clone()
 }
 
+/// What cards have of the tunables where software adapters have something else.
+pub const AS_A_CARD: [(&str, u32); 5] = [
+    ("matvec_eight_from", NEVER),
+    ("matvec_eight_integers_from", NEVER),
+    ("matvec_lanes", 128),
+    ("attention_part", 64),
+    ("mixer_lanes", 32),
+];
+
 /// A device of its own, tuned so.
 ///
 /// # Panics
 /// As [`gpu`].
 #[must_use]
 pub fn tuned(values: &[(&'static str, u32)]) -> Device {
-    let device = open(GpuRequest::default());
+    tune(open(GpuRequest::default()), values)
+}
+
+/// The same with subgroups in use.
+///
+/// # Panics
+/// As [`gpu`].
+#[must_use]
+pub fn tuned_with_subgroups(values: &[(&'static str, u32)]) -> Device {
+    tune(open(GpuRequest { subgroups: true, ..GpuRequest::default() }), values)
+}
+
+fn tune(device: Device, values: &[(&'static str, u32)]) -> Device {
     let software = device.adapter().map(|a| a.software);
     let entry = TuningEntry {
         // The most particular entry has the last word.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use pollster::block_on;
 use taipan::Device;
 use taipan_cases::{Case, Outputs, compare, complaints, elements, expected, on_gpu, run, tolerance};
-use taipan_kernels::{Decl, Element, NEVER, TUNABLES, WeightFormat};
+use taipan_kernels::{Decl, Element, TUNABLES, WeightFormat};
 use taipan_tests::device;
 use taipan_tests::mutate::{self, Mutant};
 
@@ -135,18 +135,11 @@ struct Proof {
 
 impl Proof {
     fn new(kernel: &'static str) -> Self {
-        static AS_GPU: LazyLock<Device> = LazyLock::new(|| {
-            device::tuned(&[
-                ("matvec_eight_from", NEVER),
-                ("matvec_eight_integers_from", NEVER),
-                ("attention_part", 64),
-                ("mixer_lanes", 32),
-            ])
-        });
+        static AS_A_CARD: LazyLock<Device> = LazyLock::new(|| device::tuned(&device::AS_A_CARD));
         let cases: Vec<_> = cases_of(kernel).into_iter().map(|case| (expected(&case), case)).collect();
         // As software adapters run it, and as GPUs do.
         let tuned = TUNABLES.iter().any(|t| t.kernels.contains(&kernel));
-        let devices = std::iter::once(device::gpu()).chain(tuned.then(|| AS_GPU.clone()));
+        let devices = std::iter::once(device::gpu()).chain(tuned.then(|| AS_A_CARD.clone()));
         // The last ones have the most switches on: they notice soonest. A mistake in a body is the same in every format, so one
         // format of a shape comes before the others.
         let mut seen = HashSet::new();

@@ -84,6 +84,8 @@ static DECL: Decl = Decl {
 
 /// Invocations of a workgroup.
 const WIDTH: u32 = 128;
+/// The same where each has rows to itself.
+const ALONE: u32 = 16;
 
 impl Kernel for Matvec {
     fn decl(&self) -> &'static Decl {
@@ -101,8 +103,10 @@ impl Kernel for Matvec {
     fn launch_tuned(&self, piece: Piece, tuning: &Tuning) -> Launch {
         let eight = piece.rows >= tuning.matvec_eight_from;
         // Where a slot has eight rows, what it spends on adding up its lanes' sums counts.
-        let lanes = lanes_of_row(self.weight.cols, WIDTH) / if eight { 2 } else { 1 };
-        let rows_per_group = WIDTH / lanes * if eight { 8 } else { 2 };
+        let lanes = (lanes_of_row(self.weight.cols, WIDTH) / if eight { 2 } else { 1 }).min(tuning.matvec_lanes);
+        // Lanes that do not work together need not be as many.
+        let width = if lanes == 1 { ALONE } else { WIDTH };
+        let rows_per_group = width / lanes * if eight { 8 } else { 2 };
         let groups = self.norm.map_or(0, |n| n.groups);
         Launch {
             overrides: vec![
@@ -112,6 +116,7 @@ impl Kernel for Matvec {
                 ("EPILOGUE", self.epilogue.switch()),
                 ("ONLY_SELECTED", u8::from(self.only_selected).into()),
                 ("LANES", lanes.into()),
+                ("WIDTH", width.into()),
                 ("EIGHT", u8::from(eight).into()),
             ],
             params: vec![

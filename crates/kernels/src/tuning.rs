@@ -58,6 +58,8 @@ tunables! {
     matvec_eight_from = 1, ["matvec"], [1, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, NEVER];
     /// The same for matrices of integers, whose rows are fewer bytes.
     matvec_eight_integers_from = 1, ["matvec"], [1, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, NEVER];
+    /// The most lanes of `matvec` that share the columns of a row: with one no sums are exchanged, but there are fewer invocations.
+    matvec_lanes = 128, ["matvec"], [1, 8, 32, 128];
     /// Positions of a window that one workgroup of `token_attention` takes: fewer are more
     /// workgroups, and then there is `merge_attention` to run.
     attention_part = 256, ["token_attention"], [64, 128, 256, 512, NEVER];
