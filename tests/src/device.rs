@@ -34,6 +34,11 @@ pub const AS_A_CARD: [(&str, u32); 5] = [
     ("mixer_lanes", 32),
 ];
 
+/// Rows of `matvec` eight to a slot, as on software adapters, whose lanes share them, as on cards: those with large matrices of
+/// integers have this.
+pub const EIGHT_SHARED: [(&str, u32); 3] =
+    [("matvec_lanes", 128), ("matvec_eight_from", 1), ("matvec_eight_integers_from", 1)];
+
 /// A device of its own, tuned so.
 ///
 /// # Panics

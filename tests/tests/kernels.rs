@@ -38,8 +38,7 @@ fn words(device: &Device, kernel: &str) -> Vec<taipan_cases::Outputs> {
 #[test]
 fn subgroups_change_no_bit() {
     // Lanes share a row, of two or of eight at a time: with a row to itself, as on a software adapter, none has to do with others.
-    let eight = [("matvec_lanes", 128), ("matvec_eight_from", 1), ("matvec_eight_integers_from", 1)];
-    for values in [&device::AS_A_CARD[..], &eight] {
+    for values in [&device::AS_A_CARD[..], &device::EIGHT_SHARED] {
         let (plain, grouped) = (device::tuned(values), device::tuned_with_subgroups(values));
         assert_eq!(plain.as_gpu().unwrap().subgroups(), None);
         let fewest = grouped.as_gpu().unwrap().subgroups();

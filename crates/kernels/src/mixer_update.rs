@@ -58,7 +58,7 @@ impl Kernel for MixerUpdate {
     fn launch_tuned(&self, _: Piece, tuning: &Tuning) -> Launch {
         let m = &self.mixer;
         let lanes = tuning.mixer_lanes;
-        // Alone, a lane does without workgroup memory, and there may be as few as a head has rows for.
+        // A lane that has rows to itself waits for no others, and there need not be more than a head has rows for.
         let slots = if lanes == 1 { m.head_dim.div_ceil(ROWS).min(64) } else { 256 / lanes };
         let mut params = vec![
             ("heads", m.heads.into()),
