@@ -2,8 +2,8 @@
 //   [x | B | C] = silu(conv(raw)), dt = clamp(softplus(dt_scale·dt_raw + dt_bias)), S ← exp(−dt·exp(A_log))·S + dt·x ⊗ B,
 //   y = S·C + D·x, and y · silu(z_scale·z) with GATE.
 // A workgroup per (head, block of BLOCK rows of P). LANES lanes split N by fours, SLOTS slots own ROWS rows each: B and C stay in
-// registers while the rows of a slot pass by. With one lane to a slot nothing is left to sum. The raw row of this token goes into the ring slot that no workgroup reads (its
-// age would be `taps`), each channel written by one workgroup only.
+// registers while the rows of a slot pass by. With one lane to a slot nothing is left to sum. The raw row of this token goes into
+// the ring slot that no workgroup reads (its age would be `taps`), each channel written by one workgroup only.
 struct Params {
   heads: u32, head_dim: u32, groups: u32, d_state: u32, cols: u32, z_scale: f32, dt_scale: f32, dt_min: f32,
   dt_max: f32,

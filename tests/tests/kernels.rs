@@ -37,17 +37,17 @@ fn words(device: &Device, kernel: &str) -> Vec<taipan_cases::Outputs> {
 
 #[test]
 fn subgroups_change_no_bit() {
+    let permutations = taipan_cases::permutations();
+    let with = |name: &str| permutations.iter().any(|p| p.decl.name == name && p.decl.uses_lanes());
+    let kernels: Vec<_> = taipan_cases::kernels().into_iter().filter(|name| with(name)).collect();
+    assert_eq!(kernels.len(), 3, "{kernels:?}");
     // Lanes share a row, of two or of eight at a time: with a row to itself, as on a software adapter, none has to do with others.
     for values in [&device::AS_A_CARD[..], &device::EIGHT_SHARED] {
         let (plain, grouped) = (device::tuned(values), device::tuned_with_subgroups(values));
         assert_eq!(plain.as_gpu().unwrap().subgroups(), None);
         let fewest = grouped.as_gpu().unwrap().subgroups();
         assert!(fewest.is_some_and(|lanes| lanes >= 4), "the adapter has subgroups as they are expected: {fewest:?}");
-        let permutations = taipan_cases::permutations();
-        let with = |name: &str| permutations.iter().any(|p| p.decl.name == name && p.decl.uses_lanes());
-        let kernels: Vec<_> = taipan_cases::kernels().into_iter().filter(|name| with(name)).collect();
-        assert_eq!(kernels.len(), 3, "{kernels:?}");
-        for kernel in kernels {
+        for kernel in &kernels {
             let (expected, found) = (words(&plain, kernel), words(&grouped, kernel));
             assert!(expected.len() > 3, "{kernel}: {} cases", expected.len());
             assert_eq!(found, expected, "{kernel}");

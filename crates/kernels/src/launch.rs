@@ -59,7 +59,7 @@ pub struct Decl {
     pub matrix: bool,
     /// Bindings in order; numbers follow from it, group by group.
     pub bindings: &'static [Binding],
-    /// Invocations of a workgroup.
+    /// Invocations of a workgroup, where tuning does not ask for others.
     pub workgroup: [u32; 3],
 }
 
